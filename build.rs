@@ -1,0 +1,31 @@
+//! Compiles the contract and the store's records without protoc.
+
+use std::path::PathBuf;
+
+use prost::Message;
+
+const CONTRACT: [&str; 4] =
+    ["mayfly/v1/types.proto", "mayfly/v1/broker.proto", "mayfly/v1/verifier.proto", "mayfly/v1/admin.proto"];
+const RECORDS: &str = "mayfly/store/v1/records.proto";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let contract = protox::compile(CONTRACT, ["proto"])?;
+    // protox ignores `file_descriptor_set_path`; reflection needs the set.
+    std::fs::write(out.join("mayfly.v1.bin"), contract.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".mayfly.v1.IssueRequest.csr_der")
+        // Derived `Debug` would print credentials.
+        .skip_debug([
+            ".mayfly.v1.IssueResponse",
+            ".mayfly.v1.X509Credential",
+            ".mayfly.v1.IntrospectRequest",
+            ".mayfly.v1.IdentifyRequest",
+            ".mayfly.v1.RevokeRequest",
+        ])
+        .compile_fds(contract)?;
+    let records = protox::compile([RECORDS], ["proto"])?;
+    tonic_prost_build::configure().build_client(false).build_server(false).compile_fds(records)?;
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Mayfly: a credential broker that mints task-scoped, minutes-long tokens and certificates per partner and tenant.
+//!
+//! The daemon is the `mayfly` binary. As a library this crate has three faces, each behind a feature: `client` for
+//! workloads, `verifier` for resource servers, and `server`, which is the daemon itself. ARCHITECTURE.md draws the layers.
+
+pub mod model;
+
+#[cfg(feature = "server")]
+pub mod ledger;
+
+/// Messages and services of the contract, generated from `proto/mayfly/v1`.
+pub mod pb {
+    #![allow(
+        missing_docs,
+        missing_debug_implementations,
+        clippy::allow_attributes_without_reason,
+        clippy::all,
+        unused_qualifications,
+        clippy::wildcard_enum_match_arm,
+        clippy::use_self,
+        reason = "generated"
+    )]
+    tonic::include_proto!("mayfly.v1");
+
+    /// The encoded descriptor set, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mayfly.v1.bin"));
+}
+
+/// Rows of the ledger, generated from `proto/mayfly/store/v1`.
+#[cfg(feature = "server")]
+pub mod records {
+    #![allow(
+        missing_docs,
+        missing_debug_implementations,
+        clippy::allow_attributes_without_reason,
+        clippy::all,
+        unused_qualifications,
+        clippy::wildcard_enum_match_arm,
+        clippy::use_self,
+        reason = "generated"
+    )]
+    tonic::include_proto!("mayfly.store.v1");
+}

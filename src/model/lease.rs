@@ -1,0 +1,146 @@
+//! One credential's life.
+
+use super::{
+    id::{GrantName, LeaseId, PartnerName, Purpose, TenantName, WorkloadName},
+    scope::{Scope, ScopeId},
+    secret::Digest,
+    standing::{EndReason, Standing},
+    time::Timestamp,
+};
+
+/// The form a credential takes.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum CredentialKind {
+    /// A signed token.
+    Jwt,
+    /// A reference token.
+    Opaque,
+    /// An X.509 certificate.
+    X509,
+}
+
+impl CredentialKind {
+    /// The number in records and on the wire (`mayfly.v1.CredentialKind`).
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Jwt => 1,
+            Self::Opaque => 2,
+            Self::X509 => 3,
+        }
+    }
+
+    /// From a number; `None` when there is no such kind.
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        match code {
+            1 => Some(Self::Jwt),
+            2 => Some(Self::Opaque),
+            3 => Some(Self::X509),
+            _ => None,
+        }
+    }
+
+    /// The word in trust files, the CLI and events.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Jwt => "jwt",
+            Self::Opaque => "opaque",
+            Self::X509 => "x509",
+        }
+    }
+
+    /// The inverse of [`Self::word`].
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Jwt, Self::Opaque, Self::X509].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// One credential's life: who has it, for what, until when. Never the credential itself.
+///
+/// ```text
+///             (successor)
+/// issue --> Live --> Ended(Released | Superseded | Revoked | Expired)     never back
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    /// Its id; says the task and the tenant's number.
+    pub id: LeaseId,
+    /// The one tenant it is for.
+    pub tenant: TenantName,
+    /// The partner it is for.
+    pub partner: PartnerName,
+    /// The grant that allowed it.
+    pub grant: GrantName,
+    /// Who asked.
+    pub workload: WorkloadName,
+    /// Why.
+    pub purpose: Purpose,
+    /// Its form.
+    pub kind: CredentialKind,
+    /// Who it is for, sorted.
+    pub audiences: Vec<String>,
+    /// What it allows, sorted.
+    pub actions: Vec<String>,
+    /// DNS names in the certificate, sorted.
+    pub dns_names: Vec<String>,
+    /// When it was issued.
+    pub issued: Timestamp,
+    /// When it ends by itself.
+    pub expires: Timestamp,
+    /// Incarnation and revision number of its decision: a cut above ends it.
+    pub basis: (u64, u64),
+    /// Hash of the credential.
+    pub credential: Digest,
+    /// The key that signed it; empty for reference tokens.
+    pub key_id: String,
+    /// Hash of the certificate it is bound to.
+    pub bound: Option<Digest>,
+    /// Hash of the certified public key.
+    pub spki: Option<Digest>,
+    /// The lease whose certificate the caller proved itself with.
+    pub parent: Option<LeaseId>,
+    /// Scopes of the proofs it was obtained through.
+    pub proofs: Vec<ScopeId>,
+    /// Renewals before it.
+    pub renewals: u32,
+    /// Whether the broker made the private key.
+    pub broker_made_key: bool,
+    /// What ended it by itself, and when; cuts and the task's end are not noted here.
+    pub ended: Option<(EndReason, Timestamp)>,
+}
+
+impl Lease {
+    /// Its standing by its own row and the time; task, cuts and bars come on top.
+    ///
+    /// Expiry beats stored state.
+    #[must_use]
+    pub fn own_standing(&self, now: Timestamp) -> Standing {
+        match self.ended {
+            Some((why, _)) => Standing::Ended(why),
+            None if self.expires <= now => Standing::Ended(EndReason::Expired),
+            None => Standing::Live,
+        }
+    }
+
+    /// Every scope that a cut or bar on would concern it, but for its task and itself, whose ends stand in their rows.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<ScopeId> {
+        let mut ids = Vec::with_capacity(7 + self.proofs.len());
+        ids.extend([
+            Scope::Everything.id(),
+            Scope::Tenant(self.tenant.clone()).id(),
+            Scope::Partner(self.partner.clone()).id(),
+            Scope::PartnerInTenant(self.tenant.clone(), self.partner.clone()).id(),
+            Scope::Grant(self.tenant.clone(), self.grant.clone()).id(),
+            Scope::Workload(self.tenant.clone(), self.workload.clone()).id(),
+        ]);
+        if !self.key_id.is_empty() {
+            ids.push(Scope::SigningKey(self.key_id.clone()).id());
+        }
+        ids.extend(&self.proofs);
+        ids
+    }
+}

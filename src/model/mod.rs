@@ -1,0 +1,17 @@
+//! Pure values and their transitions: no I/O, no clock, no store.
+
+pub mod id;
+pub mod lease;
+pub mod scope;
+pub mod secret;
+pub mod standing;
+pub mod task;
+pub mod time;
+
+pub use id::{GrantName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName};
+pub use lease::{CredentialKind, Lease};
+pub use scope::{Scope, ScopeId};
+pub use secret::{Digest, Secret};
+pub use standing::{EndReason, Standing};
+pub use task::Task;
+pub use time::{Clock, Timestamp, Ttl};
