@@ -6,6 +6,8 @@
 pub mod model;
 
 #[cfg(feature = "server")]
+pub mod identity;
+#[cfg(feature = "server")]
 pub mod ledger;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
