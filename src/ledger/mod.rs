@@ -1,3 +1,45 @@
 //! What is true: leases, tasks, cuts, bars, audit, in an ordered key-value engine.
+//!
+//! ```text
+//! broker --proposal--> lanes --> committer (one thread) --batch--> engine (flush)
+//!                                    |                                  |
+//!                                    +--- publish: book, counts, revision, feed <---+
+//! ```
 
+mod ballast;
+mod book;
+mod check;
+mod codec;
+mod committer;
+mod counts;
 pub mod engine;
+mod journal;
+pub mod keys;
+mod lanes;
+mod migrate;
+mod open;
+mod ops;
+mod read;
+mod refused;
+mod shared;
+mod tx;
+
+pub use book::ScopeState;
+pub use check::{CheckReport, check};
+pub use codec::{Unreadable, scope_from, scope_name};
+pub use journal::{Head, stream_id, stream_name};
+pub use lanes::{LaneFull, LaneLimits};
+pub use open::{Ledger, OpenError, Opening, Receipt};
+pub use ops::{
+    apply::{TenantChange, TrustCommit},
+    end::{EndLease, EndTask},
+    issue::{IssueDraft, Quota, Retry},
+    keys::KeyCommit,
+    scope::{BarDraft, CutDraft, Revoked},
+    task::OpenDraft,
+    upkeep::{CheckpointDraft, SweepReport, WalkReport},
+};
+pub use read::{BarRow, CutRow, LogRow};
+pub use refused::Refused;
+pub use shared::{Aside, AsideRow, Hold, Published};
+pub use tx::Chain;

@@ -1,0 +1,102 @@
+//! Cuts and bars wider than a task, in memory: one entry a scope.
+
+use std::collections::HashMap;
+
+use crate::model::{EndReason, ScopeId, Standing, Timestamp};
+
+/// What is known of one scope.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ScopeState {
+    /// Revision of its latest cut; 0 for none.
+    pub cut: u64,
+    /// What the cut makes of a lease.
+    pub why: Option<EndReason>,
+    /// The greatest not-after that the cut can concern.
+    pub covers_until: Timestamp,
+    /// Whether the clean-up behind the cut is finished.
+    pub cleaned: bool,
+    /// Revision of its bar; 0 for none.
+    pub bar: u64,
+    /// Whether the bar also suspends what lives.
+    pub suspend: bool,
+    /// Revision at which the trust map last changed it; 0 when that is long ago.
+    pub changed: u64,
+    /// When it changed.
+    pub changed_at: Timestamp,
+}
+
+/// Every scope that something is known of.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    scopes: HashMap<ScopeId, ScopeState>,
+}
+
+impl Book {
+    /// What is known of a scope.
+    #[must_use]
+    pub fn state(&self, scope: ScopeId) -> ScopeState {
+        self.scopes.get(&scope).copied().unwrap_or_default()
+    }
+
+    /// Replaces what is known of a scope.
+    pub fn set(&mut self, scope: ScopeId, state: ScopeState) {
+        if state == ScopeState::default() {
+            self.scopes.remove(&scope);
+        } else {
+            self.scopes.insert(scope, state);
+        }
+    }
+
+    /// The standing that cuts and bars leave to something with these scopes, decided at `basis`.
+    #[must_use]
+    pub fn standing(&self, scopes: &[ScopeId], basis: u64) -> Standing {
+        if self.scopes.is_empty() {
+            return Standing::Live;
+        }
+        scopes.iter().filter_map(|scope| self.scopes.get(scope)).fold(Standing::Live, |standing, state| {
+            standing.and(if state.cut > basis {
+                Standing::Ended(state.why.unwrap_or(EndReason::Revoked))
+            } else if state.bar > 0 && state.suspend {
+                Standing::Suspended
+            } else {
+                Standing::Live
+            })
+        })
+    }
+
+    /// Whether any of the scopes is barred.
+    #[must_use]
+    pub fn barred(&self, scopes: &[ScopeId]) -> bool {
+        scopes.iter().any(|&scope| self.state(scope).bar > 0)
+    }
+
+    /// Scopes with a cut.
+    #[must_use]
+    pub fn cuts(&self) -> usize {
+        self.scopes.values().filter(|state| state.cut > 0).count()
+    }
+
+    /// Scopes with a bar.
+    #[must_use]
+    pub fn bars(&self) -> usize {
+        self.scopes.values().filter(|state| state.bar > 0).count()
+    }
+
+    /// Forgets changes that no decision in flight can be older than, and cuts that can concern nothing any more.
+    /// `now` is confirmed time. Returns the forgotten cuts.
+    pub fn prune(&mut self, now: Timestamp, oldest_decision: Timestamp) -> Vec<(ScopeId, u64)> {
+        let mut forgotten = Vec::new();
+        for (&scope, state) in &mut self.scopes {
+            if state.changed_at < oldest_decision {
+                (state.changed, state.changed_at) = (0, Timestamp::default());
+            }
+            if state.cut > 0 && state.cleaned && state.covers_until < now {
+                forgotten.push((scope, state.cut));
+                (state.cut, state.why) = (0, None);
+                (state.covers_until, state.cleaned) = (Timestamp::default(), false);
+            }
+        }
+        self.scopes.retain(|_, state| *state != ScopeState::default());
+        forgotten
+    }
+}

@@ -1,0 +1,125 @@
+//! Where rows live: the key of each table, in one place.
+
+use crate::model::{GrantName, LeaseId, ScopeId, TaskId, TenantName, TenantNumber};
+
+/// The one row of [`super::engine::Table::Meta`].
+pub const META: &[u8] = b"state";
+/// The row of [`super::engine::Table::Meta`] that proves the seal key; written once, not authenticated.
+pub const FOUNDING: &[u8] = b"founding";
+
+/// Identifies one audit stream: 12 bytes of SHA-256 over `tenant/partner`.
+pub type StreamId = [u8; 12];
+
+/// First revision and index of the feed, or a log row, in order.
+#[must_use]
+pub fn revision(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+/// A feed row: revision and position within it.
+#[must_use]
+pub fn feed(number: u64, index: u16) -> Vec<u8> {
+    [&number.to_be_bytes()[..], &index.to_be_bytes()].concat()
+}
+
+/// Reads the leading revision of a feed or log key.
+#[must_use]
+pub fn leading_revision(key: &[u8]) -> Option<u64> {
+    key.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// An expiry page: minute, then the revision that wrote it.
+#[must_use]
+pub fn expiry(minute: u32, number: u64) -> Vec<u8> {
+    [&minute.to_be_bytes()[..], &number.to_be_bytes()].concat()
+}
+
+/// Reads the leading minute of an expiry key.
+#[must_use]
+pub fn leading_minute(key: &[u8]) -> Option<u32> {
+    key.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// A cut: scope and revision, so that it still cuts when its value is damaged.
+#[must_use]
+pub fn cut(scope: ScopeId, number: u64) -> Vec<u8> {
+    [&scope.as_bytes()[..], &number.to_be_bytes()].concat()
+}
+
+/// The inverse of [`cut`].
+#[must_use]
+pub fn parse_cut(key: &[u8]) -> Option<(ScopeId, u64)> {
+    let (scope, number) = key.split_at_checked(ScopeId::BYTES)?;
+    Some((ScopeId::from_slice(scope)?, u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// A live count: scope and minute of expiry.
+#[must_use]
+pub fn count(scope: ScopeId, minute: u32) -> Vec<u8> {
+    [&scope.as_bytes()[..], &minute.to_be_bytes()].concat()
+}
+
+/// The inverse of [`count`].
+#[must_use]
+pub fn parse_count(key: &[u8]) -> Option<(ScopeId, u32)> {
+    let (scope, minute) = key.split_at_checked(ScopeId::BYTES)?;
+    Some((ScopeId::from_slice(scope)?, u32::from_be_bytes(minute.try_into().ok()?)))
+}
+
+/// An audit page: stream and the sequence of its first event.
+#[must_use]
+pub fn audit(stream: &StreamId, first: u64) -> Vec<u8> {
+    [&stream[..], &first.to_be_bytes()].concat()
+}
+
+/// The inverse of [`audit`].
+#[must_use]
+pub fn parse_audit(key: &[u8]) -> Option<(StreamId, u64)> {
+    let (stream, first) = key.split_at_checked(12)?;
+    Some((stream.try_into().ok()?, u64::from_be_bytes(first.try_into().ok()?)))
+}
+
+/// A child of a task.
+#[must_use]
+pub fn child(parent: TaskId, child: TaskId) -> Vec<u8> {
+    [&parent.as_bytes()[..], child.as_bytes()].concat()
+}
+
+/// A tenant's row, also the prefix of its leases and tasks.
+#[must_use]
+pub fn tenant(number: TenantNumber) -> Vec<u8> {
+    number.to_bytes().to_vec()
+}
+
+/// A tenant's number by its name. The leading byte keeps names apart from numbers.
+#[must_use]
+pub fn tenant_name(name: &TenantName) -> Vec<u8> {
+    [&[TENANT_NAMES], name.as_str().as_bytes()].concat()
+}
+
+/// What every key of [`tenant_name`] starts with.
+pub const TENANT_NAMES: u8 = 0xff;
+
+/// A key of a tenant: tenant, use, key id.
+#[must_use]
+pub fn key(number: TenantNumber, use_code: u8, key_id: &str) -> Vec<u8> {
+    [&number.to_bytes()[..], &[use_code], key_id.as_bytes()].concat()
+}
+
+/// Run-time facts about a grant.
+#[must_use]
+pub fn grant_state(number: TenantNumber, grant: &GrantName) -> Vec<u8> {
+    [&number.to_bytes()[..], grant.as_str().as_bytes()].concat()
+}
+
+/// A lease's row.
+#[must_use]
+pub fn lease(id: LeaseId) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
+
+/// A task's row.
+#[must_use]
+pub fn task(id: TaskId) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}

@@ -1,0 +1,105 @@
+//! The trust map: rows, what changed and what ends, in one commit.
+
+use super::scope::{self, CutDraft};
+use crate::{
+    ledger::{book::ScopeState, engine::Table, keys, refused::Refused, tx::Tx},
+    model::{Digest, GrantName, Scope, TenantName, TenantNumber, Timestamp},
+    pb, records,
+};
+
+/// A change of the trust map. Bars are never touched by it.
+#[derive(Debug)]
+pub struct TrustCommit {
+    /// Revision that it was computed from: refused when the trust map has changed since.
+    pub basis: u64,
+    /// Tenants that are written.
+    pub tenants: Vec<TenantChange>,
+    /// The part that is no tenant's, when it changed: its bytes.
+    pub global: Option<Vec<u8>>,
+    /// Keys that new tenants get: row key and record.
+    pub keys: Vec<(Vec<u8>, records::KeyRecord)>,
+    /// Scopes whose decisions in flight must be made anew.
+    pub changed: Vec<Scope>,
+    /// What ends because authority was taken away.
+    pub cuts: Vec<CutDraft>,
+    /// Run-time facts about grants.
+    pub grant_states: Vec<(TenantNumber, GrantName, records::GrantStateRecord)>,
+    /// Events, one a tenant and one of the whole.
+    pub events: Vec<pb::Event>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// One tenant's new trust map.
+#[derive(Debug)]
+pub struct TenantChange {
+    /// Its number.
+    pub number: TenantNumber,
+    /// Its name.
+    pub name: TenantName,
+    /// Normalised trust map.
+    pub trust: Vec<u8>,
+    /// Its hash.
+    pub hash: Digest,
+    /// How often it was changed, this time included.
+    pub version: u64,
+    /// Whether it is removed.
+    pub removed: bool,
+}
+
+/// Reserves numbers for new tenants: the first of `count`.
+pub(in crate::ledger) fn reserve(tx: &mut Tx<'_>, count: u32) -> Result<u32, Refused> {
+    let first = tx.next_tenant();
+    if first.checked_add(count).is_none_or(|end| end > TenantNumber::MAX) {
+        return Err(Refused::Quota("tenant numbers"));
+    }
+    tx.set_next_tenant(first + count);
+    Ok(first)
+}
+
+/// Writes a change of the trust map.
+pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<(), Refused> {
+    let map = Scope::SigningKey(TRUST_MAP.to_owned()).id();
+    if tx.scope(map).changed > commit.basis {
+        return Err(Refused::Moved);
+    }
+    tx.mark_time(commit.now);
+    for event in &commit.events {
+        tx.audit(event)?;
+    }
+    for tenant in &commit.tenants {
+        put_tenant(tx, tenant, commit.now);
+    }
+    if let Some(global) = &commit.global {
+        let record = records::TenantRecord { trust: global.clone(), ..Default::default() };
+        tx.put_record(Table::Trust, keys::tenant(TenantNumber::BROKER), &record);
+    }
+    for (key, record) in &commit.keys {
+        tx.put_record(Table::Keys, key.clone(), record);
+    }
+    for (number, grant, record) in &commit.grant_states {
+        tx.put_record(Table::GrantStates, keys::grant_state(*number, grant), record);
+    }
+    let number = tx.number();
+    for id in commit.changed.iter().map(Scope::id).chain([map]) {
+        let state = tx.scope(id);
+        tx.set_scope(id, ScopeState { changed: number, changed_at: commit.now, ..state });
+    }
+    commit.cuts.iter().for_each(|cut| scope::write_cut(tx, cut));
+    Ok(())
+}
+
+fn put_tenant(tx: &mut Tx<'_>, tenant: &TenantChange, now: Timestamp) {
+    let record = records::TenantRecord {
+        name: tenant.name.to_string(),
+        version: tenant.version,
+        trust: tenant.trust.clone(),
+        trust_hash: tenant.hash.0.to_vec(),
+        removed: if tenant.removed { now.millis() } else { 0 },
+    };
+    tx.put_record(Table::Trust, keys::tenant(tenant.number), &record);
+    tx.put(Table::Trust, keys::tenant_name(&tenant.name), tenant.number.to_bytes().to_vec());
+}
+
+/// The pseudo scope whose change stands for the whole trust map; no key id can be spelled so.
+const TRUST_MAP: &str = "\0trust map";

@@ -1,0 +1,212 @@
+//! Issue and renew: a lease, its task when it is new, its counts and its event in one commit.
+
+use super::{counted, end, lease_standing, live_task};
+use crate::{
+    ledger::{engine::Table, refused::Refused, shared::Hold, tx::Tx},
+    model::{
+        Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, Timestamp, task::LiveBucket, time::SKEW,
+    },
+    pb, records,
+};
+
+/// A lease to begin. Everything in it was decided at its basis; the ledger refuses it if that no longer holds.
+#[derive(Debug)]
+pub struct IssueDraft {
+    /// The lease.
+    pub lease: Lease,
+    /// Its task, when the lease opens it.
+    pub new_task: Option<Task>,
+    /// The client's idempotency key.
+    pub retry: Option<Retry>,
+    /// The lease it takes the place of.
+    pub supersedes: Option<LeaseId>,
+    /// Limits.
+    pub quota: Quota,
+    /// Its event.
+    pub event: pb::Event,
+    /// When it was decided.
+    pub now: Timestamp,
+}
+
+/// An idempotency key, bound to who used it and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Hash of (tenant, workload, task, client key, idempotency key).
+    pub key: [u8; 16],
+    /// Hash of the request.
+    pub request: Digest,
+}
+
+/// How many live leases there may be, this one included.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// Under the task.
+    pub task: u32,
+    /// Under the grant.
+    pub grant: u32,
+    /// Of the partner in the tenant.
+    pub partner: u32,
+    /// Of the partner everywhere.
+    pub partner_everywhere: u32,
+    /// In the tenant.
+    pub tenant: u32,
+}
+
+pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), Refused> {
+    let (lease, now) = (&draft.lease, draft.now);
+    if let Some(hold) = tx.shared.holds.first() {
+        return Err(Refused::Held(hold.explanation()));
+    }
+    tx.check_basis(&lease.scopes(), lease.basis)?;
+    if let Some(parent) = lease.parent
+        && !lease_standing(tx, parent, now)?.is_live()
+    {
+        return Err(Refused::LeaseEnded(EndReason::Revoked));
+    }
+    let task = task_of(tx, draft)?;
+    let replaced = replaced(tx, draft)?;
+    check_quota(tx, draft, &task, replaced.as_ref())?;
+
+    // Nothing was written before this line; nothing is refused after it, but for a failing store.
+    if let Some(old) = replaced {
+        end::end_lease(tx, old, EndReason::Superseded, now)?;
+    }
+    write(tx, draft, task)
+}
+
+/// Live leases that still count under a task.
+pub(in crate::ledger) fn live_under(task: &Task, now: Timestamp) -> u32 {
+    task.live.iter().filter(|bucket| bucket.minute >= now.minute()).map(|bucket| bucket.count).sum()
+}
+
+fn task_of(tx: &Tx<'_>, draft: &IssueDraft) -> Result<Task, Refused> {
+    let task = match &draft.new_task {
+        Some(task) => {
+            tx.check_basis(&task.scopes(), task.basis)?;
+            task.clone()
+        }
+        None => live_task(tx, draft.lease.id.task(), draft.now)?,
+    };
+    if let Some(parent) = task.parent.filter(|_| draft.new_task.is_some()) {
+        live_task(tx, parent, draft.now)?;
+    }
+    if draft.lease.expires > task.deadline {
+        return Err(Refused::Moved);
+    }
+    Ok(task)
+}
+
+fn replaced(tx: &Tx<'_>, draft: &IssueDraft) -> Result<Option<Lease>, Refused> {
+    if let Some(id) = draft.supersedes {
+        let old = tx.lease(id)?.ok_or(Refused::Unknown)?;
+        return match old.own_standing(draft.now) {
+            Standing::Live => Ok(Some(old)),
+            Standing::Ended(why) => Err(Refused::LeaseEnded(why)),
+            Standing::Suspended => Err(Refused::TaskSuspended),
+        };
+    }
+    let Some(retry) = draft.retry else { return Ok(None) };
+    let Some(value) = tx.get(Table::Retries, &retry.key)? else { return Ok(None) };
+    let record: records::RetryRecord = match tx.shared.codec.decode(Table::Retries, &retry.key, &value) {
+        Ok(record) => record,
+        Err(e) => {
+            tx.shared.aside.note(Table::Retries, &retry.key, &e);
+            return Err(Refused::RetryMismatch);
+        }
+    };
+    if record.request_sha256 != retry.request.0 {
+        return Err(Refused::RetryMismatch);
+    }
+    match LeaseId::from_bytes(&record.lease) {
+        Some(id) => Ok(tx.lease(id)?.filter(|lease| lease.own_standing(draft.now).is_live())),
+        None => Ok(None),
+    }
+}
+
+fn check_quota(tx: &Tx<'_>, draft: &IssueDraft, task: &Task, replaced: Option<&Lease>) -> Result<(), Refused> {
+    let (lease, quota, now) = (&draft.lease, &draft.quota, draft.now);
+    let freed = u64::from(replaced.is_some());
+    if u64::from(live_under(task, now)) >= u64::from(quota.task) + freed {
+        return Err(Refused::Quota("task"));
+    }
+    let [tenant, everywhere, partner, grant] = counted(lease);
+    let limits = [
+        (grant, quota.grant, "grant"),
+        (partner, quota.partner, "partner in the tenant"),
+        (everywhere, quota.partner_everywhere, "partner"),
+        (tenant, quota.tenant, "tenant"),
+    ];
+    match limits.into_iter().find(|&(scope, most, _)| tx.live(scope, now) >= u64::from(most) + freed) {
+        Some((_, _, whose)) => Err(Refused::Quota(whose)),
+        None => Ok(()),
+    }
+}
+
+fn write(tx: &mut Tx<'_>, draft: &IssueDraft, task: Task) -> Result<(), Refused> {
+    let (lease, now) = (&draft.lease, draft.now);
+    // The superseded lease may have changed the task's row just now.
+    let mut task = match &draft.new_task {
+        Some(_) => task,
+        None => tx.task(task.id)?.unwrap_or(task),
+    };
+    tx.mark_time(now);
+    tx.audit(&draft.event)?;
+    task.leases_issued = task.leases_issued.saturating_add(1);
+    add_bucket(&mut task, lease, now);
+    if draft.new_task.is_some() {
+        begin_task(tx, &task);
+    }
+    tx.put_task(&task);
+    tx.put_lease(lease);
+    tx.expires(lease.expires).leases.extend_from_slice(lease.id.as_bytes());
+    tx.count(&counted(lease), lease.expires.minute(), 1);
+    if let Some(retry) = draft.retry {
+        remember(tx, retry, task.id, Some(lease.id), lease.expires);
+    }
+    Ok(())
+}
+
+/// Writes the indexes of a new task.
+pub(in crate::ledger) fn begin_task(tx: &mut Tx<'_>, task: &Task) {
+    tx.expires(task.deadline).tasks.extend_from_slice(task.id.as_bytes());
+    if let Some(parent) = task.parent {
+        let key = crate::ledger::keys::child(parent, task.id);
+        tx.expires(task.deadline).children.extend_from_slice(&key);
+        tx.put(Table::Children, key, Vec::new());
+    }
+    if task.held {
+        tx.put(Table::Held, task.id.as_bytes().to_vec(), Vec::new());
+    }
+}
+
+/// Remembers an idempotency key for as long as what it began can live.
+pub(in crate::ledger) fn remember(
+    tx: &mut Tx<'_>,
+    retry: Retry,
+    task: TaskId,
+    lease: Option<LeaseId>,
+    expires: Timestamp,
+) {
+    let record = records::RetryRecord {
+        request_sha256: retry.request.0.to_vec(),
+        lease: lease.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+        task: task.as_bytes().to_vec(),
+        expires: expires.millis(),
+    };
+    tx.put_record(Table::Retries, retry.key.to_vec(), &record);
+    tx.expires(expires).retries.extend_from_slice(&retry.key);
+}
+
+fn add_bucket(task: &mut Task, lease: &Lease, now: Timestamp) {
+    task.live.retain(|bucket| bucket.minute >= now.minute());
+    let minute = lease.expires.minute();
+    match task.live.iter_mut().find(|bucket| bucket.minute == minute && bucket.grant == lease.grant) {
+        Some(bucket) => bucket.count = bucket.count.saturating_add(1),
+        None => task.live.push(LiveBucket { grant: lease.grant.clone(), minute, count: 1 }),
+    }
+}
+
+/// The scope and the latest time that the end of a lease concerns.
+pub(in crate::ledger) fn lease_end(lease: &Lease) -> (crate::model::ScopeId, Timestamp) {
+    (Scope::Lease(lease.id).id(), lease.expires.after(SKEW))
+}

@@ -1,0 +1,73 @@
+//! Opening a task, and holding it.
+
+use super::{issue, lease_standing, live_task};
+use crate::{
+    ledger::{engine::Table, ops::issue::Retry, refused::Refused, tx::Tx},
+    model::{EndReason, Task, TaskId, Timestamp},
+    pb, records,
+};
+
+/// A task to open.
+#[derive(Debug)]
+pub struct OpenDraft {
+    /// The task.
+    pub task: Task,
+    /// The client's idempotency key.
+    pub retry: Option<Retry>,
+    /// Its event.
+    pub event: pb::Event,
+    /// When it was decided.
+    pub now: Timestamp,
+}
+
+/// Opens the task, or answers with the one that the same idempotency key opened before.
+pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<TaskId, Refused> {
+    let (task, now) = (&draft.task, draft.now);
+    if let Some(hold) = tx.shared.holds.first() {
+        return Err(Refused::Held(hold.explanation()));
+    }
+    tx.check_basis(&task.scopes(), task.basis)?;
+    if let Some(parent) = task.parent {
+        live_task(tx, parent, now)?;
+    }
+    if let Some(lease) = task.parent_lease
+        && !lease_standing(tx, lease, now)?.is_live()
+    {
+        return Err(Refused::LeaseEnded(EndReason::Revoked));
+    }
+    if let Some(before) = opened_before(tx, draft.retry)? {
+        return Ok(before);
+    }
+    tx.mark_time(now);
+    tx.audit(&draft.event)?;
+    issue::begin_task(tx, task);
+    tx.put_task(task);
+    if let Some(retry) = draft.retry {
+        issue::remember(tx, retry, task.id, None, task.deadline);
+    }
+    Ok(task.id)
+}
+
+/// Marks a task as held by a stream, or no longer.
+pub(in crate::ledger) fn hold(tx: &mut Tx<'_>, id: TaskId, now: Timestamp) -> Result<Task, Refused> {
+    let mut task = live_task(tx, id, now)?;
+    if !task.held {
+        task.held = true;
+        tx.put_task(&task);
+        tx.put(Table::Held, id.as_bytes().to_vec(), Vec::new());
+    }
+    Ok(task)
+}
+
+fn opened_before(tx: &Tx<'_>, retry: Option<Retry>) -> Result<Option<TaskId>, Refused> {
+    let Some(retry) = retry else { return Ok(None) };
+    let Some(value) = tx.get(Table::Retries, &retry.key)? else { return Ok(None) };
+    let record: records::RetryRecord = tx.shared.codec.decode(Table::Retries, &retry.key, &value).map_err(|e| {
+        tx.shared.aside.note(Table::Retries, &retry.key, &e);
+        Refused::RetryMismatch
+    })?;
+    if record.request_sha256 != retry.request.0 {
+        return Err(Refused::RetryMismatch);
+    }
+    Ok(TaskId::from_bytes(&record.task))
+}

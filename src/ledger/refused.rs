@@ -1,0 +1,47 @@
+//! Why the ledger did not do as proposed.
+
+use crate::model::{EndReason, ScopeId};
+
+/// Why a proposal was not carried out. Nothing of it is in the store.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refused {
+    /// A scope it depends on is barred.
+    #[error("the scope is barred")]
+    Barred(ScopeId),
+    /// A scope it depends on was changed or cut after its decision: decide anew.
+    #[error("what the decision rests on has changed")]
+    Moved,
+    /// The task is over.
+    #[error("the task has ended: {}", .0.word())]
+    TaskEnded(EndReason),
+    /// The task is suspended.
+    #[error("the task is suspended")]
+    TaskSuspended,
+    /// The lease is over.
+    #[error("the lease has ended: {}", .0.word())]
+    LeaseEnded(EndReason),
+    /// No such lease or task.
+    #[error("no such lease or task")]
+    Unknown,
+    /// A quota of live leases is used up.
+    #[error("the quota of live leases of the {0} is used up")]
+    Quota(&'static str),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    RetryMismatch,
+    /// Nothing is begun for now.
+    #[error("nothing is issued for now: {0}")]
+    Held(&'static str),
+    /// Too much waits.
+    #[error("too many requests wait to be committed")]
+    Busy,
+    /// The store failed; nothing was done.
+    #[error("the store failed")]
+    StoreFailed,
+    /// The store has no room left; nothing was done.
+    #[error("no space is left for the store")]
+    StoreFull,
+    /// The daemon is stopping.
+    #[error("the broker is stopping")]
+    Stopping,
+}

@@ -1,0 +1,171 @@
+//! What the committer and every reader share.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::broadcast;
+
+use super::{
+    book::Book,
+    codec::{Codec, Unreadable},
+    counts::Counts,
+    engine::{Engine, Table},
+    lanes::Lanes,
+};
+use crate::{model::id::hex, records};
+
+/// What the committer and every reader share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) codec: Codec,
+    pub(super) incarnation: u64,
+    /// The last commit that is on disk and in memory.
+    pub(super) published: AtomicU64,
+    pub(super) book: RwLock<Book>,
+    pub(super) counts: RwLock<Counts>,
+    pub(super) lanes: Lanes,
+    pub(super) feed: broadcast::Sender<Arc<Published>>,
+    /// Unreadable rows.
+    pub aside: Aside,
+    /// Why nothing is begun.
+    pub holds: Holds,
+}
+
+impl Shared {
+    pub(super) fn book(&self) -> RwLockReadGuard<'_, Book> {
+        self.book.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+}
+
+/// What a commit tells watchers.
+#[derive(Debug)]
+pub struct Published {
+    /// Its revision.
+    pub number: u64,
+    /// Ends and bars.
+    pub feed: Vec<records::FeedRecord>,
+    /// Audit pages.
+    pub log: Vec<records::LogEntry>,
+}
+
+/// Why nothing is begun; ends always go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hold {
+    /// The clock jumped further than is believable.
+    Clock,
+    /// The store failed and has not come back.
+    StoreFailed,
+    /// The store has no room.
+    StoreFull,
+}
+
+impl Hold {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::Clock, Self::StoreFailed, Self::StoreFull];
+
+    /// For people.
+    #[must_use]
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Clock => "the clock jumped; confirm it with `mayfly time confirm`",
+            Self::StoreFailed => "the store failed",
+            Self::StoreFull => "no space is left for the store",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Clock => 1,
+            Self::StoreFailed => 2,
+            Self::StoreFull => 4,
+        }
+    }
+}
+
+/// The set of reasons why nothing is begun.
+#[derive(Debug, Default)]
+pub struct Holds(AtomicU8);
+
+impl Holds {
+    /// Adds a reason.
+    pub fn set(&self, hold: Hold) {
+        self.0.fetch_or(hold.bit(), Ordering::AcqRel);
+    }
+
+    /// Takes a reason away.
+    pub fn clear(&self, hold: Hold) {
+        self.0.fetch_and(!hold.bit(), Ordering::AcqRel);
+    }
+
+    /// Whether this reason holds.
+    #[must_use]
+    pub fn has(&self, hold: Hold) -> bool {
+        self.0.load(Ordering::Acquire) & hold.bit() != 0
+    }
+
+    /// The first reason that holds.
+    #[must_use]
+    pub fn first(&self) -> Option<Hold> {
+        Hold::ALL.into_iter().find(|&hold| self.has(hold))
+    }
+}
+
+/// Rows that could not be read. They are left where they are, count as ended, and are reported.
+#[derive(Debug, Default)]
+pub struct Aside {
+    seen: Mutex<VecDeque<AsideRow>>,
+    total: AtomicU64,
+}
+
+/// One unreadable row.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AsideRow {
+    /// Where.
+    pub table: Table,
+    /// Its key, hex.
+    pub key: String,
+    /// What is wrong.
+    pub why: Unreadable,
+}
+
+impl Aside {
+    /// Reports a row; the same row counts once while it is remembered.
+    pub fn note(&self, table: Table, key: &[u8], why: &Unreadable) {
+        let row = AsideRow { table, key: hex(key), why: why.clone() };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.contains(&row) {
+            return;
+        }
+        tracing::error!(table = table.name(), key = row.key, why = %row.why, "a row is unreadable and counts as ended");
+        self.total.fetch_add(1, Ordering::Relaxed);
+        if seen.len() >= Self::MOST {
+            seen.pop_front();
+        }
+        seen.push_back(row);
+    }
+
+    /// How many were reported.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// The last ones reported.
+    #[must_use]
+    pub fn rows(&self) -> Vec<AsideRow> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Rows remembered one by one; more are only counted.
+    const MOST: usize = 1_000;
+}
