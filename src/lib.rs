@@ -6,9 +6,17 @@
 pub mod model;
 
 #[cfg(feature = "server")]
+pub mod audit;
+#[cfg(feature = "server")]
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod ledger;
+#[cfg(feature = "server")]
+pub mod mint;
+#[cfg(feature = "server")]
+pub mod sink;
+#[cfg(feature = "verifier")]
+pub mod verifier;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
 pub mod pb {
