@@ -100,6 +100,9 @@ impl Committer {
         for work in works.iter_mut() {
             work.run(&mut tx);
         }
+        if tx.has_failed() {
+            return Err(Refused::StoreFailed);
+        }
         if tx.is_empty() {
             return Ok(self.meta.number);
         }

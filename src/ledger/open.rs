@@ -19,7 +19,7 @@ use super::{
     keys,
     lanes::{Lane, LaneLimits, Lanes},
     migrate::{self, SchemaError},
-    ops::upkeep::{self, Moved},
+    ops::upkeep::Moved,
     refused::Refused,
     shared::{Aside, Holds, Published, Shared},
     tx::{Authority, MetaDraft, Tx, Work},

@@ -1,6 +1,9 @@
 //! One commit in the making: what proposals read and write before the engine sees it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap},
+};
 
 use prost::Message;
 
@@ -56,6 +59,8 @@ pub struct Tx<'a> {
     next_tenant: u32,
     /// Whether something changed that is no row of its own.
     touched: bool,
+    /// Whether the store failed while proposals read it: then nothing of this commit happens, lest one be half done.
+    failed: Cell<bool>,
 }
 
 /// How many cuts and bars there are, and the exclusive-or of their codes: a row removed outside the broker shows.
@@ -98,6 +103,7 @@ impl<'a> Tx<'a> {
             authority: meta.authority,
             next_tenant: meta.next_tenant,
             touched: false,
+            failed: Cell::new(false),
         }
     }
 
@@ -130,12 +136,27 @@ impl<'a> Tx<'a> {
                 Op::Delete(..) => None,
             });
         }
-        self.shared.engine.get(table, key).map_err(|e| self.shared.fault(&e))
+        self.shared.engine.get(table, key).map_err(|e| self.fault(&e))
+    }
+
+    /// Whether the store failed while proposals read it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    fn fault(&self, error: &EngineError) -> Refused {
+        self.failed.set(true);
+        self.shared.fault(error)
+    }
+
+    /// Moves the confirmed time mark to `now`, even back: for a start with a clock that is behind it.
+    pub(super) fn reset_time(&mut self, now: Timestamp) {
+        self.now = now;
     }
 
     /// Rows as of the last commit: what this one has written is not among them.
     pub(super) fn scan(&self, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, Refused> {
-        self.shared.engine.scan(table, range, Order::Ascending, limit).map_err(|e| self.shared.fault(&e))
+        self.shared.engine.scan(table, range, Order::Ascending, limit).map_err(|e| self.fault(&e))
     }
 
     pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
@@ -260,7 +281,7 @@ impl<'a> Tx<'a> {
     pub(super) fn audit(&mut self, event: &pb::Event) -> Result<(), Refused> {
         let id = stream_id(&event.tenant, &event.partner);
         if !self.pages.contains_key(&id) {
-            let head = self.heads.load(self.shared, id)?;
+            let head = self.heads.load(self.shared, id).inspect_err(|_| self.failed.set(true))?;
             if head.sequence == 0 {
                 let record = records::StreamRecord {
                     tenant: event.tenant.clone(),

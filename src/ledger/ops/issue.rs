@@ -2,7 +2,7 @@
 
 use super::{counted, end, lease_standing, live_task};
 use crate::{
-    ledger::{engine::Table, refused::Refused, shared::Hold, tx::Tx},
+    ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{
         Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, Timestamp, task::LiveBucket, time::SKEW,
     },

@@ -25,6 +25,8 @@ pub struct CutDraft {
     pub event: pb::Event,
     /// When.
     pub now: Timestamp,
+    /// Whether the confirmed time mark goes back to `now`.
+    pub resets_time: bool,
 }
 
 /// What became of a revocation.
@@ -66,6 +68,9 @@ pub(in crate::ledger) fn cut(tx: &mut Tx<'_>, draft: &CutDraft) -> Result<Revoke
     let leases = tx.live(id, draft.now);
     tx.mark_time(draft.now);
     tx.audit(&draft.event)?;
+    if draft.resets_time {
+        tx.reset_time(draft.now);
+    }
     write_cut(tx, draft);
     if draft.bar && state.bar == 0 {
         write_bar(tx, &draft.scope, false, &draft.operator, &draft.reason, draft.now);
