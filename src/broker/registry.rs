@@ -1,0 +1,176 @@
+//! The trust map in memory: a tenant at a time, loaded when it is first asked for.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use arc_swap::ArcSwap;
+
+use super::refusal::Refusal;
+use crate::{
+    ledger::{Ledger, Refused},
+    model::{Digest, GrantName, TenantName, TenantNumber, Timestamp},
+    policy::{GlobalTrust, TenantTrust},
+};
+
+/// One tenant as the broker sees it.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its number.
+    pub number: TenantNumber,
+    /// Its part of the trust map.
+    pub trust: TenantTrust,
+    /// The hash of that part.
+    pub hash: Digest,
+    /// How often it was changed.
+    pub version: u64,
+    /// Attestations made at run time: they replace the trust map's dates. A damaged one counts as long past.
+    pub attested: HashMap<GrantName, Timestamp>,
+}
+
+/// The trust map in memory.
+///
+/// Tenants are read from the ledger when first asked for. An apply puts a new epoch on what it changes before its
+/// revision is published, so that a tenant read while it was being changed is never kept.
+#[derive(Debug)]
+pub struct Registry {
+    names: RwLock<BTreeMap<TenantName, TenantNumber>>,
+    tenants: RwLock<HashMap<TenantNumber, Slot>>,
+    global: ArcSwap<GlobalTrust>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    epoch: u64,
+    tenant: Option<Arc<Tenant>>,
+}
+
+impl Registry {
+    /// Reads names and the global part.
+    ///
+    /// # Errors
+    /// When the store failed. A damaged global part leaves no operator and no partner: recover one on the host.
+    pub fn load(ledger: &Ledger) -> Result<Self, Refused> {
+        let names = ledger.tenant_names()?;
+        let names = names.into_iter().filter_map(|(name, number)| Some((name.parse().ok()?, number))).collect();
+        let registry = Self { names: RwLock::new(names), tenants: RwLock::default(), global: ArcSwap::default() };
+        registry.reload_global(ledger);
+        Ok(registry)
+    }
+
+    /// The part that is no tenant's.
+    #[must_use]
+    pub fn global(&self) -> Arc<GlobalTrust> {
+        self.global.load_full()
+    }
+
+    /// Reads the global part again.
+    pub fn reload_global(&self, ledger: &Ledger) {
+        let stored = ledger.trust(TenantNumber::BROKER);
+        let global = match stored.map(|row| row.map(|row| GlobalTrust::from_bytes(&row.trust))) {
+            Ok(Some(Ok(global))) => global,
+            Ok(None) => GlobalTrust::default(),
+            Ok(Some(Err(error))) => {
+                tracing::error!(%error, "the global part of the trust map is unreadable; nobody may administer");
+                GlobalTrust::default()
+            }
+            Err(error) => {
+                tracing::error!(%error, "the global part of the trust map is unreadable; nobody may administer");
+                GlobalTrust::default()
+            }
+        };
+        self.global.store(Arc::new(global));
+    }
+
+    /// A tenant's number, also of removed ones.
+    #[must_use]
+    pub fn number(&self, name: &TenantName) -> Option<TenantNumber> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
+    /// A tenant's name by its number.
+    #[must_use]
+    pub fn name(&self, number: TenantNumber) -> Option<TenantName> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.iter().find(|(_, n)| **n == number).map(|(name, _)| name.clone())
+    }
+
+    /// Names after `after` that start with `prefix`, removed ones among them.
+    #[must_use]
+    pub fn names(&self, prefix: &str, after: Option<&TenantName>, limit: usize) -> Vec<(TenantName, TenantNumber)> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let lower = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let range = names.range((lower, std::ops::Bound::Unbounded));
+        range
+            .filter(|(name, _)| name.as_str().starts_with(prefix))
+            .take(limit)
+            .map(|(name, number)| (name.clone(), *number))
+            .collect()
+    }
+
+    /// A tenant. `Ok(None)`: there is none, or it was removed.
+    ///
+    /// # Errors
+    /// When the store failed or the tenant's row is damaged: then it is closed.
+    pub fn tenant(&self, ledger: &Ledger, name: &TenantName) -> Result<Option<Arc<Tenant>>, Refusal> {
+        match self.number(name) {
+            Some(number) => self.by_number(ledger, number),
+            None => Ok(None),
+        }
+    }
+
+    /// A tenant by its number.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    pub fn by_number(&self, ledger: &Ledger, number: TenantNumber) -> Result<Option<Arc<Tenant>>, Refusal> {
+        let epoch = {
+            let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+            let slot = tenants.get(&number);
+            if let Some(tenant) = slot.and_then(|slot| slot.tenant.clone()) {
+                return Ok(Some(tenant));
+            }
+            slot.map_or(0, |slot| slot.epoch)
+        };
+        let Some(tenant) = read(ledger, number)? else { return Ok(None) };
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = tenants.entry(number).or_default();
+        if slot.epoch == epoch {
+            slot.tenant = Some(Arc::clone(&tenant));
+        }
+        Ok(Some(tenant))
+    }
+
+    /// Forgets what is known of some tenants: their rows have changed.
+    pub fn changed(&self, tenants: &[(TenantName, TenantNumber)]) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, number) in tenants {
+            names.insert(name.clone(), *number);
+            let slot = slots.entry(*number).or_default();
+            slot.epoch += 1;
+            slot.tenant = None;
+        }
+    }
+}
+
+fn read(ledger: &Ledger, number: TenantNumber) -> Result<Option<Arc<Tenant>>, Refusal> {
+    let Some(row) = ledger.trust(number)? else { return Ok(None) };
+    if row.removed > 0 {
+        return Ok(None);
+    }
+    let trust = TenantTrust::from_bytes(&row.trust).map_err(Refusal::fault)?;
+    let states = ledger.grant_states(number)?.into_iter();
+    let attested = states.filter_map(|(grant, state)| {
+        let attest_by = state.map_or(Timestamp::default(), |record| Timestamp::from_millis(record.attest_by));
+        Some((grant.parse().ok()?, attest_by))
+    });
+    Ok(Some(Arc::new(Tenant {
+        number,
+        hash: trust.hash(),
+        trust,
+        version: row.version,
+        attested: attested.collect(),
+    })))
+}
