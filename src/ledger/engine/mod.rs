@@ -2,6 +2,17 @@
 //!
 //! Only what an embedded store *and* a clustered one can do is asked for. Key layout and codecs live above, once.
 
+mod batch;
+pub mod faulty;
+pub mod fjall;
+pub mod journal;
+pub mod memory;
+#[cfg(feature = "sled")]
+pub mod sled;
+mod slot;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Bound;
 
 /// One kind of row. The discriminant is stable: an engine may use it as a key prefix.
