@@ -4,6 +4,7 @@ pub mod id;
 pub mod lease;
 pub mod scope;
 pub mod secret;
+pub mod stamp;
 pub mod standing;
 pub mod task;
 pub mod time;
@@ -12,6 +13,7 @@ pub use id::{GrantName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, Ten
 pub use lease::{CredentialKind, Lease};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
+pub use stamp::Stamp;
 pub use standing::{EndReason, Standing};
 pub use task::Task;
 pub use time::{Clock, Timestamp, Ttl};
