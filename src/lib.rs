@@ -9,6 +9,8 @@ pub mod model;
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod ledger;
+#[cfg(feature = "server")]
+pub mod policy;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
 pub mod pb {
