@@ -17,6 +17,7 @@ pub mod mint;
 pub mod sink;
 #[cfg(feature = "verifier")]
 pub mod verifier;
+pub mod policy;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
 pub mod pb {

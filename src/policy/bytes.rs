@@ -1,0 +1,61 @@
+//! The trust map as rows keep it.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::model::Digest;
+
+use super::trust::{GlobalTrust, TenantTrust};
+
+/// A row that does not hold a trust map.
+#[derive(Debug, thiserror::Error)]
+#[error("the row holds no trust map")]
+pub struct UnreadableTrust(#[source] serde_json::Error);
+
+impl TenantTrust {
+    /// Canonical JSON: fields in declared order, sets sorted, no space. Equal trust, equal bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_bytes(self)
+    }
+
+    /// The inverse of [`Self::to_bytes`].
+    ///
+    /// The row's authenticity is the ledger's to check; limits are not checked again.
+    ///
+    /// # Errors
+    /// When the bytes are no trust map of this version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, UnreadableTrust> {
+        from_bytes(bytes)
+    }
+}
+
+impl GlobalTrust {
+    /// Canonical JSON, as of a tenant's part.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        to_bytes(self)
+    }
+
+    /// The inverse of [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// When the bytes are no trust map of this version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, UnreadableTrust> {
+        from_bytes(bytes)
+    }
+
+    /// SHA-256 of the canonical JSON.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        Digest::of(&self.to_bytes())
+    }
+}
+
+#[expect(clippy::expect_used, reason = "all keys are strings and no value can refuse; JSON has no other failure")]
+fn to_bytes<T: Serialize>(trust: &T) -> Vec<u8> {
+    serde_json::to_vec(trust).expect("a trust map is JSON")
+}
+
+fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, UnreadableTrust> {
+    serde_json::from_slice(bytes).map_err(UnreadableTrust)
+}

@@ -1,0 +1,225 @@
+//! One request against one grant: the checks, in order.
+
+use std::time::Duration;
+
+use crate::model::{CredentialKind, GrantName, Timestamp, WorkloadName};
+
+use super::{
+    decide::{Asked, BindingWish, Facts},
+    decision::{Bound, Decision},
+    denied::Denied,
+    pattern::Pattern,
+    trust::{Grant, TenantTrust, Workload},
+};
+
+/// One request against one grant.
+pub(super) struct Case<'a> {
+    pub(super) asked: &'a Asked<'a>,
+    pub(super) facts: &'a Facts<'a>,
+    pub(super) workload: &'a Workload,
+    pub(super) name: &'a GrantName,
+    pub(super) grant: &'a Grant,
+    pub(super) now: Timestamp,
+}
+
+pub(super) type Check = fn(&Case<'_>) -> Result<(), Denied>;
+
+/// Every check, in order, with its name for people.
+pub(super) const CHECKS: [(&str, Check); 12] = [
+    ("partner", |case| case.partner()),
+    ("workload and environment", |case| case.caller()),
+    ("purpose", |case| case.purpose()),
+    ("kind", |case| case.kind()),
+    ("audiences", |case| case.audiences()),
+    ("actions", |case| case.actions()),
+    ("DNS names", |case| case.dns_names()),
+    ("expiry and attestation", |case| case.in_force()),
+    ("ttl", |case| case.ttl()),
+    ("binding", |case| case.binding()),
+    ("task, proof and issuer", |case| case.limits()),
+    ("lifetime", |case| case.lifetime()),
+];
+
+impl Case<'_> {
+    /// The first check that fails, and its place.
+    pub(super) fn check(&self) -> Result<(), (usize, Denied)> {
+        CHECKS.iter().enumerate().try_for_each(|(step, (_, check))| check(self).map_err(|why| (step, why)))
+    }
+
+    fn partner(&self) -> Result<(), Denied> {
+        let named = self.grant.partner == *self.asked.partner;
+        named.then_some(()).ok_or_else(|| Denied::PartnerNotGranted(self.asked.partner.clone()))
+    }
+
+    fn caller(&self) -> Result<(), Denied> {
+        may_use(self.name, self.grant, self.asked.workload, self.workload)
+    }
+
+    fn purpose(&self) -> Result<(), Denied> {
+        let named = self.grant.purposes.has(self.asked.purpose);
+        named.then_some(()).ok_or_else(|| Denied::PurposeNotGranted(self.asked.purpose.clone()))
+    }
+
+    fn kind(&self) -> Result<(), Denied> {
+        let denied = || Denied::KindNotGranted { grant: self.name.clone(), kind: self.asked.kind };
+        self.grant.kinds.has(&self.asked.kind).then_some(()).ok_or_else(denied)
+    }
+
+    fn audiences(&self) -> Result<(), Denied> {
+        if self.asked.audiences.is_empty() {
+            return Err(Denied::AudienceRequired);
+        }
+        match misfit(self.asked.audiences, &self.grant.audiences) {
+            None => Ok(()),
+            Some(audience) => Err(Denied::AudienceNotGranted { grant: self.name.clone(), audience: audience.clone() }),
+        }
+    }
+
+    fn actions(&self) -> Result<(), Denied> {
+        match misfit(self.asked.actions, &self.grant.actions) {
+            None => Ok(()),
+            Some(action) => Err(Denied::ActionNotGranted { grant: self.name.clone(), action: action.clone() }),
+        }
+    }
+
+    fn dns_names(&self) -> Result<(), Denied> {
+        let names = self.asked.dns_names;
+        if !names.is_empty() && self.asked.kind != CredentialKind::X509 {
+            return Err(Denied::DnsNamesNotForKind { kind: self.asked.kind });
+        }
+        match names.iter().find(|name| !self.grant.dns_names.has(name)) {
+            None => Ok(()),
+            Some(name) => Err(Denied::DnsNameNotGranted { grant: self.name.clone(), dns_name: name.clone() }),
+        }
+    }
+
+    fn in_force(&self) -> Result<(), Denied> {
+        is_in_force(self.name, self.grant, self.facts.attest_by, self.now)
+    }
+
+    fn ttl(&self) -> Result<(), Denied> {
+        let (asked, max) = (self.asked.ttl_seconds, self.grant.ttl_max);
+        let denied = || Denied::TtlTooLong { grant: self.name.clone(), asked, max };
+        (asked <= max).then_some(()).ok_or_else(denied)
+    }
+
+    fn binding(&self) -> Result<(), Denied> {
+        let has = self.facts.has_certificate;
+        match (self.asked.kind, self.asked.binding) {
+            (CredentialKind::X509, BindingWish::Default) => Ok(()),
+            (CredentialKind::X509, BindingWish::Certificate | BindingWish::None) => Err(Denied::BindingNotForKind),
+            (CredentialKind::Jwt | CredentialKind::Opaque, wish) => match wish {
+                BindingWish::Certificate if !has => Err(Denied::CertificateRequired),
+                BindingWish::Default if !has && self.grant.require_binding => {
+                    Err(Denied::BindingRequired(self.name.clone()))
+                }
+                BindingWish::None if self.grant.require_binding => Err(Denied::BindingRequired(self.name.clone())),
+                BindingWish::Certificate | BindingWish::Default | BindingWish::None => Ok(()),
+            },
+        }
+    }
+
+    /// Whether all that limits the end from outside the grant lies ahead.
+    fn limits(&self) -> Result<(), Denied> {
+        let outside = [
+            (self.facts.task_deadline, Bound::TaskDeadline),
+            (self.facts.proof_expires, Bound::CallerProof),
+            (self.facts.issuer_expires, Bound::IssuerCertificate),
+        ];
+        match outside.into_iter().find(|(end, _)| end.is_some_and(|end| end <= self.now)) {
+            None => Ok(()),
+            Some((_, bound)) => Err(Denied::LifetimeTooShort(bound)),
+        }
+    }
+
+    fn lifetime(&self) -> Result<(), Denied> {
+        let (end, bound) = self.end();
+        if end.seconds() <= self.now.seconds() { Err(Denied::LifetimeTooShort(bound)) } else { Ok(()) }
+    }
+
+    /// The earliest of all that limit the end; of equals the first named.
+    pub(super) fn end(&self) -> (Timestamp, Bound) {
+        let first = match self.asked.ttl_seconds {
+            0 => (end_after(self.grant.ttl_default, self.now), Bound::GrantDefault),
+            seconds => (end_after(seconds, self.now), Bound::Requested),
+        };
+        let others = [
+            (Some(self.grant.expires), Bound::GrantExpiry),
+            (self.facts.task_deadline, Bound::TaskDeadline),
+            (self.facts.proof_expires, Bound::CallerProof),
+            (self.facts.issuer_expires, Bound::IssuerCertificate),
+        ];
+        others.into_iter().fold(first, |least, (end, bound)| match end {
+            Some(end) if end.floor_second() < least.0 => (end.floor_second(), bound),
+            Some(_) | None => least,
+        })
+    }
+
+    pub(super) fn decision(&self, trust: &TenantTrust) -> Decision {
+        let (expires, bound_by) = self.end();
+        let binds = self.facts.has_certificate && self.asked.binding != BindingWish::None;
+        Decision {
+            basis: self.facts.basis,
+            trust_hash: trust.hash(),
+            tenant: trust.name.clone(),
+            partner: self.asked.partner.clone(),
+            grant: self.name.clone(),
+            workload: self.asked.workload.clone(),
+            purpose: self.asked.purpose.clone(),
+            kind: self.asked.kind,
+            audiences: sorted(self.asked.audiences),
+            actions: sorted(self.asked.actions),
+            dns_names: sorted(self.asked.dns_names),
+            issued: self.now,
+            expires,
+            bound_by,
+            bind: binds && self.asked.kind != CredentialKind::X509,
+            proofs: self.facts.proofs.clone(),
+            max_live_leases: self.grant.max_live_leases,
+            max_leases_per_task: self.grant.max_leases_per_task,
+            environment: self.grant.environment.clone(),
+        }
+    }
+}
+
+pub(super) fn may_use(name: &GrantName, grant: &Grant, caller: &WorkloadName, workload: &Workload) -> Result<(), Denied> {
+    if !grant.workloads.has(caller) {
+        return Err(Denied::WorkloadNotGranted { grant: name.clone(), workload: caller.clone() });
+    }
+    if grant.environment != workload.environment {
+        return Err(Denied::EnvironmentMismatch {
+            grant: name.clone(),
+            granted: grant.environment.clone(),
+            actual: workload.environment.clone(),
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn is_in_force(
+    name: &GrantName,
+    grant: &Grant,
+    attested: &dyn Fn(&GrantName) -> Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Denied> {
+    if grant.expires <= now {
+        return Err(Denied::GrantExpired { grant: name.clone(), at: grant.expires });
+    }
+    let by = attested(name).unwrap_or(grant.attest_by);
+    if by <= now { Err(Denied::AttestationOverdue { grant: name.clone(), at: by }) } else { Ok(()) }
+}
+
+fn misfit<'a>(asked: &'a [String], granted: &[Pattern]) -> Option<&'a String> {
+    asked.iter().find(|text| !granted.iter().any(|pattern| pattern.fits(text)))
+}
+
+pub(super) fn end_after(seconds: u32, now: Timestamp) -> Timestamp {
+    now.after(Duration::from_secs(seconds.into())).floor_second()
+}
+
+fn sorted(texts: &[String]) -> Vec<String> {
+    let mut texts = texts.to_vec();
+    texts.sort_unstable();
+    texts.dedup();
+    texts
+}

@@ -1,0 +1,216 @@
+//! Deciding: the order of checks is the security argument.
+
+use std::fmt;
+
+use crate::model::{CredentialKind, GrantName, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName};
+
+use super::{
+    case::{Case, end_after, is_in_force, may_use},
+    decision::{Bound, Decision, TaskDecision},
+    denied::Denied,
+    trust::{Grant, TenantTrust},
+};
+
+/// What a workload asks for.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// Who asks, as [`TenantTrust::workload_of`] found.
+    pub workload: &'a WorkloadName,
+    /// For whom.
+    pub partner: &'a PartnerName,
+    /// Why.
+    pub purpose: &'a Purpose,
+    /// The grant to use; when `None` the one that fits.
+    pub grant: Option<&'a GrantName>,
+    /// The credential's form.
+    pub kind: CredentialKind,
+    /// Who it shall be for.
+    pub audiences: &'a [String],
+    /// What it shall allow.
+    pub actions: &'a [String],
+    /// DNS names of a certificate, lower case.
+    pub dns_names: &'a [String],
+    /// Life in seconds; 0 for the grant's default.
+    pub ttl_seconds: u32,
+    /// Whether to bind it.
+    pub binding: BindingWish,
+}
+
+/// Whether a token shall be bound to the caller's client certificate.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BindingWish {
+    /// When the caller has one.
+    #[default]
+    Default,
+    /// In any case.
+    Certificate,
+    /// In no case.
+    None,
+}
+
+/// What a decision rests on beside the trust map and the request.
+#[derive(Clone)]
+pub struct Facts<'a> {
+    /// Incarnation and revision number that all facts were read at.
+    pub basis: (u64, u64),
+    /// The task's end.
+    pub task_deadline: Option<Timestamp>,
+    /// The end of the caller's proof.
+    pub proof_expires: Option<Timestamp>,
+    /// The end of the certificate that will sign; certificates only.
+    pub issuer_expires: Option<Timestamp>,
+    /// Whether the caller has a client certificate.
+    pub has_certificate: bool,
+    /// The date that an attestation at run time set for a grant, in place of the trust map's. Who cannot tell says 1970.
+    pub attest_by: &'a dyn Fn(&GrantName) -> Option<Timestamp>,
+    /// Scopes of the caller's proofs.
+    pub proofs: Vec<ScopeId>,
+}
+
+impl fmt::Debug for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Facts").field("basis", &self.basis).finish_non_exhaustive()
+    }
+}
+
+/// What a workload asks for when it opens a task.
+#[derive(Clone, Debug)]
+pub struct TaskAsked<'a> {
+    /// Who asks, as [`TenantTrust::workload_of`] found.
+    pub workload: &'a WorkloadName,
+    /// For whom.
+    pub partner: &'a PartnerName,
+    /// Why.
+    pub purpose: &'a Purpose,
+    /// Seconds until it ends by itself; 0 for the longest that is allowed.
+    pub deadline_seconds: u32,
+}
+
+/// What a task's decision rests on beside the trust map and the request.
+#[derive(Clone)]
+pub struct TaskFacts<'a> {
+    /// Incarnation and revision number that all facts were read at.
+    pub basis: (u64, u64),
+    /// The parent task's end.
+    pub parent_deadline: Option<Timestamp>,
+    /// As [`Facts::attest_by`].
+    pub attest_by: &'a dyn Fn(&GrantName) -> Option<Timestamp>,
+    /// Scopes of the caller's proofs.
+    pub proofs: Vec<ScopeId>,
+}
+
+impl fmt::Debug for TaskFacts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskFacts").field("basis", &self.basis).finish_non_exhaustive()
+    }
+}
+
+/// Decides about one credential.
+///
+/// Who asks comes first, then which grant, then what, then whether the grant is in force, then for how long. Nothing
+/// is cut down to fit but the end, which is the earliest of all that limit it, to the whole second, and said so.
+///
+/// # Errors
+/// When the trust map does not allow it. Without a named grant the reason is that of the grant that came closest.
+pub fn decide(
+    trust: &TenantTrust,
+    asked: &Asked<'_>,
+    facts: &Facts<'_>,
+    now: Timestamp,
+) -> Result<Decision, Denied> {
+    let workload = trust.workloads.get(asked.workload).ok_or(Denied::UnknownWorkload)?;
+    let mut fit: Option<Case<'_>> = None;
+    let mut closest: Option<(usize, Denied)> = None;
+    for (name, grant) in candidates(trust, asked.partner, asked.purpose, asked.grant)? {
+        let case = Case { asked, facts, workload, name, grant, now };
+        match (case.check(), &fit) {
+            (Ok(()), None) => fit = Some(case),
+            (Ok(()), Some(other)) => return Err(Denied::GrantAmbiguous(other.name.clone(), name.clone())),
+            (Err((step, why)), _) => {
+                if closest.as_ref().is_none_or(|(before, _)| *before < step) {
+                    closest = Some((step, why));
+                }
+            }
+        }
+    }
+    match (fit, closest) {
+        (Some(case), _) => Ok(case.decision(trust)),
+        (None, Some((_, why))) => Err(why),
+        (None, None) => Err(Denied::PurposeNotGranted(asked.purpose.clone())),
+    }
+}
+
+/// Decides about opening a task: some grant in force must be for this workload, partner and purpose.
+///
+/// # Errors
+/// When none is, or the task would outlast what the grants or the parent task allow.
+pub fn decide_task(
+    trust: &TenantTrust,
+    asked: &TaskAsked<'_>,
+    facts: &TaskFacts<'_>,
+    now: Timestamp,
+) -> Result<TaskDecision, Denied> {
+    let workload = trust.workloads.get(asked.workload).ok_or(Denied::UnknownWorkload)?;
+    let mut longest: Option<u32> = None;
+    let mut closest: Option<Denied> = None;
+    for (name, grant) in candidates(trust, asked.partner, asked.purpose, None)? {
+        let usable = may_use(name, grant, asked.workload, workload)
+            .and_then(|()| is_in_force(name, grant, facts.attest_by, now));
+        match usable {
+            Ok(()) => longest = longest.max(Some(grant.task_max_seconds)),
+            Err(why) => closest = closest.or(Some(why)),
+        }
+    }
+    let Some(max) = longest else {
+        return Err(closest.unwrap_or_else(|| Denied::PurposeNotGranted(asked.purpose.clone())));
+    };
+    Ok(TaskDecision {
+        basis: facts.basis,
+        trust_hash: trust.hash(),
+        tenant: trust.name.clone(),
+        partner: asked.partner.clone(),
+        workload: asked.workload.clone(),
+        purpose: asked.purpose.clone(),
+        opened: now,
+        deadline: task_deadline(asked.deadline_seconds, max, facts.parent_deadline, now)?,
+        proofs: facts.proofs.clone(),
+    })
+}
+
+fn task_deadline(asked: u32, max: u32, parent: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Denied> {
+    if asked > max {
+        return Err(Denied::TaskTooLong { asked, max });
+    }
+    let own = end_after(if asked == 0 { max } else { asked }, now);
+    let deadline = match parent {
+        Some(parent) if parent.floor_second() < own && asked > 0 => return Err(Denied::ParentEndsSooner(parent)),
+        Some(parent) => own.min(parent.floor_second()),
+        None => own,
+    };
+    if deadline.seconds() <= now.seconds() {
+        return Err(Denied::LifetimeTooShort(Bound::TaskDeadline));
+    }
+    Ok(deadline)
+}
+
+/// The grants to look at, in name order.
+pub(super) fn candidates<'a>(
+    trust: &'a TenantTrust,
+    partner: &PartnerName,
+    purpose: &Purpose,
+    named: Option<&GrantName>,
+) -> Result<impl Iterator<Item = (&'a GrantName, &'a Grant)>, Denied> {
+    let index = trust.index();
+    let by_purpose = index.grants.get(partner).ok_or_else(|| Denied::PartnerNotGranted(partner.clone()))?;
+    let one = match named {
+        Some(name) => Some(trust.grants.get_key_value(name).ok_or_else(|| Denied::UnknownGrant(name.clone()))?),
+        None => None,
+    };
+    let fitting = match named {
+        Some(_) => None,
+        None => Some(by_purpose.get(purpose).ok_or_else(|| Denied::PurposeNotGranted(purpose.clone()))?),
+    };
+    let fitting = fitting.into_iter().flatten().filter_map(|name| trust.grants.get_key_value(name));
+    Ok(one.into_iter().chain(fitting))
+}
+

@@ -1,0 +1,38 @@
+//! May it? The trust map, and decisions made with it. Pure: no I/O, no clock, no store.
+//!
+//! A trust map is read from files ([`parse`]), compared with the one in force ([`diff`]), kept one row a tenant
+//! ([`TenantTrust::to_bytes`]) and asked ([`decide`], [`decide_task`]). Only this module can build a [`Decision`].
+
+mod bytes;
+mod case;
+mod decide;
+mod decision;
+mod denied;
+mod diff;
+mod explain;
+mod index;
+mod parse;
+mod pattern;
+mod problem;
+mod select;
+mod sorted;
+mod spelling;
+mod trust;
+
+#[cfg(test)]
+mod tests;
+
+pub use bytes::UnreadableTrust;
+pub use decide::{Asked, BindingWish, Facts, TaskAsked, TaskFacts, decide, decide_task};
+pub use decision::{Bound, Decision, TaskDecision};
+pub use denied::Denied;
+pub use diff::{Change, ChangeKind, Noun, diff, diff_global, diff_tenant};
+pub use explain::explain;
+pub use parse::{Document, Extent, parse};
+pub use pattern::{InvalidPattern, Pattern};
+pub use problem::{Problem, Problems};
+pub use sorted::{Reach, Sorted};
+pub use trust::{
+    GlobalTrust, GlobalVerifier, Grant, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, TrustMap,
+    Verifier, Workload,
+};

@@ -1,0 +1,122 @@
+//! Tables to grants.
+
+use std::time::Duration;
+
+use crate::{
+    model::{PartnerName, Purpose, Timestamp, Ttl},
+    policy::{pattern::Pattern, problem::Problem, trust::Grant},
+};
+
+use super::{
+    item::{QUOTA, Revokers, Workloads, environment},
+    row::Row,
+    words::{Action, DnsName, Kind},
+};
+
+/// A grant. Each of what makes it answerable - owner, purpose, expiry, revokers - is missed with a message of its own.
+pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) -> Option<Grant> {
+    row.only(&FIELDS, problems);
+    let owner = row.prose("owner", "say who answers for it: a mail address or a team", problems);
+    let purposes = row.list::<Purpose>("purposes", Some("say what it is for: purposes = [\"...\"]"), problems);
+    let expires = row.time("expires", "say when it ends, at most 400 days from now", problems);
+    let revokers = row.list("revokers", Some("name the operators who can end it"), problems);
+    let attest_by = row.time("attest_by", "say when its owner must have confirmed it", problems);
+    let partner = row.parsed::<PartnerName>("partner", "say which partner it is for", problems);
+    let workloads = row.list("workloads", Some("name the workloads that may use it"), problems);
+    let audiences = row.list::<Pattern>("audiences", Some("name the resources it is for"), problems);
+    let actions = row.list::<Action>("actions", None, problems);
+    let kinds = row.list::<Kind>("kinds", Some("write some of \"jwt\", \"opaque\", \"x509\""), problems);
+    let dns_names = row.list::<DnsName>("dns_names", None, problems);
+    let times = times(row, problems);
+    let environment = environment(row, problems);
+    let require_binding = row.flag("require_binding", true, problems);
+    let max_live_leases = row.number("max_live_leases", QUOTA, Some(10_000), problems);
+    let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
+    let (expires, attest_by) = (expires?, attest_by?);
+    let dated = dates(row, expires, attest_by, now, problems);
+    let (ttl_default, ttl_max, task_max_seconds) = times?;
+    let revokers: Revokers = revokers?;
+    let workloads: Workloads = workloads?;
+    let grant = Grant {
+        partner: partner?,
+        workloads: workloads.into(),
+        purposes: purposes?.into(),
+        audiences: audiences?.into(),
+        actions: actions?.into_iter().map(|action| action.0).collect(),
+        kinds: kinds?.into_iter().map(|kind| kind.0).collect(),
+        dns_names: dns_names?.into_iter().map(|name| name.0).collect(),
+        ttl_default,
+        ttl_max,
+        task_max_seconds,
+        owner: owner?,
+        expires,
+        revokers: revokers.into(),
+        attest_by,
+        environment: environment?,
+        require_binding: require_binding?,
+        max_live_leases: max_live_leases?,
+        max_leases_per_task: u32::try_from(max_leases_per_task?).ok()?,
+    };
+    dated.then_some(grant)
+}
+
+/// Default life, longest life, longest task.
+fn times(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<(u32, u32, u32)> {
+    let max = row.seconds("ttl_max", Ttl::MAX.seconds(), None, problems);
+    let default = row.seconds("ttl_default", Ttl::MAX.seconds(), Some(max.unwrap_or(300).min(300)), problems);
+    let task = row.seconds("task_max", 86_400, Some(3_600), problems);
+    let (max, default, task) = (max?, default?, task?);
+    if default > max {
+        row.wrong("ttl_default", format!("{default} s exceed ttl_max, {max} s"), "lower it", problems);
+        return None;
+    }
+    if max > task {
+        row.wrong("ttl_max", format!("{max} s exceed task_max, {task} s"), "lower it, or raise task_max", problems);
+        return None;
+    }
+    Some((default, max, task))
+}
+
+fn dates(
+    row: &Row<'_>,
+    expires: Timestamp,
+    attest_by: Timestamp,
+    now: Timestamp,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let latest = now.after(LONGEST);
+    if expires > latest {
+        let help = format!("write {} at the latest", latest.rfc3339());
+        row.wrong("expires", "is more than 400 days ahead", help, problems);
+    }
+    if attest_by > expires {
+        row.wrong("attest_by", "is after expires", "write an earlier date", problems);
+    }
+    expires <= latest && attest_by <= expires
+}
+
+/// How far ahead a grant can end.
+const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+
+const FIELDS: [&str; 20] = [
+    "tenant",
+    "name",
+    "partner",
+    "workloads",
+    "purposes",
+    "audiences",
+    "actions",
+    "kinds",
+    "dns_names",
+    "ttl_default",
+    "ttl_max",
+    "task_max",
+    "owner",
+    "expires",
+    "revokers",
+    "attest_by",
+    "environment",
+    "require_binding",
+    "max_live_leases",
+    "max_leases_per_task",
+];

@@ -1,0 +1,176 @@
+//! Tables to values: everything but grants.
+
+use crate::{
+    model::{OperatorName, PartnerName, TenantName, WorkloadName},
+    policy::{
+        pattern::Pattern,
+        problem::Problem,
+        sorted::{Reach, Sorted},
+        trust::{
+            GlobalVerifier, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, Verifier, Workload,
+        },
+    },
+};
+
+use super::{row::Row, words::{DnsName, IssuerUrl, Label, SpiffeId}};
+
+/// A tenant's own fields.
+#[derive(Debug, Default)]
+pub(super) struct TenantHead {
+    pub(super) issuer: Option<String>,
+    pub(super) token_algorithm: TokenAlgorithm,
+    pub(super) labels: Vec<Label>,
+    pub(super) max_live_leases: u64,
+}
+
+pub(super) const NAME_HELP: &str = "give it a name of a-z, 0-9 and inner `-`";
+
+pub(super) fn tenant(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<TenantHead> {
+    row.only(&["name", "issuer", "token_algorithm", "labels", "max_live_leases"], problems);
+    let issuer = match row.text_if_any("issuer", problems) {
+        Some(None) => Some(None),
+        Some(Some(url)) => row.parse_text::<IssuerUrl>("issuer", &url, problems).map(|url| Some(url.0)),
+        None => None,
+    };
+    let token_algorithm = match row.text_if_any("token_algorithm", problems)?.as_deref() {
+        None | Some("ES256") => Some(TokenAlgorithm::Es256),
+        Some("EdDSA") => Some(TokenAlgorithm::EdDsa),
+        Some(other) => {
+            let message = format!("`{other}` is not known");
+            row.wrong("token_algorithm", message, "write \"ES256\" or \"EdDSA\"", problems);
+            None
+        }
+    };
+    let labels = row.list("labels", None, problems);
+    let max = row.number("max_live_leases", QUOTA, Some(TenantTrust::DEFAULT_MAX_LIVE_LEASES), problems);
+    Some(TenantHead { issuer: issuer?, token_algorithm: token_algorithm?, labels: labels?, max_live_leases: max? })
+}
+
+pub(super) fn partner(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Partner> {
+    row.only(&["name", "display_name", "contact", "max_live_leases"], problems);
+    let display_name = row.prose("display_name", "say what people call it", problems);
+    let contact = row.prose("contact", "say whom to call when its credentials leak", problems);
+    let max = row.number("max_live_leases", QUOTA, Some(TenantTrust::DEFAULT_MAX_LIVE_LEASES), problems);
+    Some(Partner { display_name: display_name?, contact: contact?, max_live_leases: max? })
+}
+
+pub(super) fn operator(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Operator> {
+    row.only(&["name", "role", "tenants", "partners"], problems);
+    let help = "write \"admin\", \"revoker\" or \"auditor\"";
+    let role = match row.text("role", help, problems).as_deref() {
+        None => None,
+        Some("admin") => Some(Role::Admin),
+        Some("revoker") => Some(Role::Revoker),
+        Some("auditor") => Some(Role::Auditor),
+        Some(other) => {
+            row.wrong("role", format!("`{other}` is not known"), help, problems);
+            None
+        }
+    };
+    let tenants = reach::<TenantName>(row, "tenants", problems);
+    let partners = reach::<PartnerName>(row, "partners", problems);
+    Some(Operator { role: role?, tenants: tenants?, partners: partners? })
+}
+
+pub(super) fn workload(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Workload> {
+    row.only(&["tenant", "name", "environment", "selectors"], problems);
+    let environment = environment(row, problems);
+    let selectors = selectors(row, problems);
+    Some(Workload { selectors: selectors?, environment: environment? })
+}
+
+pub(super) fn environment(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<String> {
+    row.parsed::<Label>("environment", "say where it runs, such as \"production\"", problems).map(|label| label.0)
+}
+
+pub(super) fn verifier(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Verifier> {
+    row.only(&["tenant", "name", "selectors", "audiences"], problems);
+    verifier_fields(row, problems)
+}
+
+pub(super) fn global_verifier(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<GlobalVerifier> {
+    row.only(&["tenants", "name", "selectors", "audiences"], problems);
+    let tenants = reach::<TenantName>(row, "tenants", problems);
+    let verifier = verifier_fields(row, problems);
+    Some(GlobalVerifier { tenants: tenants?, verifier: verifier? })
+}
+
+fn verifier_fields(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Verifier> {
+    let selectors = selectors(row, problems);
+    let audiences = reach::<Pattern>(row, "audiences", problems);
+    Some(Verifier { selectors: selectors?, audiences: audiences? })
+}
+
+/// `"all"` or a list; never left out, so that a wide right is written, not forgotten.
+fn reach<T: Ord + std::str::FromStr<Err: std::fmt::Display>>(
+    row: &Row<'_>,
+    field: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Reach<T>> {
+    if row.value(field).is_some_and(|value| value.get_ref().as_str() == Some("all")) {
+        return Some(Reach::All);
+    }
+    let items = row.list(field, Some("write \"all\" or a list of names"), problems)?;
+    Some(Reach::Only(items.into()))
+}
+
+fn selectors(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Sorted<Selector>> {
+    let help = "say how it proves itself: [{ spiffe_id = \"...\" }] or [{ unix_uid = 1000 }]";
+    let rows = row.tables("selectors", help, problems)?;
+    let selectors: Vec<Option<Selector>> = rows.iter().map(|row| selector(row, problems)).collect();
+    selectors.into_iter().collect()
+}
+
+fn selector(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Selector> {
+    let help = "write one of them, in a table of its own";
+    match (row.has("spiffe_id"), row.has("dns_name"), row.has("unix_uid")) {
+        (true, false, false) => {
+            row.only(&["spiffe_id", "authority"], problems);
+            let id = row.parsed::<SpiffeId>("spiffe_id", help, problems);
+            let authority = match row.text_if_any("authority", problems)? {
+                None => None,
+                Some(name) => Some(row.parse_text::<Label>("authority", &name, problems)?.0),
+            };
+            Some(Selector::SpiffeId { id: id?.0, authority })
+        }
+        (false, true, false) => {
+            row.only(&["dns_name", "authority"], problems);
+            let name = row.parsed::<DnsName>("dns_name", help, problems);
+            let why = "name the CA of the config that vouches for it; the broker's own vouches for SPIFFE IDs only";
+            let authority = row.parsed::<Label>("authority", why, problems);
+            Some(Selector::DnsName { name: name?.0, authority: authority?.0 })
+        }
+        (false, false, true) => {
+            row.only(&["unix_uid", "unix_gid"], problems);
+            let uid = row.number("unix_uid", ID, None, problems);
+            let gid = if row.has("unix_gid") { Some(row.number("unix_gid", ID, None, problems)?) } else { None };
+            Some(Selector::Unix { uid: u32::try_from(uid?).ok()?, gid: gid.and_then(|gid| u32::try_from(gid).ok()) })
+        }
+        (false, false, false) => {
+            row.only(&["spiffe_id", "dns_name", "unix_uid", "unix_gid", "authority"], problems);
+            row.wrong("spiffe_id", "or dns_name or unix_uid is missing", help, problems);
+            None
+        }
+        (true, true, _) | (true, _, true) | (_, true, true) => {
+            row.wrong("spiffe_id", "dns_name and unix_uid exclude each other", help, problems);
+            None
+        }
+    }
+}
+
+/// The name of an item; a problem when there is none.
+pub(super) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
+    row: &Row<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    row.parsed("name", NAME_HELP, problems)
+}
+
+/// Names that a grant's lists hold.
+pub(super) type Workloads = Vec<WorkloadName>;
+/// Operators that can revoke a grant.
+pub(super) type Revokers = Vec<OperatorName>;
+
+/// What a quota can be.
+pub(super) const QUOTA: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+const ID: std::ops::RangeInclusive<u64> = 0..=u32::MAX as u64 - 1;

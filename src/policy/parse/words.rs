@@ -1,0 +1,115 @@
+//! Texts with rules of their own.
+
+use std::str::FromStr;
+
+use crate::{
+    model::{CredentialKind, WorkloadName, id::InvalidId},
+    policy::pattern::Pattern,
+};
+
+/// A text that breaks its rule.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Broken(&'static str);
+
+/// A word under the same rules as names: environments, labels, authorities, verifiers.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Label(pub(super) String);
+
+impl FromStr for Label {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        // All names share one rule; any of their types can check it.
+        text.parse::<WorkloadName>().map(|name| Self(name.as_str().to_owned()))
+    }
+}
+
+/// An https URL without query, fragment, user or final `/` (OpenID Connect Discovery 1.0 section 3); 1 to 255 bytes.
+#[derive(Debug)]
+pub(super) struct IssuerUrl(pub(super) String);
+
+impl FromStr for IssuerUrl {
+    type Err = Broken;
+
+    fn from_str(text: &str) -> Result<Self, Broken> {
+        let rest = text.strip_prefix("https://").ok_or(Broken("is no https URL"))?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/[]".contains(&b);
+        if rest.is_empty() || rest.starts_with('/') || text.len() > 255 || !rest.bytes().all(plain) {
+            return Err(Broken("is no https URL of 1 to 255 plain bytes without query, fragment or user"));
+        }
+        if rest.ends_with('/') {
+            return Err(Broken("ends with `/`"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A SPIFFE ID with a path (SPIFFE-ID specification, section 2); at most 2,048 bytes.
+#[derive(Debug)]
+pub(super) struct SpiffeId(pub(super) String);
+
+impl FromStr for SpiffeId {
+    type Err = Broken;
+
+    fn from_str(text: &str) -> Result<Self, Broken> {
+        let rest = text.strip_prefix("spiffe://").ok_or(Broken("does not start with `spiffe://`"))?;
+        let (domain, path) = rest.split_once('/').ok_or(Broken("has no path"))?;
+        let in_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+        if domain.is_empty() || domain.len() > 255 || text.len() > 2048 || !domain.bytes().all(in_domain) {
+            return Err(Broken("has no trust domain of 1 to 255 bytes of a-z, 0-9, `-`, `.` and `_`"));
+        }
+        let in_path = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        let segment = |s: &str| !matches!(s, "" | "." | "..") && s.bytes().all(in_path);
+        if !path.split('/').all(segment) {
+            return Err(Broken("has a path segment that is empty, a dot, or not of letters, digits, `-`, `.` and `_`"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A DNS name in lower case, without a final dot or `*` (RFC 1123 section 2.1); 1 to 253 bytes.
+#[derive(Debug)]
+pub(super) struct DnsName(pub(super) String);
+
+impl FromStr for DnsName {
+    type Err = Broken;
+
+    fn from_str(text: &str) -> Result<Self, Broken> {
+        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let label = |s: &str| {
+            (1..=63).contains(&s.len()) && s.bytes().all(letter) && !s.starts_with('-') && !s.ends_with('-')
+        };
+        if text.len() > 253 || !text.split('.').all(label) {
+            return Err(Broken("is no DNS name in lower case"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A [`Pattern`] that can be an action: at most 128 bytes.
+#[derive(Debug)]
+pub(super) struct Action(pub(super) Pattern);
+
+impl FromStr for Action {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > 128 {
+            return Err(format!("has {} bytes, where 1 to 128 are allowed", text.len()));
+        }
+        text.parse().map(Self).map_err(|why: crate::policy::pattern::InvalidPattern| why.to_string())
+    }
+}
+
+/// A credential kind by its word.
+#[derive(Debug)]
+pub(super) struct Kind(pub(super) CredentialKind);
+
+impl FromStr for Kind {
+    type Err = Broken;
+
+    fn from_str(text: &str) -> Result<Self, Broken> {
+        CredentialKind::from_word(text).map(Self).ok_or(Broken("is none of `jwt`, `opaque`, `x509`"))
+    }
+}

@@ -1,0 +1,304 @@
+//! The trust map: parsed, normalised, immutable.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    CredentialKind, GrantName, OperatorName, PartnerName, Purpose, TenantName, Timestamp, WorkloadName,
+};
+
+use super::{
+    index::Derived,
+    pattern::Pattern,
+    sorted::{Reach, Sorted},
+    spelling,
+};
+
+/// Everything that is trusted, by tenant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrustMap {
+    /// What concerns more than one tenant.
+    pub global: GlobalTrust,
+    /// One entry a tenant.
+    pub tenants: BTreeMap<TenantName, TenantTrust>,
+}
+
+/// What concerns more than one tenant: partners, operators, verifiers of several tenants.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GlobalTrust {
+    /// Parties that grants can name.
+    pub partners: BTreeMap<PartnerName, Partner>,
+    /// People and jobs that administer.
+    pub operators: BTreeMap<OperatorName, Operator>,
+    /// Resource servers of several tenants.
+    pub verifiers: BTreeMap<String, GlobalVerifier>,
+}
+
+/// An outside party.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partner {
+    /// For people; 1 to 128 characters.
+    pub display_name: String,
+    /// Whom to call; 1 to 128 characters.
+    pub contact: String,
+    /// Live leases over all tenants.
+    pub max_live_leases: u64,
+}
+
+/// Someone who administers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// What it may do.
+    pub role: Role,
+    /// In which tenants.
+    pub tenants: Reach<TenantName>,
+    /// For which partners.
+    pub partners: Reach<PartnerName>,
+}
+
+/// What an operator may do. Each role may do all that the ones before it may.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Look.
+    Auditor,
+    /// Look and revoke.
+    Revoker,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// The word in trust files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auditor => "auditor",
+            Self::Revoker => "revoker",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A resource server that may ask about credentials of several tenants.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GlobalVerifier {
+    /// Of which tenants.
+    pub tenants: Reach<TenantName>,
+    /// How it proves itself, and for which audiences it may ask.
+    #[serde(flatten)]
+    pub verifier: Verifier,
+}
+
+/// A resource server that may ask about credentials.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Verifier {
+    /// How it proves itself.
+    pub selectors: Sorted<Selector>,
+    /// For which audiences it may ask.
+    pub audiences: Reach<Pattern>,
+}
+
+impl Verifier {
+    /// Whether it may ask about a credential that is for `audience`.
+    #[must_use]
+    pub fn may_see(&self, audience: &str) -> bool {
+        match &self.audiences {
+            Reach::All => true,
+            Reach::Only(patterns) => patterns.iter().any(|pattern| pattern.fits(audience)),
+        }
+    }
+}
+
+/// One tenant's part of the trust map.
+///
+/// Invariant: built by [`super::parse`] or from a row that it was written to; never changed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantTrust {
+    pub(super) name: TenantName,
+    pub(super) issuer: Option<String>,
+    pub(super) token_algorithm: TokenAlgorithm,
+    pub(super) max_live_leases: u64,
+    pub(super) workloads: BTreeMap<WorkloadName, Workload>,
+    pub(super) grants: BTreeMap<GrantName, Grant>,
+    pub(super) verifiers: BTreeMap<String, Verifier>,
+    #[serde(skip)]
+    pub(super) derived: Derived,
+}
+
+impl TenantTrust {
+    /// Live leases when the trust map says nothing.
+    pub const DEFAULT_MAX_LIVE_LEASES: u64 = 1_000_000;
+    /// Grants a tenant can have; so many workloads too.
+    pub const MAX_GRANTS: usize = 2_000;
+    /// Length of [`Self::to_bytes`].
+    pub const MAX_BYTES: usize = 1 << 20;
+    /// Entries of any list in the trust map.
+    pub const MAX_LIST: usize = 64;
+
+    /// The tenant.
+    #[must_use]
+    pub fn name(&self) -> &TenantName {
+        &self.name
+    }
+
+    /// The token issuer, when it is not the broker's default for the tenant.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// How its tokens are signed.
+    #[must_use]
+    pub fn token_algorithm(&self) -> TokenAlgorithm {
+        self.token_algorithm
+    }
+
+    /// Live leases that it may have.
+    #[must_use]
+    pub fn max_live_leases(&self) -> u64 {
+        self.max_live_leases
+    }
+
+    /// Who may ask.
+    #[must_use]
+    pub fn workloads(&self) -> &BTreeMap<WorkloadName, Workload> {
+        &self.workloads
+    }
+
+    /// What may be asked.
+    #[must_use]
+    pub fn grants(&self) -> &BTreeMap<GrantName, Grant> {
+        &self.grants
+    }
+
+    /// Resource servers of this tenant alone.
+    #[must_use]
+    pub fn verifiers(&self) -> &BTreeMap<String, Verifier> {
+        &self.verifiers
+    }
+}
+
+/// How a tenant's tokens are signed (RFC 7518 section 3.1, RFC 8037 section 3.1).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum TokenAlgorithm {
+    /// ECDSA over P-256: what everyone can check.
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+impl TokenAlgorithm {
+    /// The word in trust files and token headers.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+/// Who may ask, and how it proves itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Any one of these is enough.
+    pub selectors: Sorted<Selector>,
+    /// Where it runs; grants of another environment are not for it.
+    pub environment: String,
+}
+
+/// One way to recognise a caller.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Selector {
+    /// A client certificate with this SPIFFE ID.
+    SpiffeId {
+        /// The whole ID.
+        id: String,
+        /// The CA set of the config that vouches for it; the broker's own when absent.
+        authority: Option<String>,
+    },
+    /// A client certificate with this DNS name.
+    DnsName {
+        /// Lower case.
+        name: String,
+        /// The CA set of the config that vouches for it; never the broker's own, whose leaves say who they are by
+        /// their SPIFFE ID alone.
+        authority: String,
+    },
+    /// The other end of the Unix socket.
+    Unix {
+        /// User.
+        uid: u32,
+        /// Group; any when absent.
+        gid: Option<u32>,
+    },
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SpiffeId { id, authority: None } => write!(f, "spiffe_id = \"{id}\""),
+            Self::SpiffeId { id, authority: Some(ca) } => write!(f, "spiffe_id = \"{id}\", authority = \"{ca}\""),
+            Self::DnsName { name, authority } => write!(f, "dns_name = \"{name}\", authority = \"{authority}\""),
+            Self::Unix { uid, gid: None } => write!(f, "unix_uid = {uid}"),
+            Self::Unix { uid, gid: Some(gid) } => write!(f, "unix_uid = {uid}, unix_gid = {gid}"),
+        }
+    }
+}
+
+/// The authorization record: no grant, no credential.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// For whom.
+    pub partner: PartnerName,
+    /// Who may use it; at least one.
+    pub workloads: Sorted<WorkloadName>,
+    /// What for; at least one.
+    pub purposes: Sorted<Purpose>,
+    /// Whom credentials may be for; at least one.
+    pub audiences: Sorted<Pattern>,
+    /// What they may allow.
+    pub actions: Sorted<Pattern>,
+    /// Their forms; at least one.
+    #[serde(with = "spelling::kinds")]
+    pub kinds: Sorted<CredentialKind>,
+    /// DNS names that certificates may carry, exactly.
+    pub dns_names: Sorted<String>,
+    /// Life in seconds when none is asked for; 1 to `ttl_max`.
+    pub ttl_default: u32,
+    /// Longest life in seconds; at most 3,600 and `task_max_seconds`.
+    pub ttl_max: u32,
+    /// Longest task in seconds; at most 86,400.
+    pub task_max_seconds: u32,
+    /// Who answers for it; 1 to 128 characters.
+    pub owner: String,
+    /// When it ends by itself.
+    #[serde(with = "spelling::rfc3339")]
+    pub expires: Timestamp,
+    /// Who can end it beside admins and revokers; at least one.
+    pub revokers: Sorted<OperatorName>,
+    /// When its owner must have confirmed it; after that nothing is issued. Not after `expires`.
+    #[serde(with = "spelling::rfc3339")]
+    pub attest_by: Timestamp,
+    /// Where it holds.
+    pub environment: String,
+    /// Whether tokens must be bound to the caller's certificate.
+    pub require_binding: bool,
+    /// Live leases under it.
+    pub max_live_leases: u64,
+    /// Leases of it that one task may have.
+    pub max_leases_per_task: u32,
+}
