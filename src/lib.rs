@@ -6,9 +6,15 @@
 pub mod model;
 
 #[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
 pub mod identity;
 #[cfg(feature = "server")]
 pub mod ledger;
+#[cfg(feature = "server")]
+pub mod telemetry;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
 pub mod pb {
