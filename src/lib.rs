@@ -7,6 +7,9 @@ pub mod model;
 
 #[cfg(feature = "server")]
 pub mod audit;
+pub mod api;
+#[cfg(feature = "server")]
+pub mod config;
 #[cfg(feature = "server")]
 pub mod identity;
 #[cfg(feature = "server")]
@@ -18,6 +21,7 @@ pub mod sink;
 #[cfg(feature = "verifier")]
 pub mod verifier;
 pub mod policy;
+pub mod telemetry;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
 pub mod pb {

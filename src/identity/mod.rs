@@ -1,5 +1,11 @@
 //! Who is it? One file per way to prove it. Only this module can build a [`Caller`].
 
 mod caller;
+pub mod mtls;
+pub mod spiffe;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod unix;
 
 pub use caller::{Authority, Caller, CertificateProof, Proof, UnixProof};
+pub use mtls::{AuthorityError, ClientAuthorities, IdentityError, PeerCertificate};

@@ -1,0 +1,176 @@
+//! Who is at the other end of a connection, and the way to cut it off.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    identity::{Caller, IdentityError, PeerCertificate, UnixProof, unix},
+    model::{Digest, Timestamp},
+};
+
+/// The other end of one connection; an `Arc` of it stands in the extensions of every request.
+#[derive(Debug)]
+pub struct Peer {
+    link: Link,
+    cut: CancellationToken,
+}
+
+/// What a connection is.
+#[derive(Clone, Debug)]
+pub enum Link {
+    /// TLS that ends here.
+    Tls {
+        /// The client's certificate, when it has one.
+        certificate: Option<PeerCertificate>,
+        /// Where it comes from.
+        source: SocketAddr,
+    },
+    /// Plain TCP from a proxy: anonymous whatever the proxy says.
+    Plain {
+        /// The proxy.
+        source: SocketAddr,
+    },
+    /// A Unix socket.
+    Unix {
+        /// What the kernel says.
+        proof: UnixProof,
+    },
+}
+
+impl Peer {
+    pub(super) fn new(link: Link, cut: CancellationToken) -> Self {
+        Self { link, cut }
+    }
+
+    /// What the connection is.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Who asks at `now`; `None` for who proved nothing. To be asked for every request.
+    ///
+    /// # Errors
+    /// When the certificate is not valid any more.
+    pub fn caller(&self, now: Timestamp) -> Result<Option<Caller>, IdentityError> {
+        match &self.link {
+            Link::Tls { certificate: Some(certificate), source } => certificate.caller(*source, now).map(Some),
+            Link::Tls { certificate: None, .. } | Link::Plain { .. } => Ok(None),
+            Link::Unix { proof } => Ok(Some(unix::caller(*proof))),
+        }
+    }
+
+    /// Where it comes from; `None` on a Unix socket.
+    #[must_use]
+    pub fn source(&self) -> Option<SocketAddr> {
+        match &self.link {
+            Link::Tls { source, .. } | Link::Plain { source } => Some(*source),
+            Link::Unix { .. } => None,
+        }
+    }
+
+    /// Cancelled when the connection is cut off or gone: long streams end then.
+    #[must_use]
+    pub fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+}
+
+impl Link {
+    /// Whether nobody proved anything on it.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        match self {
+            Self::Tls { certificate, .. } => certificate.is_none(),
+            Self::Plain { .. } => true,
+            Self::Unix { .. } => false,
+        }
+    }
+
+    fn proof(&self) -> Option<Digest> {
+        match self {
+            Self::Tls { certificate, .. } => certificate.as_ref().map(|certificate| certificate.proof().sha256),
+            Self::Plain { .. } | Self::Unix { .. } => None,
+        }
+    }
+}
+
+/// Every open connection, by the proof it stands on.
+#[derive(Clone, Debug, Default)]
+pub struct Connections(Arc<Registry>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    by_proof: Mutex<HashMap<Digest, HashMap<u64, CancellationToken>>>,
+    next: AtomicU64,
+    open: AtomicU64,
+}
+
+impl Connections {
+    /// Cuts off every connection that stands on this certificate, streams included; says how many.
+    ///
+    /// Not promised: that no new one begins. What the proof may not do any more is refused per request.
+    pub fn close_proof(&self, proof: &Digest) -> usize {
+        let cut = self.0.lock().remove(proof).unwrap_or_default();
+        cut.values().for_each(CancellationToken::cancel);
+        cut.len()
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// Enters one connection until the entry is dropped.
+    pub(super) fn enter(&self, link: &Link) -> Entry {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let (proof, cut) = (link.proof(), CancellationToken::new());
+        if let Some(proof) = proof {
+            self.0.lock().entry(proof).or_default().insert(number, cut.clone());
+        }
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        metrics::gauge!("mayfly_connections").increment(1);
+        Entry { registry: Arc::clone(&self.0), number, proof, cut }
+    }
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, HashMap<u64, CancellationToken>>> {
+        // Every change under the lock is one insert or remove, so a panic elsewhere leaves it whole.
+        self.by_proof.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place in [`Connections`].
+#[derive(Debug)]
+pub(super) struct Entry {
+    registry: Arc<Registry>,
+    number: u64,
+    proof: Option<Digest>,
+    pub(super) cut: CancellationToken,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.cut.cancel();
+        self.registry.open.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("mayfly_connections").decrement(1);
+        let Some(proof) = self.proof else { return };
+        let mut by_proof = self.registry.lock();
+        if let Some(same) = by_proof.get_mut(&proof) {
+            same.remove(&self.number);
+            if same.is_empty() {
+                by_proof.remove(&proof);
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The server's configuration: one TOML file, read once, with every problem reported at once.
+//!
+//! Unknown fields are refused; defaults stand at each field and in [`SAMPLE`]. Relative paths count from the file's
+//! folder.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+mod parse;
+mod problem;
+mod read;
+mod values;
+
+pub use problem::{Problem, Problems};
+pub use values::{PublicUrl, TrustDomain};
+
+/// A commented configuration with every field, as `mayfly init` writes it.
+pub const SAMPLE: &str = include_str!("config/sample.toml");
+
+/// How one server runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Folder of the ledger.
+    pub data_dir: PathBuf,
+    /// Base of the tenants' SPIFFE trust domains. Default `mayfly.internal`.
+    pub trust_domain: TrustDomain,
+    /// Where others reach the HTTP surface.
+    pub public_url: PublicUrl,
+    /// The store engine. Default fjall.
+    pub engine: Engine,
+    /// Where the sealing key comes from.
+    pub seal: SealSource,
+    /// Where requests come in. Default: TLS on 127.0.0.1:7443 with all services.
+    pub listeners: Vec<Listener>,
+    /// The server's own certificate.
+    pub server_certificate: ServerCertificate,
+    /// Foreign CAs whose client certificates count.
+    pub client_cas: Vec<ClientCa>,
+    /// Where metrics and probes are served; loopback. Default 127.0.0.1:7444.
+    pub metrics: SocketAddr,
+    /// What bounds load.
+    pub limits: Limits,
+    /// What bounds surprises of the wall clock.
+    pub clock: ClockBounds,
+    /// Lives of the broker's own keys.
+    pub keys: KeyLives,
+    /// What is kept how long.
+    pub retention: Retention,
+    /// Where audit events are copied to. Default none.
+    pub audit_sinks: Vec<AuditSink>,
+    /// Logs.
+    pub telemetry: Telemetry,
+}
+
+/// What stores the ledger.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Engine {
+    /// The default.
+    #[default]
+    Fjall,
+    /// The second engine.
+    Sled,
+    /// Forgets everything at exit.
+    Memory,
+}
+
+/// Where the key comes from that seals the broker's own keys.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SealSource {
+    /// A file outside the data folder that only the server's user may read.
+    KeyFile(PathBuf),
+    /// A systemd credential, by name.
+    SystemdCredential(String),
+}
+
+/// One way in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listener {
+    /// What it listens on.
+    pub socket: Socket,
+    /// What it offers; never empty.
+    pub services: Vec<Service>,
+}
+
+/// What a listener listens on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Socket {
+    /// TCP with our own TLS.
+    Tls(SocketAddr),
+    /// Plain TCP behind a proxy that ends TLS: nobody can prove who he is.
+    BehindProxy(SocketAddr),
+    /// A Unix socket.
+    Unix {
+        /// Where it is.
+        path: PathBuf,
+        /// Its permission bits. Default 0600.
+        mode: u32,
+    },
+}
+
+/// A service that a listener may offer.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Service {
+    /// For workloads.
+    Broker,
+    /// For resource servers.
+    Verifier,
+    /// For operators.
+    Admin,
+    /// OAuth and PKI endpoints.
+    Http,
+}
+
+/// Where the server's own certificate comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ServerCertificate {
+    /// From the broker's own CA, renewed by the server.
+    Own {
+        /// DNS names or IP addresses. Default `localhost`.
+        names: Vec<String>,
+    },
+    /// From files.
+    Files {
+        /// PEM chain, leaf first.
+        certificate: PathBuf,
+        /// PEM private key.
+        key: PathBuf,
+    },
+}
+
+/// A foreign CA set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientCa {
+    /// Names it in bindings.
+    pub name: String,
+    /// PEM certificates.
+    pub file: PathBuf,
+}
+
+/// What bounds load.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of the longest request message. Default 1 MiB.
+    pub request_bytes: usize,
+    /// Open connections over all listeners. Default 10,000.
+    pub connections: usize,
+    /// HTTP/2 streams on one connection. Default 256.
+    pub streams_per_connection: u32,
+    /// Open `WatchRevocations` streams. Default 1,000.
+    pub watchers: usize,
+    /// Open `HoldTask` streams. Default 50,000.
+    pub holds: usize,
+    /// Requests a second of one caller. Default 5,000.
+    pub rate_per_caller_per_second: u32,
+    /// Requests that one caller may make at once after a pause. Default 10,000.
+    pub rate_burst: u32,
+    /// Proposals of one tenant that may wait for the committer. Default 2,048.
+    pub queue_per_tenant: usize,
+    /// How long a held task outlives its broken stream. Default 10 s.
+    pub hold_grace: Duration,
+    /// How often a held stream beats. Default 3 s.
+    pub heartbeat: Duration,
+    /// How long requests in flight may take to finish at the stop. Default 10 s.
+    pub drain: Duration,
+    /// How long a TLS handshake may take. Default 10 s.
+    pub handshake: Duration,
+}
+
+/// What bounds surprises of the wall clock.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClockBounds {
+    /// The widest jump forward that needs no confirmation. Default 300 s.
+    pub max_jump: Duration,
+    /// The longest time down that needs no confirmation. Default 30 days.
+    pub max_downtime: Duration,
+}
+
+/// Lives of the broker's own keys.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyLives {
+    /// How long a token key signs. Default 14 days.
+    pub token_active: Duration,
+    /// How long a token key is published before it signs. Default 900 s.
+    pub token_publish: Duration,
+    /// How long a tenant's intermediate CA signs. Default 30 days.
+    pub ca_active: Duration,
+    /// How long others may cache a key set. Default 300 s.
+    pub key_set_max_age: Duration,
+}
+
+/// What is kept how long.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Retention {
+    /// Audit events. Default 400 days.
+    pub audit: Duration,
+    /// Leases after their end. Default 10 minutes.
+    pub ended_lease: Duration,
+}
+
+/// A place that audit events are copied to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuditSink {
+    /// Names its position in the ledger. Default: the kind.
+    pub name: String,
+    /// Where it is.
+    pub target: SinkTarget,
+}
+
+/// Where an audit sink is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SinkTarget {
+    /// JSON lines.
+    File {
+        /// Appended to.
+        path: PathBuf,
+    },
+    /// Syslog over TLS (RFC 5425).
+    Syslog {
+        /// `host:port`.
+        address: String,
+        /// The name its certificate must carry. Default: the host.
+        server_name: String,
+        /// PEM roots; `None` takes the system's.
+        ca_file: Option<PathBuf>,
+    },
+    /// JSON lines by POST.
+    Https {
+        /// Begins with `https://`.
+        url: String,
+        /// PEM roots; `None` takes the system's.
+        ca_file: Option<PathBuf>,
+        /// Holds the bearer token, when one is needed.
+        bearer_token_file: Option<PathBuf>,
+    },
+}
+
+/// Logs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Telemetry {
+    /// A `tracing` filter. Default `info`.
+    pub log: String,
+    /// Default text.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads and checks a file, and the files that it names.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load(file: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(file).map_err(|error| problem::unreadable(file.to_path_buf(), &error))?;
+        Self::parse(&text, file)
+    }
+
+    /// Parses text that stands in `file`; the files that it names are checked too.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
+        parse::config(text, file)
+    }
+
+    /// Everything on loopback, for trying things out: TLS on `port`, metrics on the next one (port 0 lets the system
+    /// choose both).
+    ///
+    /// The sealing key lies beside the ledger, which a configuration file may not ask for.
+    #[must_use]
+    pub fn dev(data_dir: &Path, port: u16) -> Self {
+        let metrics_port = if port == 0 { 0 } else { port.checked_add(1).unwrap_or(port - 1) };
+        Self {
+            data_dir: data_dir.to_path_buf(),
+            trust_domain: TrustDomain::default(),
+            public_url: PublicUrl::localhost(port),
+            engine: Engine::default(),
+            seal: SealSource::KeyFile(data_dir.join("seal.key")),
+            listeners: vec![Listener {
+                socket: Socket::Tls(([127, 0, 0, 1], port).into()),
+                services: Service::ALL.to_vec(),
+            }],
+            server_certificate: ServerCertificate::default(),
+            client_cas: Vec::new(),
+            metrics: ([127, 0, 0, 1], metrics_port).into(),
+            limits: Limits::default(),
+            clock: ClockBounds::default(),
+            keys: KeyLives::default(),
+            retention: Retention::default(),
+            audit_sinks: Vec::new(),
+            telemetry: Telemetry::default(),
+        }
+    }
+}
+
+impl Service {
+    /// Every service.
+    pub const ALL: [Self; 4] = [Self::Broker, Self::Verifier, Self::Admin, Self::Http];
+}
+
+impl Default for ServerCertificate {
+    fn default() -> Self {
+        Self::Own { names: vec!["localhost".to_owned()] }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 1 << 20,
+            connections: 10_000,
+            streams_per_connection: 256,
+            watchers: 1_000,
+            holds: 50_000,
+            rate_per_caller_per_second: 5_000,
+            rate_burst: 10_000,
+            queue_per_tenant: 2_048,
+            hold_grace: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(3),
+            drain: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for ClockBounds {
+    fn default() -> Self {
+        Self { max_jump: Duration::from_secs(300), max_downtime: Duration::from_secs(2_592_000) }
+    }
+}
+
+impl Default for KeyLives {
+    fn default() -> Self {
+        Self {
+            token_active: Duration::from_secs(14 * DAY_SECONDS),
+            token_publish: Duration::from_secs(900),
+            ca_active: Duration::from_secs(30 * DAY_SECONDS),
+            key_set_max_age: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { audit: Duration::from_secs(400 * DAY_SECONDS), ended_lease: Duration::from_secs(600) }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+const DAY_SECONDS: u64 = 86_400;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! From TOML text to a [`Config`], section by section.
+
+use std::{collections::HashSet, path::Path, time::Duration};
+
+use toml::de::DeTable;
+
+use super::{
+    AuditSink, ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, KeyLives, Limits, Listener, LogFormat, Problems,
+    PublicUrl, Retention, SealSource, ServerCertificate, Service, SinkTarget, Socket, Telemetry, TrustDomain,
+    problem::Notes,
+    read::{At, FileRule, Section},
+};
+
+pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let notes = Notes::new(text);
+    for error in &errors {
+        let offset = error.span().map_or(0, |span| span.start);
+        notes.note(offset, "", error.message().trim_end(), "mend the TOML here");
+    }
+    let config = if errors.is_empty() { root(Section::root(table.get_ref(), &notes, folder)) } else { None };
+    notes.close(config, file.to_path_buf())
+}
+
+fn root(mut root: Section<'_>) -> Option<Config> {
+    let data_dir = root.required_path("data_dir", "/var/lib/mayfly");
+    let trust_domain = root.parsed("trust_domain", "mayfly.internal", str::parse::<TrustDomain>);
+    let public_url = root
+        .required_text("public_url", "https://mayfly.example.com")
+        .and_then(|text| root.parse(text, "https://mayfly.example.com", str::parse::<PublicUrl>));
+    let mut store = root.section("store");
+    let engine = store.choice("engine", ENGINES);
+    store.finish();
+    let seal = seal(root.section("seal"), data_dir.as_ref().map(|at| at.value.as_path()));
+    let metrics = metrics(root.section("metrics"));
+    let listeners = listeners(&mut root);
+    let config = Config {
+        data_dir: data_dir.map(|at| at.value).unwrap_or_default(),
+        trust_domain: trust_domain.map(|at| at.value).unwrap_or_default(),
+        public_url: public_url.map_or_else(|| PublicUrl::localhost(0), |at| at.value),
+        engine: engine.map(|at| at.value).unwrap_or_default(),
+        listeners,
+        server_certificate: server_certificate(root.section("tls")),
+        client_cas: client_cas(root.sections("client_ca")),
+        metrics,
+        limits: limits(root.section("limits")),
+        clock: clock(root.section("clock")),
+        keys: keys(root.section("keys")),
+        retention: retention(root.section("retention")),
+        audit_sinks: audit_sinks(root.sections("audit_sink")),
+        telemetry: telemetry(root.section("telemetry")),
+        // A missing one was noted, so the stand-in never leaves this module.
+        seal: seal.unwrap_or(SealSource::SystemdCredential(String::new())),
+    };
+    root.finish();
+    Some(config)
+}
+
+fn seal(mut section: Section<'_>, data_dir: Option<&Path>) -> Option<SealSource> {
+    let file = section.path("key_file", "/etc/mayfly/seal.key");
+    let credential = section.text("systemd_credential", "mayfly-seal");
+    let seal = match (file, credential) {
+        (Some(file), None) => {
+            section.check_file(&file, FileRule::PrivateOrMissing);
+            if data_dir.is_some_and(|folder| file.value.starts_with(folder)) {
+                let wrong = "lies inside data_dir, so a copy of the data folder would carry its own key";
+                section.note_at(&file, wrong, "move it out of data_dir");
+            }
+            Some(SealSource::KeyFile(file.value))
+        }
+        (None, Some(credential)) => Some(SealSource::SystemdCredential(credential.value)),
+        (Some(_), Some(credential)) => {
+            section.note_at(&credential, "is given beside key_file", "leave out one of the two");
+            None
+        }
+        (None, None) => {
+            section.note("key_file", "is missing", "add key_file = \"/etc/mayfly/seal.key\" or systemd_credential");
+            None
+        }
+    };
+    section.finish();
+    seal
+}
+
+fn metrics(mut section: Section<'_>) -> std::net::SocketAddr {
+    let address = section.address("address", "127.0.0.1:7444");
+    if let Some(address) = address.as_ref().filter(|at| !at.value.ip().is_loopback()) {
+        section.note_at(address, format!("{} is not on loopback", address.value), "write 127.0.0.1:7444");
+    }
+    section.finish();
+    address.map_or_else(|| ([127, 0, 0, 1], 7444).into(), |at| at.value)
+}
+
+fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
+    let mut taken = HashSet::new();
+    let mut listeners = Vec::new();
+    for mut section in root.sections("listener") {
+        let listener = listener(&mut section);
+        let place = listener.as_ref().map(|listener| match &listener.socket {
+            Socket::Tls(address) | Socket::BehindProxy(address) => (address.to_string(), address.port() == 0),
+            Socket::Unix { path, mode: _ } => (path.display().to_string(), false),
+        });
+        if let Some((place, any_port)) = place
+            && !any_port
+            && !taken.insert(place.clone())
+        {
+            section.note("address", format!("{place} is taken by a listener above"), "choose another");
+        }
+        section.finish();
+        listeners.extend(listener);
+    }
+    if listeners.is_empty() {
+        let socket = Socket::Tls(([127, 0, 0, 1], 7443).into());
+        listeners.push(Listener { socket, services: Service::ALL.to_vec() });
+    }
+    listeners
+}
+
+fn listener(section: &mut Section<'_>) -> Option<Listener> {
+    let address = section.address("address", "127.0.0.1:7443");
+    let unix = section.path("unix", "/run/mayfly/mayfly.sock");
+    let mode = section.parsed("mode", "0600", parse_mode);
+    let behind_proxy = section.flag("behind_proxy", false);
+    let listed = section.choices("services", SERVICES);
+    let socket = match (address, unix) {
+        (Some(address), None) => {
+            if let Some(mode) = &mode {
+                section.note_at(mode, "is for Unix sockets", "leave it out");
+            }
+            if behind_proxy { Socket::BehindProxy(address.value) } else { Socket::Tls(address.value) }
+        }
+        (None, Some(unix)) => {
+            if behind_proxy {
+                section.note("behind_proxy", "is for TCP addresses", "leave it out, or give an address");
+            }
+            Socket::Unix { path: unix.value, mode: mode.map_or(0o600, |at| at.value) }
+        }
+        (Some(_), Some(unix)) => {
+            section.note_at(&unix, "is given beside address", "make it a [[listener]] of its own");
+            return None;
+        }
+        (None, None) => {
+            section.note("address", "is missing or wrong", "add address = \"127.0.0.1:7443\" or unix = \"...\"");
+            return None;
+        }
+    };
+    let services = match listed {
+        None => default_services(&socket),
+        Some(listed) => {
+            check_services(section, &socket, &listed);
+            listed.value.into_iter().map(|at| at.value).collect()
+        }
+    };
+    Some(Listener { socket, services })
+}
+
+fn default_services(socket: &Socket) -> Vec<Service> {
+    match socket {
+        Socket::Tls(address) if !address.ip().is_loopback() => vec![Service::Broker, Service::Verifier, Service::Http],
+        Socket::Tls(_) | Socket::Unix { .. } => Service::ALL.to_vec(),
+        Socket::BehindProxy(_) => vec![Service::Http],
+    }
+}
+
+fn check_services(section: &Section<'_>, socket: &Socket, listed: &At<Vec<At<Service>>>) {
+    if listed.value.is_empty() {
+        section.note_at(listed, "offers nothing", "name a service, or leave it out for all that fit");
+    }
+    let mut seen = HashSet::new();
+    for service in &listed.value {
+        if !seen.insert(service.value) {
+            section.note_at(service, "is listed twice", "leave out one of the two");
+        }
+        let proxied = matches!(socket, Socket::BehindProxy(_));
+        if proxied && service.value != Service::Http {
+            let wrong = "cannot be offered behind a proxy, where nobody can prove who he is";
+            section.note_at(service, wrong, "leave it out, or end TLS here");
+        }
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600 && mode & 0o111 == 0)
+        .ok_or_else(|| "is not 0600, 0660 or 0666".to_owned())
+}
+
+fn server_certificate(mut section: Section<'_>) -> ServerCertificate {
+    let names = section.texts("server_names", "mayfly.example.com");
+    let certificate = section.path("certificate_file", "/etc/mayfly/server.pem");
+    let key = section.path("key_file", "/etc/mayfly/server.key");
+    if let Some(certificate) = &certificate {
+        section.check_file(certificate, FileRule::Public);
+    }
+    if let Some(key) = &key {
+        section.check_file(key, FileRule::Private);
+    }
+    let chosen = match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            if let Some(names) = &names {
+                section.note_at(names, "is given beside certificate_file", "leave it out");
+            }
+            ServerCertificate::Files { certificate: certificate.value, key: key.value }
+        }
+        (Some(lonely), None) => {
+            section.note_at(&lonely, "is given without key_file", "add key_file");
+            ServerCertificate::default()
+        }
+        (None, Some(lonely)) => {
+            section.note_at(&lonely, "is given without certificate_file", "add certificate_file");
+            ServerCertificate::default()
+        }
+        (None, None) => names.map_or_else(ServerCertificate::default, |names| {
+            if names.value.is_empty() {
+                section.note_at(&names, "is empty", "name what clients call this server");
+            }
+            for name in &names.value {
+                if rustls::pki_types::ServerName::try_from(name.value.as_str()).is_err() {
+                    let wrong = format!("`{}` is neither a DNS name nor an IP address", name.value);
+                    section.note_at(name, wrong, "write it as in \"mayfly.example.com\"");
+                }
+            }
+            ServerCertificate::Own { names: names.value.into_iter().map(|name| name.value).collect() }
+        }),
+    };
+    section.finish();
+    chosen
+}
+
+fn client_cas(sections: Vec<Section<'_>>) -> Vec<ClientCa> {
+    let mut cas: Vec<ClientCa> = Vec::new();
+    for mut section in sections {
+        let name = section.required_text("name", "corp");
+        let file = section.required_path("file", "/etc/mayfly/corp-ca.pem");
+        if let Some(file) = &file {
+            section.check_file(file, FileRule::Public);
+        }
+        if let (Some(name), Some(file)) = (name, file) {
+            if cas.iter().any(|ca| ca.name == name.value) {
+                section.note_at(&name, format!("`{}` is taken by one above", name.value), "choose another name");
+            }
+            cas.push(ClientCa { name: name.value, file: file.value });
+        }
+        section.finish();
+    }
+    cas
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    let s = &mut section;
+    let limits = Limits {
+        request_bytes: size(s.whole("request_bytes", 1 << 20, 4_096..=64 << 20)),
+        connections: size(s.whole("connections", 10_000, 2..=1_000_000)),
+        streams_per_connection: number(s.whole("streams_per_connection", 256, 1..=65_535)),
+        watchers: size(s.whole("watchers", 1_000, 1..=1_000_000)),
+        holds: size(s.whole("holds", 50_000, 1..=10_000_000)),
+        rate_per_caller_per_second: number(s.whole("rate_per_caller_per_second", 5_000, 1..=10_000_000)),
+        rate_burst: number(s.whole("rate_burst", 10_000, 1..=100_000_000)),
+        queue_per_tenant: size(s.whole("queue_per_tenant", 2_048, 1..=1_000_000)),
+        hold_grace: times(s.whole("hold_grace_seconds", 10, 1..=3_600), 1),
+        heartbeat: times(s.whole("heartbeat_seconds", 3, 1..=600), 1),
+        drain: times(s.whole("drain_seconds", 10, 0..=3_600), 1),
+        handshake: times(s.whole("handshake_seconds", 10, 1..=120), 1),
+    };
+    if limits.heartbeat >= limits.hold_grace {
+        section.note("heartbeat_seconds", "is not less than hold_grace_seconds", "choose at most a third of it");
+    }
+    section.finish();
+    limits
+}
+
+fn clock(mut section: Section<'_>) -> ClockBounds {
+    let clock = ClockBounds {
+        max_jump: times(section.whole("max_jump_seconds", 300, 1..=86_400), 1),
+        max_downtime: times(section.whole("max_downtime_seconds", 2_592_000, 60..=31_536_000), 1),
+    };
+    section.finish();
+    clock
+}
+
+fn keys(mut section: Section<'_>) -> KeyLives {
+    let publish = section.whole("token_publish_seconds", 900, 0..=DAY_SECONDS);
+    let max_age = section.whole("key_set_max_age_seconds", 300, 0..=DAY_SECONDS);
+    if publish.value < max_age.value {
+        let wrong = "is less than key_set_max_age_seconds, so a cached key set would lack a key that signs";
+        section.note_at(&publish, wrong, format!("write at least {}", max_age.value));
+    }
+    let keys = KeyLives {
+        token_active: times(section.whole("token_active_days", 14, 1..=365), DAY_SECONDS),
+        token_publish: times(publish, 1),
+        ca_active: times(section.whole("ca_active_days", 30, 1..=365), DAY_SECONDS),
+        key_set_max_age: times(max_age, 1),
+    };
+    section.finish();
+    keys
+}
+
+fn retention(mut section: Section<'_>) -> Retention {
+    let retention = Retention {
+        audit: times(section.whole("audit_days", 400, 1..=36_500), DAY_SECONDS),
+        ended_lease: times(section.whole("ended_lease_minutes", 10, 1..=1_440), 60),
+    };
+    section.finish();
+    retention
+}
+
+fn audit_sinks(sections: Vec<Section<'_>>) -> Vec<AuditSink> {
+    let mut sinks: Vec<AuditSink> = Vec::new();
+    for mut section in sections {
+        let kind = section.required_text("kind", "file");
+        let name = section.text("name", "siem");
+        let target = kind.as_ref().and_then(|kind| sink_target(&mut section, kind));
+        if let (Some(kind), Some(target)) = (kind, target) {
+            let name = name.unwrap_or(kind);
+            if sinks.iter().any(|sink| sink.name == name.value) {
+                let mend = "give each sink a name of its own";
+                section.note_at(&name, format!("the name `{}` is taken by a sink above", name.value), mend);
+            }
+            sinks.push(AuditSink { name: name.value, target });
+            section.finish();
+        }
+    }
+    sinks
+}
+
+/// `None` after noting what is wrong.
+fn sink_target(section: &mut Section<'_>, kind: &At<String>) -> Option<SinkTarget> {
+    match kind.value.as_str() {
+        "file" => Some(SinkTarget::File { path: section.required_path("path", "/var/log/mayfly/audit.jsonl")?.value }),
+        "syslog" => {
+            let example = "syslog.example.com:6514";
+            let address = section.required_text("address", example);
+            let server_name = section.text("server_name", "syslog.example.com").map(|at| at.value);
+            let ca_file = optional_file(section, "ca_file", FileRule::Public);
+            let (address, host) = section.parse(address?, example, host_and_port)?.value;
+            Some(SinkTarget::Syslog { address, server_name: server_name.unwrap_or(host), ca_file })
+        }
+        "https" => {
+            let example = "https://siem.example.com/events";
+            let url = section.required_text("url", example);
+            let ca_file = optional_file(section, "ca_file", FileRule::Public);
+            let bearer_token_file = optional_file(section, "bearer_token_file", FileRule::Private);
+            let url = section.parse(url?, example, https_url)?.value;
+            Some(SinkTarget::Https { url, ca_file, bearer_token_file })
+        }
+        other => {
+            let mend = "write one of \"file\", \"syslog\", \"https\"";
+            section.note_at(kind, format!("`{other}` is not known"), mend);
+            None
+        }
+    }
+}
+
+fn optional_file(section: &mut Section<'_>, key: &'static str, rule: FileRule) -> Option<std::path::PathBuf> {
+    let file = section.path(key, "/etc/mayfly/file.pem")?;
+    section.check_file(&file, rule);
+    Some(file.value)
+}
+
+fn host_and_port(text: &str) -> Result<(String, String), String> {
+    text.rsplit_once(':')
+        .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+        .map(|(host, _)| (text.to_owned(), host.trim_matches(['[', ']']).to_owned()))
+        .ok_or_else(|| "is not a host with a port".to_owned())
+}
+
+fn https_url(text: &str) -> Result<String, String> {
+    let url: http::Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
+    let secure = url.scheme_str() == Some("https") && url.host().is_some();
+    if secure { Ok(text.to_owned()) } else { Err("does not begin with https:// and a host".to_owned()) }
+}
+
+fn telemetry(mut section: Section<'_>) -> Telemetry {
+    let filter = |text: &str| match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("is no filter: {error}")),
+    };
+    let log = section.parsed("log", "info", filter).map_or_else(|| "info".to_owned(), |at| at.value);
+    let format = section.choice("format", FORMATS).map(|at| at.value).unwrap_or_default();
+    section.finish();
+    Telemetry { log, format }
+}
+
+fn size(at: At<u64>) -> usize {
+    usize::try_from(at.value).unwrap_or(usize::MAX)
+}
+
+fn number(at: At<u64>) -> u32 {
+    u32::try_from(at.value).unwrap_or(u32::MAX)
+}
+
+fn times(at: At<u64>, seconds: u64) -> Duration {
+    Duration::from_secs(at.value.saturating_mul(seconds))
+}
+
+const ENGINES: &[(&str, Engine)] = &[("fjall", Engine::Fjall), ("sled", Engine::Sled), ("memory", Engine::Memory)];
+const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const SERVICES: &[(&str, Service)] =
+    &[("broker", Service::Broker), ("verifier", Service::Verifier), ("admin", Service::Admin), ("http", Service::Http)];

@@ -1,0 +1,182 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const HEAD: &str = "data_dir = \"data\"\npublic_url = \"https://mayfly.example.com/\"\nseal.key_file = \"seal.key\"\n";
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, Path::new("/etc/nowhere/mayfly.toml"))
+}
+
+#[test]
+fn the_sample_parses_and_its_commented_values_are_the_defaults() {
+    let config = parse(SAMPLE).expect("sample");
+    let dev = Config::dev(Path::new("/var/lib/mayfly"), 7443);
+    let seal = SealSource::KeyFile("/etc/mayfly/seal.key".into());
+    assert_eq!(config, Config { seal, ..dev.clone() });
+
+    // The commented scalars spell out the defaults; the commented tables name files that do not exist here.
+    let scalars: String = SAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{rest}\n"),
+            Some(_) | None => format!("{line}\n"),
+        })
+        .collect();
+    let dropped = [
+        "unix",
+        "mode",
+        "behind_proxy",
+        "certificate_file",
+        "key_file = \"/etc/mayfly/server",
+        "name =",
+        "file =",
+        "kind",
+        "path",
+        "server_name =",
+        "ca_file",
+        "url",
+        "bearer_token_file",
+        "systemd_credential",
+        "address = \"syslog",
+        "address = \"127.0.0.1:8080",
+    ];
+    let kept: String =
+        scalars.lines().filter(|l| !dropped.iter().any(|d| l.starts_with(d))).map(|l| format!("{l}\n")).collect();
+    assert!(kept.contains("\nhandshake_seconds = 10"));
+    let explicit = parse(&kept).map_err(|problems| problems.to_string()).expect("defaults spelled out");
+    assert_eq!(explicit, config);
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_line_and_mend() {
+    let text = r#"data_dir = 7
+trust_domain = "Mayfly"
+public_url = "http://mayfly.example.com"
+colour = "red"
+[store]
+engin = "fjall"
+[seal]
+key_file = "seal.key"
+systemd_credential = "seal"
+[[listener]]
+address = "localhost"
+[[listener]]
+address = "0.0.0.0:8080"
+behind_proxy = true
+services = ["http", "admin", "htp"]
+[metrics]
+address = "0.0.0.0:7444"
+[limits]
+connections = 0
+drain_seconds = "ten"
+drain_second = 10
+[keys]
+token_publish_seconds = 10
+[[audit_sink]]
+kind = "kafka"
+[telemetry]
+log = "info,=="
+format = "xml"
+"#;
+    let problems = parse(text).expect_err("problems").to_string();
+    let want = r#"/etc/nowhere/mayfly.toml:1: data_dir: is a whole number; write text, as in data_dir = "/var/lib/mayfly"
+/etc/nowhere/mayfly.toml:2: trust_domain: `Mayfly` is no trust domain: labels of a-z, 0-9 and `-` with dots between; write it as in "mayfly.internal"
+/etc/nowhere/mayfly.toml:3: public_url: `http://mayfly.example.com` does not begin with https://; write it as in "https://mayfly.example.com"
+/etc/nowhere/mayfly.toml:4: colour: is not a known field; known here: data_dir, trust_domain, public_url, store, seal, metrics, listener, tls, client_ca, limits, clock, keys, retention, audit_sink, telemetry
+/etc/nowhere/mayfly.toml:6: store.engin: is not a known field; did you mean `engine`?
+/etc/nowhere/mayfly.toml:9: seal.systemd_credential: is given beside key_file; leave out one of the two
+/etc/nowhere/mayfly.toml:10: listener[0].address: is missing or wrong; add address = "127.0.0.1:7443" or unix = "..."
+/etc/nowhere/mayfly.toml:11: listener[0].address: `localhost` is not an IP address with a port; write it as in "127.0.0.1:7443"
+/etc/nowhere/mayfly.toml:15: listener[1].services[2]: `htp` is not known; write one of "broker", "verifier", "admin", "http"
+/etc/nowhere/mayfly.toml:15: listener[1].services[1]: cannot be offered behind a proxy, where nobody can prove who he is; leave it out, or end TLS here
+/etc/nowhere/mayfly.toml:17: metrics.address: 0.0.0.0:7444 is not on loopback; write 127.0.0.1:7444
+/etc/nowhere/mayfly.toml:19: limits.connections: is out of range; write 2 to 1000000; the default is 10000
+/etc/nowhere/mayfly.toml:20: limits.drain_seconds: is a text; write a whole number, as in drain_seconds = 10
+/etc/nowhere/mayfly.toml:21: limits.drain_second: is not a known field; did you mean `drain_seconds`?
+/etc/nowhere/mayfly.toml:23: keys.token_publish_seconds: is less than key_set_max_age_seconds, so a cached key set would lack a key that signs; write at least 300
+/etc/nowhere/mayfly.toml:25: audit_sink[0].kind: `kafka` is not known; write one of "file", "syslog", "https"
+/etc/nowhere/mayfly.toml:28: telemetry.format: `xml` is not known; write one of "text", "json""#;
+    let without_log: Vec<&str> = problems.lines().filter(|line| !line.contains("telemetry.log")).collect();
+    assert_eq!(without_log.join("\n").replace("is text;", "is a text;"), want);
+    assert!(problems.contains("mayfly.toml:27: telemetry.log: `info,==` is no filter"), "{problems}");
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    let problems = parse("data_dir = \"data\"\n[seal\n").expect_err("syntax");
+    assert_eq!(problems.found()[0].line, 2, "{problems}");
+}
+
+#[test]
+fn an_empty_file_says_what_is_needed() {
+    let problems = parse("").expect_err("empty");
+    let fields: Vec<&str> = problems.found().iter().map(|p| p.field.as_str()).collect();
+    assert_eq!(fields, ["data_dir", "public_url", "seal.key_file"]);
+}
+
+#[test]
+fn admin_is_on_loopback_and_unix_sockets_only_unless_listed() {
+    let services = |listener: &str| {
+        parse(&format!("{HEAD}[[listener]]\n{listener}\n")).expect(listener).listeners[0].services.clone()
+    };
+    for local in ["address = \"127.0.0.1:1\"", "address = \"[::1]:1\"", "unix = \"/run/a.sock\""] {
+        assert!(services(local).contains(&Service::Admin), "{local}");
+    }
+    assert!(!services("address = \"0.0.0.0:1\"").contains(&Service::Admin));
+    assert!(services("address = \"0.0.0.0:1\"\nservices = [\"admin\"]").contains(&Service::Admin));
+    assert_eq!(services("address = \"127.0.0.1:1\"\nbehind_proxy = true"), [Service::Http]);
+}
+
+#[test]
+fn relative_paths_count_from_the_file_and_the_issuer_from_the_public_url() {
+    let config = parse(HEAD).expect("head");
+    assert_eq!(config.data_dir, Path::new("/etc/nowhere/data"));
+    assert_eq!(config.public_url.issuer(&"acme".parse().expect("name")), "https://mayfly.example.com/t/acme");
+    assert_eq!(config.trust_domain.of_tenant(&"acme".parse().expect("name")), "acme.mayfly.internal");
+}
+
+#[test]
+fn a_trust_domain_covers_what_lies_under_it_and_nothing_that_only_ends_alike() {
+    let base = TrustDomain::default();
+    assert!(base.covers("mayfly.internal") && base.covers("acme.mayfly.internal"));
+    assert!(!base.covers("notmayfly.internal") && !base.covers("mayfly.internal.evil") && !base.covers("internal"));
+    assert!("x".repeat(191).parse::<TrustDomain>().is_ok() && "x".repeat(192).parse::<TrustDomain>().is_err());
+}
+
+#[test]
+fn a_key_that_others_may_read_is_refused_with_its_mode_and_a_mend() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (certificate, key) = (folder.path().join("server.pem"), folder.path().join("server.key"));
+    std::fs::write(&certificate, "").expect("write");
+    std::fs::write(&key, "").expect("write");
+    let text = format!("{HEAD}[tls]\ncertificate_file = \"server.pem\"\nkey_file = \"server.key\"\n");
+    let file = folder.path().join("mayfly.toml");
+    for (mode, fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o644, false)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("mode");
+        let outcome = Config::parse(&text, &file);
+        // Root may own a key that one group reads.
+        let fine = fine || (mode == 0o640 && rustix::process::getuid().is_root());
+        assert_eq!(outcome.is_ok(), fine, "{mode:o}");
+        if let Err(problems) = outcome {
+            let text = problems.to_string();
+            assert!(text.contains(&format!("has mode {mode:04o}")) && text.contains("chmod 0600"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_seal_key_inside_the_data_folder_is_refused() {
+    let problems = parse(&HEAD.replace("\"seal.key\"", "\"data/seal.key\"")).expect_err("inside").to_string();
+    assert!(problems.contains(":3: seal.key_file: lies inside data_dir"), "{problems}");
+}
+
+#[test]
+fn the_dev_configuration_is_on_loopback_only() {
+    for port in [0, 7443, u16::MAX] {
+        let config = Config::dev(Path::new("/data"), port);
+        assert!(config.metrics.ip().is_loopback());
+        assert!(config.metrics.port() != port || port == 0);
+        assert!(matches!(config.listeners[0].socket, Socket::Tls(address) if address.ip().is_loopback()));
+    }
+}

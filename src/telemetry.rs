@@ -1,0 +1,186 @@
+//! Logs and metrics of the process.
+
+use metrics::Unit;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, Telemetry};
+
+/// Renders what the process counted.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+/// Why logs or metrics could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log filter is none.
+    #[error("the log filter cannot be read")]
+    Filter(#[source] tracing_subscriber::filter::ParseError),
+    /// Logs began before.
+    #[error("a log output is installed already")]
+    Logs(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Metrics began before.
+    #[error("a metrics recorder is installed already")]
+    Recorder,
+    /// The histograms' bounds are refused.
+    #[error("the metrics recorder cannot be built")]
+    Build(#[source] metrics_exporter_prometheus::BuildError),
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Moves both ways.
+    Gauge,
+    /// Spreads over buckets.
+    Histogram,
+}
+
+/// One metric that the broker keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name, unit included.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What it counts in.
+    pub unit: Unit,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// Begins logs on standard error and the metrics, once in a process.
+///
+/// # Errors
+/// When the filter is none, or either began before.
+pub fn install(telemetry: &Telemetry) -> Result<Metrics, TelemetryError> {
+    let filter = EnvFilter::try_new(&telemetry.log).map_err(TelemetryError::Filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match telemetry.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+    .map_err(TelemetryError::Logs)?;
+    let recorder = builder().map_err(TelemetryError::Build)?.build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Recorder)?;
+    describe();
+    Ok(Metrics(handle))
+}
+
+impl Metrics {
+    /// All metrics in the Prometheus text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds what histograms hold, which otherwise grows until the next [`Self::render`]. Call every few seconds.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics(..)")
+    }
+}
+
+fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_batch".to_owned()), BATCH)
+}
+
+fn describe() {
+    for metric in METRICS {
+        let Metric { name, unit, help, .. } = *metric;
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(name, unit, help),
+            Kind::Gauge => metrics::describe_gauge!(name, unit, help),
+            Kind::Histogram => metrics::describe_histogram!(name, unit, help),
+        }
+    }
+}
+
+/// Bounds of time histograms, in seconds: around the aims of the design, from a lookup to a time-out.
+const SECONDS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Bounds of batch histograms, in proposals.
+const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+const fn metric(
+    kind: Kind,
+    name: &'static str,
+    unit: Unit,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind, unit, labels, help }
+}
+
+/// Every metric that the broker keeps.
+pub const METRICS: &[Metric] = &[
+    metric(Kind::Counter, "mayfly_issued_total", Unit::Count, &["kind"], "Credentials handed out."),
+    metric(Kind::Counter, "mayfly_refused_total", Unit::Count, &["reason"], "Requests refused."),
+    metric(Kind::Counter, "mayfly_swept_total", Unit::Count, &[], "Rows that the sweeper deleted."),
+    metric(Kind::Histogram, "mayfly_commit_seconds", Unit::Seconds, &[], "Time of a durable commit."),
+    metric(Kind::Histogram, "mayfly_commit_batch", Unit::Count, &[], "Proposals merged into one commit."),
+    metric(Kind::Gauge, "mayfly_lane_depth", Unit::Count, &["lane"], "Proposals waiting for the committer."),
+    metric(Kind::Gauge, "mayfly_live_leases", Unit::Count, &[], "Leases that have not expired."),
+    metric(Kind::Gauge, "mayfly_cuts", Unit::Count, &[], "Cuts in memory."),
+    metric(Kind::Gauge, "mayfly_bars", Unit::Count, &[], "Bars in force."),
+    metric(Kind::Gauge, "mayfly_set_aside_rows", Unit::Count, &["table"], "Rows that could not be read."),
+    metric(Kind::Gauge, "mayfly_sink_behind_revisions", Unit::Count, &["sink"], "Revisions a sink has yet to take."),
+    metric(Kind::Gauge, "mayfly_clock_held", Unit::Count, &[], "1 while issuing waits for the time to be confirmed."),
+    metric(Kind::Gauge, "mayfly_store_disk_bytes", Unit::Bytes, &[], "Disk that the ledger takes."),
+    metric(Kind::Histogram, "mayfly_rpc_seconds", Unit::Seconds, &["method", "code"], "Time of one call."),
+    metric(Kind::Gauge, "mayfly_connections", Unit::Count, &[], "Open connections."),
+    metric(Kind::Counter, "mayfly_connections_refused_total", Unit::Count, &["reason"], "Connections turned away."),
+    metric(Kind::Gauge, "mayfly_holds", Unit::Count, &[], "Open HoldTask streams."),
+    metric(Kind::Gauge, "mayfly_watchers", Unit::Count, &[], "Open WatchRevocations streams."),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_has_one_name_that_says_its_kind_and_unit() {
+        let mut names = HashSet::new();
+        for metric in METRICS {
+            assert!(names.insert(metric.name), "{}", metric.name);
+            assert!(metric.name.starts_with("mayfly_") && metric.help.ends_with('.'), "{}", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert_eq!(metric.unit == Unit::Seconds, metric.name.ends_with("_seconds"), "{}", metric.name);
+            assert_eq!(metric.unit == Unit::Bytes, metric.name.ends_with("_bytes"), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn rendered_metrics_carry_help_and_buckets() {
+        let recorder = builder().expect("bounds").build_recorder();
+        let metrics = Metrics(recorder.handle());
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            metrics::counter!("mayfly_issued_total", "kind" => "jwt").increment(2);
+            metrics::histogram!("mayfly_commit_seconds").record(0.003);
+        });
+        metrics.upkeep();
+        let text = metrics.render();
+        for want in [
+            "# HELP mayfly_issued_total Credentials handed out.",
+            "mayfly_issued_total{kind=\"jwt\"} 2",
+            "mayfly_commit_seconds_bucket{le=\"0.004\"} 1",
+        ] {
+            assert!(text.contains(want), "{text}");
+        }
+    }
+}
