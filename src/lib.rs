@@ -3,6 +3,10 @@
 //! The daemon is the `mayfly` binary. As a library this crate has three faces, each behind a feature: `client` for
 //! workloads, `verifier` for resource servers, and `server`, which is the daemon itself. ARCHITECTURE.md draws the layers.
 
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod model;
 
 #[cfg(feature = "server")]

@@ -1,0 +1,204 @@
+//! The command line: one file per noun. Each command parses its arguments, makes its calls and shows the answers.
+
+mod apply;
+mod arg;
+mod bar;
+mod cell;
+mod completions;
+mod delivery;
+mod events;
+mod explain;
+mod failure;
+mod found;
+mod hold;
+mod issue;
+mod key;
+mod lease;
+mod operator;
+mod output;
+mod page;
+mod private_file;
+mod render;
+mod request;
+mod revocation;
+mod revoke;
+mod scope;
+mod session;
+mod status;
+mod task;
+mod trust;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+pub use failure::{Exit, Failure, Outcome};
+pub use output::{Format, Output};
+pub use session::{GlobalArgs, Session};
+
+/// A credential broker: task-scoped, minutes-long tokens and certificates per partner and tenant.
+///
+/// A workload asks for a credential that fits its task, its tenant and its partner, and no more. The credential dies
+/// when the task completes, when its time runs out, when the task's process disappears, or the moment an operator says
+/// so.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "mayfly",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = false,
+    after_help = HELP
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands: workloads' first, then resource servers', then operators'.
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Opens, keeps, completes and shows tasks.
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    Issue(Box<issue::IssueArgs>),
+    Renew(issue::RenewArgs),
+    Release(issue::ReleaseArgs),
+    Introspect(verify::IntrospectArgs),
+    Watch(verify::WatchArgs),
+    Bundle(verify::BundleArgs),
+    Apply(apply::ApplyArgs),
+    /// Lists tenants.
+    #[command(subcommand)]
+    Tenant(trust::TenantCommand),
+    /// Lists partners.
+    #[command(subcommand)]
+    Partner(trust::PartnerCommand),
+    /// Lists and attests grants.
+    #[command(subcommand)]
+    Grant(trust::GrantCommand),
+    /// Lists workload bindings.
+    #[command(subcommand)]
+    Workload(trust::WorkloadCommand),
+    /// Lists operators and certifies their keys.
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
+    /// Lists and shows leases.
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
+    Revoke(revoke::RevokeArgs),
+    Whois(verify::WhoisArgs),
+    Bar(bar::BarArgs),
+    Lift(bar::LiftArgs),
+    /// Lists revocations and shows their clean-up.
+    #[command(subcommand)]
+    Revocation(revocation::RevocationCommand),
+    /// Reads, exports and checks the audit.
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Lists and rotates keys.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    Explain(Box<explain::ExplainArgs>),
+    /// Shows what the daemon thinks of itself.
+    Status,
+    /// Confirms the daemon's clock.
+    #[command(subcommand)]
+    Time(status::TimeCommand),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the command line and returns its exit code. The first argument is the program's name.
+#[must_use]
+pub fn run<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let output = Output::standard(cli.global.output, cli.global.quiet);
+    let session = Session::new(cli.global, output);
+    match execute(cli.command, &session) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            if failure.exit() != Exit::Ok {
+                session.output.progress_done();
+                eprintln!("{}", failure.report());
+            }
+            failure.exit().into()
+        }
+    }
+}
+
+/// Help and version go to stdout with exit code 0, wrong usage to stderr with 2.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing can be told where the stream is closed.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+}
+
+fn execute(command: Command, session: &Session) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("start the runtime", error))?;
+    runtime.block_on(command.run(session))
+}
+
+impl Command {
+    async fn run(self, session: &Session) -> Outcome {
+        match self {
+            Self::Task(command) => command.run(session).await,
+            Self::Issue(args) => args.run(session).await,
+            Self::Renew(args) => args.run(session).await,
+            Self::Release(args) => args.run(session).await,
+            Self::Introspect(args) => args.run(session).await,
+            Self::Watch(args) => args.run(session).await,
+            Self::Bundle(args) => args.run(session).await,
+            Self::Apply(args) => args.run(session).await,
+            Self::Tenant(command) => command.run(session).await,
+            Self::Partner(command) => command.run(session).await,
+            Self::Grant(command) => command.run(session).await,
+            Self::Workload(command) => command.run(session).await,
+            Self::Operator(command) => command.run(session).await,
+            Self::Lease(command) => command.run(session).await,
+            Self::Revoke(args) => args.run(session).await,
+            Self::Whois(args) => args.run(session).await,
+            Self::Bar(args) => args.run(session).await,
+            Self::Lift(args) => args.run(session).await,
+            Self::Revocation(command) => command.run(session).await,
+            Self::Events(command) => command.run(session).await,
+            Self::Key(command) => command.run(session).await,
+            Self::Explain(args) => args.run(session).await,
+            Self::Status => status::run(session).await,
+            Self::Time(command) => command.run(session).await,
+            Self::Completions(args) => args.run(&session.output),
+        }
+    }
+}
+
+const HELP: &str = "\
+Examples:
+  # a token for one deployment, into a pipe
+  mayfly issue --tenant acme --partner globex --purpose deploy --kind jwt \\
+      --audience https://api.acme.example --action deploy:write | ./deploy
+
+  # is it still good?
+  printf %s \"$TOKEN\" | mayfly introspect -
+
+  # end everything a partner holds, everywhere, now
+  mayfly revoke partner globex --reason 'incident 4711'
+
+Exit codes:
+  0  done
+  1  refused by the broker, or no such thing; the reason code is on stderr
+  2  wrong usage, or an unusable file
+  3  the broker cannot be reached
+  4  a check failed: an inactive credential, an altered audit
+  5  internal error, here or in the broker
+
+Results go to stdout, everything else to stderr. Secrets go to stdout or files only when asked for, and are never taken
+from arguments.";

@@ -1,0 +1,11 @@
+//! How each message of the contract is shown.
+
+mod audit;
+mod lease;
+pub mod revocation;
+mod status;
+mod trust;
+pub mod word;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Keys and certificate requests made on this machine, so that the key never leaves it.
+
+use std::fmt;
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use zeroize::Zeroizing;
+
+use crate::client::pem;
+
+use super::failure::{Failure, Outcome};
+
+/// A P-256 key and a PKCS #10 request for it that asks for no name.
+pub struct OwnRequest {
+    /// PKCS #8, PEM. Wiped on drop.
+    pub key_pem: Zeroizing<String>,
+    /// PKCS #10, DER.
+    pub csr_der: Vec<u8>,
+}
+
+impl OwnRequest {
+    /// With a fresh key.
+    ///
+    /// # Errors
+    /// When the system has no entropy.
+    pub fn fresh() -> Outcome<Self> {
+        Self::of(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+    }
+
+    /// With the key of an earlier certificate, for its renewal.
+    ///
+    /// # Errors
+    /// When the PEM holds no key that can sign a request.
+    pub fn with_key(key_pem: &[u8]) -> Outcome<Self> {
+        let text = std::str::from_utf8(key_pem).map_err(|_| Failure::Usage("the key file is not PEM".into()))?;
+        Self::of(&KeyPair::from_pem(text)?)
+    }
+
+    fn of(key: &KeyPair) -> Outcome<Self> {
+        let mut params = CertificateParams::default();
+        // The broker decides the names; rcgen would ask for one of its own.
+        params.distinguished_name = DistinguishedName::new();
+        let csr_der = params.serialize_request(key)?.der().to_vec();
+        Ok(Self { key_pem: pem::encode(pem::PRIVATE_KEY, key.serialized_der()), csr_der })
+    }
+}
+
+impl fmt::Debug for OwnRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnRequest").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::prelude::{FromDer, X509CertificationRequest};
+
+    use super::*;
+
+    fn public_key(csr: &[u8]) -> Vec<u8> {
+        let (_, parsed) = X509CertificationRequest::from_der(csr).expect("a request");
+        assert_eq!(parsed.certification_request_info.subject.iter().count(), 0, "asks for a name");
+        parsed.certification_request_info.subject_pki.subject_public_key.data.to_vec()
+    }
+
+    #[test]
+    fn a_renewal_asks_with_the_same_key_and_a_fresh_request_with_another() {
+        let first = OwnRequest::fresh().expect("entropy");
+        let again = OwnRequest::with_key(first.key_pem.as_bytes()).expect("the same key");
+        let other = OwnRequest::fresh().expect("entropy");
+        assert_eq!(public_key(&first.csr_der), public_key(&again.csr_der));
+        assert_ne!(public_key(&first.csr_der), public_key(&other.csr_der));
+    }
+
+    #[test]
+    fn a_request_does_not_show_its_key() {
+        let request = OwnRequest::fresh().expect("entropy");
+        assert!(!format!("{request:?}").contains("PRIVATE"));
+    }
+}

@@ -1,0 +1,190 @@
+//! `mayfly task`.
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    model::{PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    pb,
+};
+
+use super::{
+    arg::{self, LimitArgs, StandingArg},
+    cell::{Fields, Record},
+    failure::{Failure, Outcome},
+    hold::HoldArgs,
+    issue::text,
+    page,
+    session::Session,
+};
+
+/// Opens, keeps, completes and shows tasks.
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = TASK_HELP)]
+pub enum TaskCommand {
+    /// Opens a task: everything issued under it ends with it.
+    Open(OpenArgs),
+    /// Keeps a task alive until this command ends.
+    Hold(HoldArgs),
+    /// Ends a task, its child tasks and every lease under them. Ending twice is not an error.
+    Complete(CompleteArgs),
+    /// Lists tasks (operators).
+    List(ListArgs),
+    /// Shows one task and its leases (operators).
+    Show(ShowArgs),
+}
+
+impl TaskCommand {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub async fn run(self, session: &Session) -> Outcome {
+        match self {
+            Self::Open(args) => args.run(session).await,
+            Self::Hold(args) => args.run(session).await,
+            Self::Complete(args) => complete(session, &args.task.to_string()).await,
+            Self::List(args) => args.run(session).await,
+            Self::Show(args) => args.run(session).await,
+        }
+    }
+}
+
+/// Arguments of `task open`.
+#[derive(Args, Clone, Debug)]
+pub struct OpenArgs {
+    /// The tenant to act in.
+    #[arg(long)]
+    tenant: TenantName,
+    /// The partner that acts.
+    #[arg(long)]
+    partner: PartnerName,
+    /// Why, as the grant lists it.
+    #[arg(long)]
+    purpose: Purpose,
+    /// The task this one dies with.
+    #[arg(long, value_name = "ID")]
+    parent: Option<TaskId>,
+    /// When it ends by itself, as in 1h; the grant's longest when left out.
+    #[arg(long, value_parser = arg::seconds, value_name = "TTL")]
+    deadline: Option<u32>,
+    /// Announces `task hold`: without it the task ends within the grace time.
+    #[arg(long)]
+    hold: bool,
+    /// Makes a retry safe: the same key and request answer with the first task.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    idempotency_key: String,
+}
+
+impl OpenArgs {
+    async fn run(self, session: &Session) -> Outcome {
+        let request = pb::OpenTaskRequest {
+            tenant: self.tenant.to_string(),
+            partner: self.partner.to_string(),
+            purpose: self.purpose.to_string(),
+            parent_task_id: text(self.parent.as_ref()),
+            deadline_seconds: self.deadline.unwrap_or(0),
+            idempotency_key: self.idempotency_key,
+            hold: self.hold,
+        };
+        let reply = session.broker().await?.open_task(request).await?.into_inner();
+        session.output.one(&reply.task.unwrap_or_default().fields())
+    }
+}
+
+/// Arguments of `task complete`.
+#[derive(Args, Clone, Debug)]
+pub struct CompleteArgs {
+    /// The task to end, 24 hex digits.
+    #[arg(value_name = "TASK")]
+    task: TaskId,
+}
+
+/// Completes a task and says whether that ended it.
+///
+/// # Errors
+/// When the broker refuses.
+pub async fn complete(session: &Session, task_id: &str) -> Outcome {
+    let request = pb::CompleteTaskRequest { task_id: task_id.to_owned() };
+    let reply = session.broker().await?.complete_task(request).await?.into_inner();
+    session.output.one(
+        &Fields::new()
+            .text("task_id", task_id)
+            .flag("ended_now", reply.ended_now)
+            .revision("revision", reply.revision.as_ref()),
+    )
+}
+
+/// Arguments of `task list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Only this tenant's.
+    #[arg(long)]
+    tenant: Option<TenantName>,
+    /// Only this partner's.
+    #[arg(long)]
+    partner: Option<PartnerName>,
+    /// Only those that this workload opened.
+    #[arg(long)]
+    workload: Option<WorkloadName>,
+    /// Only those that are so.
+    #[arg(long, value_enum)]
+    standing: Option<StandingArg>,
+    #[command(flatten)]
+    limit: LimitArgs,
+}
+
+impl ListArgs {
+    async fn run(self, session: &Session) -> Outcome {
+        let request = pb::ListTasksRequest {
+            page: None,
+            tenant: text(self.tenant.as_ref()),
+            partner: text(self.partner.as_ref()),
+            workload: text(self.workload.as_ref()),
+            standing: arg::standing(self.standing),
+        };
+        session.output.list(&tasks(session, request, self.limit.limit).await?)
+    }
+}
+
+async fn tasks(session: &Session, request: pb::ListTasksRequest, limit: u32) -> Outcome<Vec<pb::Task>> {
+    let client = session.admin().await?;
+    page::collect(session, limit, |page| {
+        let (mut client, request) = (client.clone(), pb::ListTasksRequest { page: Some(page), ..request.clone() });
+        async move {
+            let reply = client.list_tasks(request).await?.into_inner();
+            Ok((reply.tasks, reply.next_page_token))
+        }
+    })
+    .await
+}
+
+/// Arguments of `task show`.
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// The task, 24 hex digits.
+    #[arg(value_name = "TASK")]
+    task: TaskId,
+    /// Its tenant, which makes looking for it faster.
+    #[arg(long)]
+    tenant: Option<TenantName>,
+}
+
+impl ShowArgs {
+    async fn run(self, session: &Session) -> Outcome {
+        let id = self.task.to_string();
+        let request = pb::ListTasksRequest { tenant: text(self.tenant.as_ref()), ..pb::ListTasksRequest::default() };
+        // The contract has no call for one task; its list is paged, and a task's page is found by its id.
+        let found = tasks(session, request, 0).await?.into_iter().find(|task| task.task_id == id);
+        let task = found.ok_or_else(|| Failure::Negative(format!("no task {id} that you may see")))?;
+        let request = pb::ListLeasesRequest { task_id: id, ..pb::ListLeasesRequest::default() };
+        let leases = super::lease::leases(session, request, 1000).await?;
+        session.output.one(&task.fields().records("leases", leases.iter().map(Record::fields).collect()))
+    }
+}
+
+const TASK_HELP: &str = "\
+Examples:
+  mayfly task open --tenant acme --partner globex --purpose deploy --deadline 30m
+  mayfly task hold 4000000100c0ffee00c0ffee --complete-on-exit
+  mayfly task complete 4000000100c0ffee00c0ffee
+  mayfly task list --tenant acme --standing live";

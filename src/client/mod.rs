@@ -1,0 +1,13 @@
+//! What a workload, a resource server or the command line links to reach a broker: one TLS or Unix-socket connection
+//! and typed refusals. Knows no store and no server.
+
+mod address;
+mod connection;
+mod identity;
+pub mod pem;
+mod refusal;
+
+pub use address::{Address, InvalidAddress};
+pub use connection::{ClientConfig, ConnectError, Connection};
+pub use identity::{Identity, UnusableFile, read_ca, read_key};
+pub use refusal::{DOMAIN, reason, unreachable};
