@@ -4,14 +4,15 @@
 //! workloads, `verifier` for resource servers, and `server`, which is the daemon itself. ARCHITECTURE.md draws the layers.
 
 #[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
+pub mod audit;
+#[cfg(feature = "server")]
+pub mod broker;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
-pub mod model;
-
-#[cfg(feature = "server")]
-pub mod audit;
-pub mod api;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
@@ -20,12 +21,15 @@ pub mod identity;
 pub mod ledger;
 #[cfg(feature = "server")]
 pub mod mint;
+pub mod model;
+#[cfg(feature = "server")]
+pub mod policy;
 #[cfg(feature = "server")]
 pub mod sink;
+#[cfg(feature = "server")]
+pub mod telemetry;
 #[cfg(feature = "verifier")]
 pub mod verifier;
-pub mod policy;
-pub mod telemetry;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
 pub mod pb {

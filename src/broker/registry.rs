@@ -166,11 +166,5 @@ fn read(ledger: &Ledger, number: TenantNumber) -> Result<Option<Arc<Tenant>>, Re
         let attest_by = state.map_or(Timestamp::default(), |record| Timestamp::from_millis(record.attest_by));
         Some((grant.parse().ok()?, attest_by))
     });
-    Ok(Some(Arc::new(Tenant {
-        number,
-        hash: trust.hash(),
-        trust,
-        version: row.version,
-        attested: attested.collect(),
-    })))
+    Ok(Some(Arc::new(Tenant { number, hash: trust.hash(), trust, version: row.version, attested: attested.collect() })))
 }

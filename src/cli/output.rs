@@ -154,7 +154,8 @@ fn detail(fields: &Fields) -> String {
 
 /// Without the padding that a border would need, so that lines can be cut and compared.
 fn flush_left(table: &Table) -> String {
-    let lines: Vec<_> = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
+    let lines: Vec<_> =
+        table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
     lines.join("\n")
 }
 

@@ -231,12 +231,7 @@ fn new_ca(pkcs8: SecretBytes, chain_der: Vec<Vec<u8>>) -> Result<NewCa, NotIssue
     Ok(NewCa { pkcs8, key })
 }
 
-fn ca_params(
-    name: &CaName<'_>,
-    key: &EcKey,
-    validity: Validity,
-    depth: Depth,
-) -> Result<CertificateParams, NotIssued> {
+fn ca_params(name: &CaName<'_>, key: &EcKey, validity: Validity, depth: Depth) -> Result<CertificateParams, NotIssued> {
     let mut params = x509::params(validity.not_before, validity.not_after, &fresh_serial()?)?;
     params.distinguished_name = distinguished_name(name, key);
     params.subject_alt_names = trust_domain(name)?;

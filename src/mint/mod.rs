@@ -1,10 +1,8 @@
-//! Signing: one file per kind of key or credential.
-
-pub mod audit_key;
 //! Signs it: one file per kind of credential, the keys behind them, and how those keys are kept.
 //!
 //! Besides `model/secret`, the only place that knows ring and rcgen. Nothing here reads a clock or a store.
 
+pub mod audit_key;
 pub mod ca;
 mod ec;
 pub mod jwt;

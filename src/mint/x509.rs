@@ -29,7 +29,9 @@ pub struct CaKey {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CaRefusal {
     /// A certificate was not signed by the next one.
-    #[error("certificate {at} of the chain is not signed by the one after it; order them leaf first and leave none out")]
+    #[error(
+        "certificate {at} of the chain is not signed by the one after it; order them leaf first and leave none out"
+    )]
     BrokenChain {
         /// Its place, from 0.
         at: usize,

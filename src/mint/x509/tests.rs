@@ -31,9 +31,11 @@ fn seconds(count: u64) -> Duration {
 
 fn pki() -> Pki {
     let name = |name, trust_domain| CaName { organization: "Mayfly", name, trust_domain };
-    let validity = |hours: u64| Validity { not_before: now().before(SKEW), not_after: now().after(seconds(hours * 3600)) };
+    let validity =
+        |hours: u64| Validity { not_before: now().before(SKEW), not_after: now().after(seconds(hours * 3600)) };
     let root = ca::create_root(&name("root", None), validity(100)).expect("root");
-    let issuing = ca::create_issuing(&root.key, &name("issuing", Some("mayfly.example")), validity(10)).expect("issuing");
+    let issuing =
+        ca::create_issuing(&root.key, &name("issuing", Some("mayfly.example")), validity(10)).expect("issuing");
     let tenant = ca::create_tenant(&issuing.key, &name("acme", Some("acme.example")), validity(5)).expect("tenant");
     Pki { root, tenant }
 }
@@ -48,7 +50,14 @@ fn lease() -> LeaseId {
 }
 
 fn spec<'a>(stamp: &'a Stamp, dns_names: &'a [String]) -> LeafSpec<'a> {
-    LeafSpec { spiffe_id: SPIFFE_ID, dns_names, lease: lease(), issued: now(), not_after: now().after(seconds(300)), stamp }
+    LeafSpec {
+        spiffe_id: SPIFFE_ID,
+        dns_names,
+        lease: lease(),
+        issued: now(),
+        not_after: now().after(seconds(300)),
+        stamp,
+    }
 }
 
 fn csr_of(params: CertificateParams) -> Vec<u8> {
@@ -198,7 +207,8 @@ fn a_request_may_ask_for_some_of_the_granted_names_and_for_no_others() {
     assert_eq!(csr.check_names("spiffe://acme.example/w2", &granted), foreign("spiffe://acme.example/w"));
     assert_eq!(csr.check_names("spiffe://acme.example/w", &granted[1..]), foreign("W.acme.example"));
     let (pki, stamp) = (pki(), stamp());
-    let refused = mint_leaf(&pki.tenant.key, LeafKey::Request(&csr), &spec(&stamp, &granted)).expect_err("foreign name");
+    let refused =
+        mint_leaf(&pki.tenant.key, LeafKey::Request(&csr), &spec(&stamp, &granted)).expect_err("foreign name");
     assert!(matches!(refused, NotIssued::Csr(CsrRefusal::ForeignName { .. })));
 }
 

@@ -1,0 +1,85 @@
+//! Audit events: built here, so that each says who, from where, for what and with which decision.
+
+use crate::{
+    identity::Caller,
+    model::{Lease, Task, TaskId, Timestamp},
+    pb,
+};
+
+/// An event of the broker's own doing.
+#[must_use]
+pub fn own(kind: &str, now: Timestamp) -> pb::Event {
+    pb::Event {
+        kind: kind.to_owned(),
+        decision: DONE.into(),
+        actor: "broker".into(),
+        at: Some(stamp(now)),
+        ..Default::default()
+    }
+}
+
+/// An event of a caller's doing.
+#[must_use]
+pub fn by(caller: &Caller, actor: String, kind: &str, now: Timestamp) -> pb::Event {
+    pb::Event {
+        kind: kind.to_owned(),
+        decision: DONE.into(),
+        actor,
+        proof: caller.proof_text(),
+        source: caller.source_text(),
+        at: Some(stamp(now)),
+        ..Default::default()
+    }
+}
+
+/// Fills in what a lease says.
+pub fn of_lease(event: &mut pb::Event, lease: &Lease) {
+    event.tenant = lease.tenant.to_string();
+    event.partner = lease.partner.to_string();
+    event.workload = lease.workload.to_string();
+    event.grant = lease.grant.to_string();
+    event.task_id = lease.id.task().to_string();
+    event.lease_id = lease.id.to_string();
+    event.purpose = lease.purpose.to_string();
+    event.audiences.clone_from(&lease.audiences);
+    event.credential_sha256 = lease.credential.to_string();
+    event.credential_kind = lease.kind.code().into();
+    event.expires = Some(stamp(lease.expires));
+}
+
+/// Fills in what a task says.
+pub fn of_task(event: &mut pb::Event, task: &Task) {
+    event.tenant = task.tenant.to_string();
+    event.partner = task.partner.to_string();
+    event.workload = task.workload.to_string();
+    event.task_id = task.id.to_string();
+    event.purpose = task.purpose.to_string();
+    event.expires = Some(stamp(task.deadline));
+}
+
+/// The wire's form of a time.
+#[must_use]
+pub fn stamp(at: Timestamp) -> prost_types::Timestamp {
+    let nanos = i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000;
+    prost_types::Timestamp { seconds: i64::try_from(at.seconds()).unwrap_or(i64::MAX), nanos }
+}
+
+/// The inverse of [`stamp`]; before 1970 is 1970.
+#[must_use]
+pub fn unstamp(at: &prost_types::Timestamp) -> Timestamp {
+    let millis = u64::try_from(at.nanos / 1_000_000).unwrap_or(0);
+    Timestamp::from_millis(u64::try_from(at.seconds).unwrap_or(0).saturating_mul(1000).saturating_add(millis))
+}
+
+/// Task id text, empty for none.
+#[must_use]
+pub fn task_text(id: Option<TaskId>) -> String {
+    id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+/// The decision of what succeeded.
+pub const DONE: &str = "done";
+/// The decision of what policy allowed.
+pub const ALLOWED: &str = "allowed";
+/// The decision of what was refused.
+pub const REFUSED: &str = "refused";

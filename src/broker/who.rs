@@ -1,0 +1,252 @@
+//! Who a caller is, in the words of the trust map.
+
+use std::sync::Arc;
+
+use super::{Broker, refusal::Refusal, registry::Tenant};
+use crate::{
+    identity::{Authority, Caller},
+    model::{Lease, LeaseId, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName, Timestamp, WorkloadName},
+    policy::{Denied, Reach, Role},
+};
+
+/// A workload, for one request.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The tenant it acts in.
+    pub tenant: Arc<Tenant>,
+    /// Its name there.
+    pub name: WorkloadName,
+    /// Scopes of everything it proved itself through.
+    pub proofs: Vec<ScopeId>,
+    /// The lease whose certificate it holds, when the broker issued that certificate: it acts within that task only.
+    pub lease: Option<Lease>,
+}
+
+/// An operator, for one request.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// Its name.
+    pub name: OperatorName,
+    /// What it may do.
+    pub role: Role,
+    /// In which tenants.
+    pub tenants: Reach<TenantName>,
+    /// For which partners.
+    pub partners: Reach<PartnerName>,
+}
+
+/// Who may ask about credentials, for one request.
+#[derive(Clone, Debug)]
+pub enum Checker {
+    /// A resource server: of one tenant, or of several.
+    Verifier {
+        /// Its name.
+        name: String,
+        /// Which tenants it may ask about.
+        tenants: Reach<TenantName>,
+        /// For which audiences.
+        verifier: crate::policy::Verifier,
+    },
+    /// An operator that may look.
+    Operator(Operator),
+}
+
+impl Operator {
+    /// Whether its scope reaches a partner in a tenant; `None` stands for what is not one tenant's or partner's.
+    #[must_use]
+    pub fn reaches(&self, tenant: Option<&TenantName>, partner: Option<&PartnerName>) -> bool {
+        let within = |reach: &Reach<TenantName>| match (reach, tenant) {
+            (Reach::All, _) => true,
+            (Reach::Only(_), Some(tenant)) => reach.includes(tenant),
+            (Reach::Only(_), None) => false,
+        };
+        let for_partner = |reach: &Reach<PartnerName>| match (reach, partner) {
+            (Reach::All, _) => true,
+            (Reach::Only(_), Some(partner)) => reach.includes(partner),
+            (Reach::Only(_), None) => false,
+        };
+        within(&self.tenants) && for_partner(&self.partners)
+    }
+
+    /// Refuses unless the role is at least `role`.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`].
+    pub fn require(&self, role: Role) -> Result<(), Refusal> {
+        if self.role >= role {
+            return Ok(());
+        }
+        Err(Refusal::NotAllowed(match role {
+            Role::Auditor => "auditors may look",
+            Role::Revoker => "only revokers and admins may end or bar",
+            Role::Admin => "only admins may change this",
+        }))
+    }
+
+    /// Refuses unless its scope is everything.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`].
+    pub fn require_everywhere(&self) -> Result<(), Refusal> {
+        if self.reaches(None, None) {
+            return Ok(());
+        }
+        Err(Refusal::NotAllowed("this concerns more than your scope"))
+    }
+
+    /// As events name it.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        format!("operator:{}", self.name)
+    }
+}
+
+impl Broker {
+    /// The workload that a caller is in a tenant.
+    ///
+    /// An unknown tenant and a caller without business in it look the same.
+    ///
+    /// # Errors
+    /// When the caller selects no workload there, or its proof is cut, barred or over.
+    pub fn workload(&self, caller: &Caller, tenant: &TenantName, now: Timestamp) -> Result<Workload, Refusal> {
+        let unknown = || Refusal::Denied(Denied::UnknownWorkload);
+        let found = self.registry.tenant(&self.ledger, tenant)?.ok_or_else(unknown)?;
+        if let Some(lease) = self.own_lease(caller, now)? {
+            if lease.tenant != *tenant || !found.trust.workloads().contains_key(&lease.workload) {
+                return Err(unknown());
+            }
+            let mut proofs = caller.scopes();
+            proofs.extend(&lease.proofs);
+            proofs.push(Scope::Lease(lease.id).id());
+            return Ok(Workload { tenant: found, name: lease.workload.clone(), proofs, lease: Some(lease) });
+        }
+        let domain = self.settings.trust_domain.of_tenant(tenant);
+        let name = found.trust.workload_of(caller, &domain)?.clone();
+        let proofs = caller.scopes();
+        self.check_proofs(&proofs)?;
+        Ok(Workload { tenant: found, name, proofs, lease: None })
+    }
+
+    /// The lease behind a caller's certificate, when the broker issued it; refused unless it is live.
+    ///
+    /// # Errors
+    /// When it is over, or not the certificate that the lease is for.
+    pub fn own_lease(&self, caller: &Caller, now: Timestamp) -> Result<Option<Lease>, Refusal> {
+        let Some(certificate) = caller.certificate() else { return Ok(None) };
+        if certificate.authority != Authority::Own {
+            return Ok(None);
+        }
+        let Some(id) = LeaseId::from_bytes(&certificate.serial) else { return Ok(None) };
+        let gone = Refusal::Unproven("the certificate you came with is no longer good");
+        let Some(lease) = self.ledger.lease(id)? else { return Err(gone) };
+        if !lease.credential.matches(&certificate.sha256) || !self.ledger.lease_standing(&lease, now)?.is_live() {
+            return Err(gone);
+        }
+        self.check_proofs(&caller.scopes())?;
+        Ok(Some(lease))
+    }
+
+    /// The operator that a caller is.
+    ///
+    /// # Errors
+    /// When it is none, or its certificate is cut or barred.
+    pub fn operator(&self, caller: &Caller) -> Result<Operator, Refusal> {
+        let none = Refusal::Unproven("operators prove themselves with a certificate that the broker issued to them");
+        let certificate = caller.certificate().filter(|certificate| certificate.authority == Authority::Own);
+        let Some(id) = certificate.and_then(|certificate| certificate.spiffe_id.as_deref()) else { return Err(none) };
+        let prefix = format!("spiffe://{}/operator/", self.settings.trust_domain.as_str());
+        let Some(name) = id.strip_prefix(&prefix).and_then(|name| name.parse::<OperatorName>().ok()) else {
+            return Err(none);
+        };
+        let global = self.registry.global();
+        let Some(operator) = global.operators.get(&name) else { return Err(none) };
+        self.check_proofs(&caller.scopes())?;
+        Ok(Operator {
+            name,
+            role: operator.role,
+            tenants: operator.tenants.clone(),
+            partners: operator.partners.clone(),
+        })
+    }
+
+    /// Who a caller is to ask about credentials of a tenant.
+    ///
+    /// # Errors
+    /// When it may not ask at all.
+    pub fn checker(&self, caller: &Caller, tenant: Option<&TenantName>) -> Result<Vec<Checker>, Refusal> {
+        self.check_proofs(&caller.scopes())?;
+        let mut found = Vec::new();
+        if let Some(tenant) = tenant
+            && let Some(known) = self.registry.tenant(&self.ledger, tenant)?
+        {
+            let domain = self.settings.trust_domain.of_tenant(tenant);
+            found.extend(known.trust.verifiers_of(caller, &domain).map(|(name, verifier)| Checker::Verifier {
+                name: format!("{tenant}/{name}"),
+                tenants: Reach::Only([tenant.clone()].into_iter().collect()),
+                verifier: verifier.clone(),
+            }));
+        }
+        let global = self.registry.global();
+        let base = self.settings.trust_domain.as_str();
+        found.extend(global.verifiers_of(caller, base).map(|(name, global)| Checker::Verifier {
+            name: name.to_owned(),
+            tenants: global.tenants.clone(),
+            verifier: global.verifier.clone(),
+        }));
+        if let Ok(operator) = self.operator(caller) {
+            found.push(Checker::Operator(operator));
+        }
+        Ok(found)
+    }
+
+    /// Refuses a caller whose proof was cut or barred.
+    ///
+    /// # Errors
+    /// [`Refusal::Unproven`].
+    pub fn check_proofs(&self, proofs: &[ScopeId]) -> Result<(), Refusal> {
+        let cut = proofs.iter().any(|&scope| {
+            let state = self.ledger.scope(scope);
+            state.cut > 0 || state.bar > 0
+        });
+        if cut {
+            return Err(Refusal::Unproven("the certificate you came with was cut off"));
+        }
+        Ok(())
+    }
+}
+
+impl Workload {
+    /// The task that a certificate of ours confines its holder to.
+    #[must_use]
+    pub fn confined_to(&self) -> Option<TaskId> {
+        self.lease.as_ref().map(|lease| lease.id.task())
+    }
+
+    /// As events name it.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        format!("workload:{}", self.name)
+    }
+}
+
+impl Checker {
+    /// Whether it may learn about a lease.
+    #[must_use]
+    pub fn may_see(&self, lease: &Lease) -> bool {
+        match self {
+            Self::Verifier { tenants, verifier, .. } => {
+                tenants.includes(&lease.tenant) && lease.audiences.iter().any(|audience| verifier.may_see(audience))
+            }
+            Self::Operator(operator) => operator.reaches(Some(&lease.tenant), Some(&lease.partner)),
+        }
+    }
+
+    /// As events name it.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        match self {
+            Self::Verifier { name, .. } => format!("verifier:{name}"),
+            Self::Operator(operator) => operator.actor(),
+        }
+    }
+}
