@@ -1,5 +1,7 @@
 //! The default engine: fjall, a log-structured store with one journal over all its keyspaces.
 
+mod journal;
+
 use std::{
     fmt, io,
     ops::Bound,
@@ -10,6 +12,8 @@ use std::{
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+
+pub use journal::set_damaged_journal_aside;
 
 use super::{
     Batch, Committed, Engine, EngineError, Limits, Order, Range, Row, Table, Usage,

@@ -5,7 +5,6 @@
 mod batch;
 pub mod faulty;
 pub mod fjall;
-pub mod journal;
 pub mod memory;
 #[cfg(feature = "sled")]
 pub mod sled;

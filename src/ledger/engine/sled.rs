@@ -15,7 +15,7 @@ use sled::{
 use super::{
     Batch, Committed, Engine, EngineError, Limits, Order, Range, Row, Table, Usage,
     batch::{LIMITS, LastOps, is_empty},
-    slot::Slot,
+    slot::{Slot, patiently},
 };
 
 /// Sled with a tree per table and one multi-tree transaction per commit.
@@ -44,7 +44,7 @@ impl Sled {
     /// [`EngineError::Locked`] when it is open already; [`EngineError::Damaged`] when its files are corrupt;
     /// [`EngineError::Full`] and [`EngineError::Io`] as the file system says.
     pub fn open(dir: &Path) -> Result<Self, EngineError> {
-        Ok(Self { dir: dir.to_path_buf(), slot: Slot::new(Open::at(dir)?), turn: RwLock::new(()) })
+        Ok(Self { dir: dir.to_path_buf(), slot: Slot::new(patiently(|| Open::at(dir))?), turn: RwLock::new(()) })
     }
 }
 

@@ -33,25 +33,12 @@ impl<T> Slot<T> {
 
     /// Waits for readers, closes the store and opens it again.
     ///
-    /// Background threads may hold the old file lock for a moment after the drop, so a lock that is taken is tried
-    /// again for a while.
-    ///
     /// # Errors
     /// What `open` returned last; the store is then closed.
     pub(super) fn reopen(&self, open: impl Fn() -> Result<T, EngineError>) -> Result<(), EngineError> {
         let mut slot = self.0.write().unwrap_or_else(PoisonError::into_inner);
         drop(slot.take());
-        let mut tries = 0_u8;
-        let store = loop {
-            match open() {
-                Err(EngineError::Locked) if tries < LOCK_TRIES => {
-                    tries = tries.saturating_add(1);
-                    thread::sleep(LOCK_PAUSE);
-                }
-                outcome => break outcome?,
-            }
-        };
-        *slot = Some(store);
+        *slot = Some(patiently(open)?);
         Ok(())
     }
 
@@ -61,5 +48,18 @@ impl<T> Slot<T> {
     }
 }
 
-const LOCK_TRIES: u8 = 100;
+/// Opens a store, and tries again for half a second while its lock is taken.
+///
+/// Background threads of a store that was just dropped may hold its file lock for a moment longer.
+pub(super) fn patiently<T>(open: impl Fn() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    for _ in 0..LOCK_TRIES {
+        match open() {
+            Err(EngineError::Locked) => thread::sleep(LOCK_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    open()
+}
+
+const LOCK_TRIES: u8 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);

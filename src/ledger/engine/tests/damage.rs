@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{EngineError, Fjall, Table, all, apply, fjall_in, folder, put};
-use crate::ledger::engine::journal::set_damaged_journal_aside;
+use crate::ledger::engine::fjall::set_damaged_journal_aside;
 
 /// Writes `count` leases, one commit each, whose values can be found in the journal.
 fn write_leases(dir: &tempfile::TempDir, count: u8) {

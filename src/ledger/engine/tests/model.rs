@@ -98,7 +98,7 @@ fn agrees_with_the_model(engine: &dyn Engine, steps: &[Step]) -> Result<(), Test
         }
     }
     for ((table, key), value) in &model {
-        prop_assert_eq!(engine.get(*table, key).unwrap().as_ref(), Some(value));
+        prop_assert_eq!(engine.get(*table, key).unwrap(), Some(value.clone()));
     }
     Ok(())
 }

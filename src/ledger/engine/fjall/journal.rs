@@ -8,7 +8,7 @@ use std::{
 
 use fjall::Database;
 
-use super::EngineError;
+use crate::ledger::engine::EngineError;
 
 /// Moves the journal files that keep the store in `dir` from opening into a new folder `aside-<n>` in it, and returns
 /// where they are now. Returns nothing when every journal file can be read.
