@@ -88,7 +88,9 @@ pub struct RingPolicy {
 
 /// The times do not fit together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("keys would rotate every {active_for:?}, before a successor was published for {publish_before:?}; rotate later")]
+#[error(
+    "keys would rotate every {active_for:?}, before a successor was published for {publish_before:?}; rotate later"
+)]
 pub struct RotatesTooFast {
     /// How long a key signs.
     pub active_for: Duration,

@@ -195,10 +195,7 @@ mod tests {
 
     #[test]
     fn the_encoding_is_pinned() {
-        assert_eq!(
-            encode(&[0x41; RAW_BYTES]),
-            format!("mfy_{PINNED}"),
-        );
+        assert_eq!(encode(&[0x41; RAW_BYTES]), format!("mfy_{PINNED}"),);
     }
 
     const PINNED: &str = "0PiQdNvEYcBcaKUWIahaWiA90VeYsAkrrgcdnCyhmY5PfyEYmWgqpsP3Tq5J2j4IcP";

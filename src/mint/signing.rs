@@ -91,10 +91,13 @@ impl PublicJwk {
     /// The key id: 12 bytes of the SHA-256 thumbprint (RFC 7638), in base64url.
     #[must_use]
     pub fn key_id(&self) -> String {
-        let thumbprint = Digest::of(self.members(|crv, kty, x, y| match y {
-            Some(y) => format!(r#"{{"crv":"{crv}","kty":"{kty}","x":"{x}","y":"{y}"}}"#),
-            None => format!(r#"{{"crv":"{crv}","kty":"{kty}","x":"{x}"}}"#),
-        }).as_bytes());
+        let thumbprint = Digest::of(
+            self.members(|crv, kty, x, y| match y {
+                Some(y) => format!(r#"{{"crv":"{crv}","kty":"{kty}","x":"{x}","y":"{y}"}}"#),
+                None => format!(r#"{{"crv":"{crv}","kty":"{kty}","x":"{x}"}}"#),
+            })
+            .as_bytes(),
+        );
         URL_SAFE_NO_PAD.encode(thumbprint.0.split_at(KEY_ID_BYTES).0)
     }
 

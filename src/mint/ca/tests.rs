@@ -4,7 +4,7 @@ use rustls::{
     RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier as _},
+    server::WebPkiClientVerifier,
 };
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
@@ -51,9 +51,11 @@ fn each_ca_has_the_documented_profile() {
     let root = root();
     let issuing = issuing(&root);
     let tenant = create_tenant(&issuing.key, &named("acme", Some("acme.example")), hours(10)).expect("tenant");
-    for (ca, path_len, domain, chain) in
-        [(&root, 2, None, 1), (&issuing, 1, Some("spiffe://mayfly.example"), 1), (&tenant, 0, Some("spiffe://acme.example"), 2)]
-    {
+    for (ca, path_len, domain, chain) in [
+        (&root, 2, None, 1),
+        (&issuing, 1, Some("spiffe://mayfly.example"), 1),
+        (&tenant, 0, Some("spiffe://acme.example"), 2),
+    ] {
         assert_eq!(ca.key.path_len(), Some(path_len));
         assert_eq!(ca.key.chain_der().len(), chain, "without the root");
         let (_, certificate) = X509Certificate::from_der(&ca.key.chain_der()[0]).expect("DER");
@@ -116,7 +118,8 @@ fn the_brokers_certificate_serves_its_names_and_addresses_and_nothing_else() {
     assert!(minted.private_key_der.is_some());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let trusted = roots(&root.key.chain_der()[0]);
-    let server = WebPkiServerVerifier::builder_with_provider(trusted.clone(), provider.clone()).build().expect("verifier");
+    let server =
+        WebPkiServerVerifier::builder_with_provider(trusted.clone(), provider.clone()).build().expect("verifier");
     let (leaf, issuers) = split(&minted.chain_der);
     let serves = |name: &str| {
         let name = ServerName::try_from(name.to_owned()).expect("name");
@@ -126,7 +129,7 @@ fn the_brokers_certificate_serves_its_names_and_addresses_and_nothing_else() {
     assert!(!serves("other.example") && !serves("127.0.0.2"));
     let client = WebPkiClientVerifier::builder_with_provider(trusted, provider).build().expect("verifier");
     assert!(client.verify_client_cert(&leaf, &issuers, clock()).is_err());
-    assert!(matches!(mint_server(&issuing.key, &[], &[], hours(1)), Err(NotIssued::Name { .. })));
+    assert!(matches!(mint_server(&issuing.key, &[], &[], hours(1)), Err(NotIssued::NoName)));
 }
 
 #[test]
@@ -187,7 +190,10 @@ fn a_chain_that_does_not_hold_is_not_adopted() {
     let refused = |own: Vec<u8>, top: Vec<u8>| adopt_issuing(&pkcs8, &[own, top], now()).expect_err("refused");
     let good = signed_elsewhere(&request, &outside, |_| ());
     assert_eq!(refused(good.clone(), other.key.chain_der()[0].clone()), CaRefusal::BrokenChain { at: 0 });
-    assert_eq!(adopt_issuing(&pkcs8, std::slice::from_ref(&good), now()).expect_err("no root"), CaRefusal::BrokenChain { at: 0 });
+    assert_eq!(
+        adopt_issuing(&pkcs8, std::slice::from_ref(&good), now()).expect_err("no root"),
+        CaRefusal::BrokenChain { at: 0 }
+    );
     assert_eq!(adopt_issuing(&pkcs8, &[], now()).expect_err("empty"), CaRefusal::Empty);
     assert_eq!(refused(good.clone(), vec![0]), CaRefusal::Malformed { at: 1 });
     let no_ca = signed_elsewhere(&request, &outside, |params| params.is_ca = IsCa::ExplicitNoCa);

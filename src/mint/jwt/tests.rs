@@ -78,10 +78,7 @@ fn a_token_has_exactly_the_documented_claims() {
         let minted = mint(&key, &sample.claims()).expect("sound claims");
         assert_eq!(minted.sha256, Digest::of(minted.text.expose().as_bytes()));
         let (header, claims) = verified(&key, minted.text.expose());
-        assert_eq!(
-            header,
-            serde_json::json!({ "alg": algorithm.name(), "kid": key.key_id(), "typ": "at+jwt" })
-        );
+        assert_eq!(header, serde_json::json!({ "alg": algorithm.name(), "kid": key.key_id(), "typ": "at+jwt" }));
         assert_eq!(
             claims,
             serde_json::json!({

@@ -10,11 +10,7 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use crate::model::{
-    Secret,
-    id::hex,
-    secret::EntropyUnavailable,
-};
+use crate::model::{Secret, id::hex, secret::EntropyUnavailable};
 
 /// The 32 bytes that everything at rest hangs on. Kept outside the data folder.
 #[derive(Debug)]
@@ -233,7 +229,8 @@ mod tests {
     fn a_text_that_is_not_64_hex_digits_is_refused_without_showing_it() {
         let folder = folder();
         let path = folder.path().join("seal.key");
-        for text in ["", "ab", &"ab".repeat(31), &"zz".repeat(32), &"ab".repeat(33), &format!("{}\n\n", "ab".repeat(32))]
+        for text in
+            ["", "ab", &"ab".repeat(31), &"zz".repeat(32), &"ab".repeat(33), &format!("{}\n\n", "ab".repeat(32))]
         {
             write(&path, text, 0o600);
             let error = SealKey::read(&path).expect_err("malformed");

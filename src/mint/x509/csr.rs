@@ -182,7 +182,8 @@ impl Names {
         } else if let ParsedExtension::KeyUsage(usage) = parsed {
             if usage.key_cert_sign() || usage.crl_sign() { Err(CsrRefusal::CaRequested) } else { Ok(()) }
         } else if let ParsedExtension::ExtendedKeyUsage(usage) = parsed {
-            let others = [usage.any, usage.code_signing, usage.email_protection, usage.time_stamping, usage.ocsp_signing];
+            let others =
+                [usage.any, usage.code_signing, usage.email_protection, usage.time_stamping, usage.ocsp_signing];
             if others.contains(&true) || !usage.other.is_empty() { Err(CsrRefusal::Usage) } else { Ok(()) }
         } else if let ParsedExtension::SubjectKeyIdentifier(_) = parsed {
             // Stock tools write it; ours is computed anew.
@@ -243,5 +244,4 @@ fn key_kind(
 
 const ECDSA_SIGNATURES: &[Oid<'static>] = &[OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384];
 const ED25519_SIGNATURES: &[Oid<'static>] = &[OID_SIG_ED25519];
-const RSA_SIGNATURES: &[Oid<'static>] =
-    &[OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA];
+const RSA_SIGNATURES: &[Oid<'static>] = &[OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA];
