@@ -62,7 +62,7 @@ impl fmt::Debug for NewCa {
 pub fn create_root(name: &CaName<'_>, validity: Validity) -> Result<NewCa, NotIssued> {
     let (key, pkcs8) = EcKey::generate()?;
     let mut params = ca_params(name, &key, validity, Depth::Root)?;
-    params.key_identifier_method = x509::subject_key_id(&key);
+    params.key_identifier_method = KeyIdMethod::PreSpecified(x509::subject_key_id(&key));
     let certificate = params.self_signed(&key).map_err(x509::encoding)?;
     new_ca(pkcs8, vec![certificate.der().to_vec()])
 }
@@ -154,7 +154,7 @@ pub fn mint_server(
     }
     names.extend(addresses.iter().copied().map(x509::ip));
     if names.is_empty() {
-        return Err(NotIssued::Name { name: String::new() });
+        return Err(NotIssued::NoName);
     }
     let leaf = Leaf {
         serial: &fresh_serial()?,
@@ -241,10 +241,8 @@ fn ca_params(name: &CaName<'_>, key: &EcKey, validity: Validity, depth: Depth) -
 }
 
 fn distinguished_name(name: &CaName<'_>, key: &impl PublicKeyData) -> DistinguishedName {
-    let mark = match x509::subject_key_id(key) {
-        KeyIdMethod::PreSpecified(id) => hex(id.split_at_checked(MARK_BYTES).map_or(&id, |(mark, _)| mark)),
-        _ => String::new(),
-    };
+    let id = x509::subject_key_id(key);
+    let mark = hex(id.split_at_checked(MARK_BYTES).map_or(&id, |(mark, _)| mark));
     let limited = |text: &str, limit: usize| text.chars().take(limit).collect::<String>();
     let mut subject = DistinguishedName::new();
     subject.push(DnType::OrganizationName, limited(name.organization, NAME_MAX_CHARS));

@@ -193,6 +193,9 @@ pub enum NotIssued {
         /// The name.
         name: String,
     },
+    /// A certificate that names nobody.
+    #[error("the certificate has no name; give at least one DNS name or address")]
+    NoName,
     /// It would outlive its issuer.
     #[error("the certificate would end at {not_after}, after its issuer at {issuer}; renew the issuer")]
     OutlivesIssuer {
@@ -305,15 +308,15 @@ pub(super) fn sign_params(
     if not_after > ca.not_after {
         return Err(NotIssued::OutlivesIssuer { not_after, issuer: ca.not_after });
     }
-    params.key_identifier_method = subject_key_id(public);
+    params.key_identifier_method = KeyIdMethod::PreSpecified(subject_key_id(public));
     let certificate = params.signed_by(public, &ca.issuer).map_err(encoding)?;
     Ok(certificate.der().to_vec())
 }
 
 /// RFC 7093 section 2 method 1: SHA-256 over the public key's bits, cut to 20 bytes.
-pub(super) fn subject_key_id(public: &impl PublicKeyData) -> KeyIdMethod {
+pub(super) fn subject_key_id(public: &impl PublicKeyData) -> Vec<u8> {
     let Digest(hash) = Digest::of(public.der_bytes());
-    KeyIdMethod::PreSpecified(hash.split_at(20).0.to_vec())
+    hash.split_at(20).0.to_vec()
 }
 
 pub(super) fn encoding(error: rcgen::Error) -> NotIssued {
