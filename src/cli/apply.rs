@@ -169,12 +169,7 @@ fn change_line(change: &pb::TrustChange, coloured: bool) -> String {
     };
     let place = if change.tenant.is_empty() || change.noun == "tenant" { "" } else { &format!("{}/", change.tenant) };
     let details = if change.details.is_empty() { String::new() } else { format!(": {}", change.details.join(", ")) };
-    let words = printable(&format!(
-        "{} {} {place}{}{details}",
-        word::change(change.kind),
-        change.noun,
-        change.name
-    ));
+    let words = printable(&format!("{} {} {place}{}{details}", word::change(change.kind), change.noun, change.name));
     if coloured { format!("\x1b[{colour}m{mark} {words}\x1b[0m") } else { format!("{mark} {words}") }
 }
 
@@ -189,7 +184,7 @@ is removed or narrowed, the leases under it end in the same commit.
 
 Examples:
   mayfly apply -f trust --dry-run
-  mayfly apply -f trust --reason \"$(git rev-parse HEAD)\"
+  mayfly apply -f trust --reason \"$COMMIT\"
   # sign-up code: one tenant, and nothing else
   mayfly apply -f ./new-tenant.toml --only-named-tenants";
 

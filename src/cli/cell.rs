@@ -170,9 +170,15 @@ fn value_cell(value: &Value) -> String {
 /// The text with control characters escaped, so that nothing a stranger wrote can steer the terminal.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let hidden = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hidden = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if hidden(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
         out
     })
 }

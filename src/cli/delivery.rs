@@ -39,7 +39,8 @@ impl DeliveryArgs {
     pub fn check(&self, output: &Output) -> Outcome {
         if self.out.is_none() && !self.print && output.is_terminal() {
             return Err(Failure::Usage(
-                "the credential would stay readable on this terminal: give --out DIR, pipe it on, or say --print".into(),
+                "the credential would stay readable on this terminal: give --out DIR, pipe it on, or say --print"
+                    .into(),
             ));
         }
         Ok(())

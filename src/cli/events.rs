@@ -199,10 +199,8 @@ async fn export_file(session: &Session, stream: Streaming<pb::ExportEventsRespon
 }
 
 async fn verify(session: &Session, streams: &StreamArgs) -> Outcome {
-    let request = pb::VerifyEventsRequest {
-        tenant: text(streams.tenant.as_ref()),
-        partner: text(streams.partner.as_ref()),
-    };
+    let request =
+        pb::VerifyEventsRequest { tenant: text(streams.tenant.as_ref()), partner: text(streams.partner.as_ref()) };
     let reply = session.admin().await?.verify_events(request).await?.into_inner();
     match session.output.format() {
         Format::Json => session.output.one(&reply.fields())?,

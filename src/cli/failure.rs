@@ -193,7 +193,9 @@ fn of_code(code: Code) -> Exit {
 fn next_of(status: &Status) -> Option<&'static str> {
     match status.code() {
         Code::Unauthenticated => Some("show a client certificate: --identity DIR, or --cert FILE --key FILE"),
-        Code::PermissionDenied => Some("`mayfly explain` says which check refuses, and an admin can widen the trust map"),
+        Code::PermissionDenied => {
+            Some("`mayfly explain` says which check refuses, and an admin can widen the trust map")
+        }
         Code::Unimplemented => Some("this listener does not offer the service; use one that names it"),
         Code::ResourceExhausted | Code::Unavailable => Some("try again in a few seconds"),
         Code::Aborted => Some("something changed meanwhile; try again"),

@@ -97,9 +97,12 @@ impl Output {
     pub fn line(&self, text: &str) -> Outcome {
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         let written = sink.write_all(text.as_bytes()).and_then(|()| sink.write_all(b"\n")).and_then(|()| sink.flush());
-        written.map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::StdoutClosed,
-            _ => Failure::io("write to stdout", error),
+        written.map_err(|error| {
+            if error.kind() == ErrorKind::BrokenPipe {
+                Failure::StdoutClosed
+            } else {
+                Failure::io("write to stdout", error)
+            }
         })
     }
 
@@ -154,7 +157,8 @@ fn detail(fields: &Fields) -> String {
 
 /// Without the padding that a border would need, so that lines can be cut and compared.
 fn flush_left(table: &Table) -> String {
-    let lines: Vec<_> = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
+    let lines: Vec<_> =
+        table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
     lines.join("\n")
 }
 

@@ -186,7 +186,8 @@ mod tests {
     #[test]
     fn an_identity_folder_gives_roots_certificate_and_key() {
         let folder = folder(0o600);
-        let config = GlobalArgs { identity: Some(folder.path().into()), ..args(DEFAULT_SERVER) }.config().expect("reads");
+        let config =
+            GlobalArgs { identity: Some(folder.path().into()), ..args(DEFAULT_SERVER) }.config().expect("reads");
         assert_eq!(config.ca_pem, b"ca.pem");
         assert_eq!(config.identity.expect("identity").certificate_pem(), b"cert.pem");
     }

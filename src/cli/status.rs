@@ -30,7 +30,9 @@ pub enum TimeCommand {
 
 /// Arguments of `time confirm`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example:\n  mayfly time confirm --now 2026-11-22T08:00:00Z --reason 'NTP was down, clock checked'")]
+#[command(
+    after_help = "Example:\n  mayfly time confirm --now 2026-11-22T08:00:00Z --reason 'NTP was down, clock checked'"
+)]
 pub struct ConfirmArgs {
     /// The time it is, from a clock other than the daemon's; refused when that differs by more than 60 seconds.
     #[arg(long, value_parser = arg::time, value_name = "TIME")]

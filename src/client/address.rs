@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn an_address_reads_back_as_it_was_written() {
-        for text in ["https://127.0.0.1:7443", "https://broker.example:443", "https://[::1]:7443", "unix:///run/m.sock"] {
+        for text in ["https://127.0.0.1:7443", "https://broker.example:443", "https://[::1]:7443", "unix:///run/m.sock"]
+        {
             let address: Address = text.parse().expect(text);
             assert_eq!(address.to_string(), text);
         }

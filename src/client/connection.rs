@@ -75,8 +75,8 @@ impl Connection {
             Address::Https { host, port } => {
                 let tls = TlsConnector::from(Arc::new(tls_config(config)?));
                 let name = config.server_name.as_deref().unwrap_or(host);
-                let name = ServerName::try_from(name.to_owned())
-                    .map_err(|_| ConnectError::ServerName(name.to_owned()))?;
+                let name =
+                    ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::ServerName(name.to_owned()))?;
                 endpoint.connect_with_connector(https(tls, name, host.clone(), *port)).await
             }
         };

@@ -1,9 +1,6 @@
 //! Laws of JSON and of tables, for every record.
 
-use crate::{
-    cli::cell::Record,
-    pb,
-};
+use crate::{cli::cell::Record, pb};
 
 use super::{revocation::scope_text, word};
 

@@ -35,10 +35,7 @@ impl Record for pb::Partner {
         &[("PARTNER", "name"), ("DISPLAY NAME", "display_name"), ("CONTACT", "contact")];
 
     fn fields(&self) -> Fields {
-        Fields::new()
-            .text("name", &self.name)
-            .text("display_name", &self.display_name)
-            .text("contact", &self.contact)
+        Fields::new().text("name", &self.name).text("display_name", &self.display_name).text("contact", &self.contact)
     }
 }
 
