@@ -20,7 +20,6 @@ pub enum LocalCommand {
     /// Looks after the store.
     #[command(subcommand)]
     Store(StoreCommand),
-    Recover(RecoverArgs),
     Demo(DemoArgs),
 }
 
@@ -89,7 +88,7 @@ pub struct StoreArgs {
 
 /// Makes an operator's certificate on the host, from the seal key, when no admin certificate is left. Loudly audited.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example:\n  mayfly recover root-admin --config /etc/mayfly/mayfly.toml --out ./admin")]
+#[command(after_help = "Example:\n  mayfly operator recover root-admin --config /etc/mayfly/mayfly.toml --out ./admin")]
 pub struct RecoverArgs {
     /// The operator, as the trust map names it.
     pub name: OperatorName,
@@ -134,13 +133,20 @@ impl LocalCommand {
             Self::Init(args) => output.line(server::init(&args).map_err(failed)?.trim_end()),
             Self::AdoptRoot(args) => server::adopt_root(&args).map_err(failed),
             Self::Store(StoreCommand::Check(args)) => check(output, &args),
-            Self::Recover(args) => server::recover_operator(&args).map_err(failed),
             Self::Demo(args) => match server::demo(args).map_err(failed)? {
                 0 => Ok(()),
                 failed => Err(Failure::CheckFailed(format!("{failed} proofs did not hold"))),
             },
         }
     }
+}
+
+/// Runs `operator recover`, a variant of [`super::operator::OperatorCommand`].
+///
+/// # Errors
+/// When the certificate cannot be made.
+pub fn recover(args: &RecoverArgs) -> Outcome {
+    server::recover_operator(args).map_err(failed)
 }
 
 fn check(output: &Output, args: &StoreArgs) -> Outcome {

@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_table_has_no_borders_and_starts_at_the_margin() {
         let text = table(&[Row("acme", 3), Row("longer-name", 12)]);
-        assert_eq!(text, "NAME          LEASES\nacme          3\nlonger-name   12");
+        assert_eq!(text, "NAME         LEASES\nacme         3\nlonger-name  12");
     }
 
     #[test]
