@@ -184,7 +184,7 @@ is removed or narrowed, the leases under it end in the same commit.
 
 Examples:
   mayfly apply -f trust --dry-run
-  mayfly apply -f trust --reason \"$(git rev-parse HEAD)\"
+  mayfly apply -f trust --reason \"$COMMIT\"
   # sign-up code: one tenant, and nothing else
   mayfly apply -f ./new-tenant.toml --only-named-tenants";
 

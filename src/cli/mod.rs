@@ -32,7 +32,11 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -51,7 +55,6 @@ pub use session::{GlobalArgs, Session};
     version,
     max_term_width = 100,
     arg_required_else_help = true,
-    disable_help_subcommand = false,
     after_help = HELP
 )]
 pub struct Cli {
@@ -128,7 +131,8 @@ pub fn run<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) ->
         Err(failure) => {
             if failure.exit() != Exit::Ok {
                 session.output.progress_done();
-                eprintln!("{}", failure.report());
+                // Nothing can be told where stderr is closed.
+                let _ = writeln!(io::stderr(), "{}", failure.report());
             }
             failure.exit().into()
         }

