@@ -60,17 +60,11 @@ pub struct Held {
 impl Rig {
     /// Starts a daemon with the trust map of the load test.
     pub async fn start(options: &Options) -> Fallible<Self> {
-        Self::start_with(options, Vec::new()).await
-    }
-
-    /// Starts a daemon whose trust map holds these documents too.
-    pub async fn start_with(options: &Options, more: Vec<(String, String)>) -> Fallible<Self> {
         let authority = Authority::new(AUTHORITY)?;
         let daemon = Daemon::start(Launch { engine: options.engine.clone(), unlimited: true }, &authority)?;
         let roots = daemon.roots()?;
         let admin = AdminClient::new(dial(daemon.address, &roots, Some(&daemon.operator()?)).await?);
-        let mut documents = vec![("load.toml".to_owned(), trust().text().to_owned())];
-        documents.extend(more);
+        let documents = vec![("load.toml".to_owned(), trust().text().to_owned())];
         apply(admin.clone(), ApplyOptions::default(), documents).await?;
         let mut lanes = Vec::new();
         for index in 0..LANES {
@@ -264,7 +258,7 @@ fn disk_bytes(folder: &Path) -> Fallible<u64> {
 
 /// Four tenants with four workloads each; every partner has one grant in every tenant.
 fn trust() -> Trust {
-    let mut trust = Trust::default();
+    let mut trust = Trust::whole();
     let tenants: Vec<String> = (0..TENANTS).map(tenant).collect();
     let tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
     let workloads: Vec<String> = (0..LANES / TENANTS).map(|index| format!("w{index}")).collect();

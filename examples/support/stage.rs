@@ -61,7 +61,7 @@ impl Stage {
 
     /// The trust map of the stage.
     pub fn trust() -> Trust {
-        let mut trust = Trust::default();
+        let mut trust = Trust::whole();
         trust.partner("courier").tenant("acme");
         trust.workload("acme", "worker", "spiffe://platform.example/worker", "platform");
         trust.workload("acme", "peer", "spiffe://platform.example/peer", "platform");

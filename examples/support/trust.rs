@@ -26,21 +26,30 @@ pub struct Trust(String);
 // === impl Trust ===
 
 impl Trust {
+    /// A document of the whole map. It names the first operator, whom the grants' revokers refer to.
+    pub fn whole() -> Self {
+        let operator = "[[operator]]\nname = \"admin\"\nrole = \"admin\"\ntenants = \"all\"\npartners = \"all\"\n";
+        Self(operator.to_owned())
+    }
+
     /// Adds a partner.
     pub fn partner(&mut self, name: &str) -> &mut Self {
-        self.add(&format!("[[partner]]\nname = {name:?}\ndisplay_name = {name:?}\ncontact = \"{name}@load.test\"\n"))
+        self.add(&format!(
+            "[[partner]]\nname = {name:?}\ndisplay_name = {name:?}\ncontact = \"{name}@example.com\"\n\
+             max_live_leases = {QUOTA}\n"
+        ))
     }
 
     /// Adds a tenant.
     pub fn tenant(&mut self, name: &str) -> &mut Self {
-        self.add(&format!("[[tenant]]\nname = {name:?}\n"))
+        self.add(&format!("[[tenant]]\nname = {name:?}\nmax_live_leases = {QUOTA}\n"))
     }
 
     /// Adds a workload of a tenant, known by a SPIFFE ID that `authority` certifies.
     pub fn workload(&mut self, tenant: &str, name: &str, spiffe_id: &str, authority: &str) -> &mut Self {
         self.add(&format!(
             "[[workload]]\ntenant = {tenant:?}\nname = {name:?}\nenvironment = \"prod\"\n\
-             spiffe_id = {spiffe_id:?}\nauthority = {authority:?}\n"
+             selectors = [{{ spiffe_id = {spiffe_id:?}, authority = {authority:?} }}]\n"
         ))
     }
 
@@ -54,7 +63,7 @@ impl Trust {
         tenants: &[&str],
     ) -> &mut Self {
         self.add(&format!(
-            "[[verifier]]\nname = {name:?}\nspiffe_id = {spiffe_id:?}\nauthority = {authority:?}\n\
+            "[[verifier]]\nname = {name:?}\nselectors = [{{ spiffe_id = {spiffe_id:?}, authority = {authority:?} }}]\n\
              audiences = [{audience:?}]\ntenants = {tenants:?}\n"
         ))
     }
@@ -64,18 +73,17 @@ impl Trust {
         self.grant_with(grant, 300)
     }
 
-    /// Adds a grant with a default life of `ttl_default_seconds`, at most an hour, for the purpose `report`.
-    pub fn grant_with(&mut self, grant: &Grant<'_>, ttl_default_seconds: u32) -> &mut Self {
+    /// Adds a grant with a default life of `ttl_default` seconds, at most an hour, for the purpose `report`.
+    pub fn grant_with(&mut self, grant: &Grant<'_>, ttl_default: u32) -> &mut Self {
         let Grant { tenant, name, partner, workloads, audience } = grant;
         let date = |days| (OffsetDateTime::now_utc() + time::Duration::days(days)).date();
         let (expires, attest_by) = (date(180), date(90));
         self.add(&format!(
             "[[grant]]\ntenant = {tenant:?}\nname = {name:?}\npartner = {partner:?}\nworkloads = {workloads:?}\n\
              purposes = [\"report\"]\naudiences = [{audience:?}]\nactions = [\"read\"]\n\
-             kinds = [\"jwt\", \"opaque\", \"x509\"]\nttl_default_seconds = {ttl_default_seconds}\n\
-             ttl_max_seconds = 3600\ntask_max_seconds = 7200\nowner = \"owner@load.test\"\n\
-             expires = \"{expires}T00:00:00Z\"\nrevokers = [\"admin\"]\nattest_by = \"{attest_by}T00:00:00Z\"\n\
-             environment = \"prod\"\nmax_live_leases = 4000000\n"
+             kinds = [\"jwt\", \"opaque\", \"x509\"]\nttl_default = {ttl_default}\nttl_max = 3600\ntask_max = 7200\n\
+             owner = \"owner@example.com\"\nexpires = {expires}\nrevokers = [\"admin\"]\nattest_by = {attest_by}\n\
+             environment = \"prod\"\nmax_live_leases = {QUOTA}\n"
         ))
     }
 
@@ -106,4 +114,6 @@ pub async fn apply(
     Ok(reply.map_err(|status| format!("apply: {:?}: {}", status.code(), status.message()))?.into_inner())
 }
 
+/// Live leases that a load test may hold in one place.
+const QUOTA: u32 = 4_000_000;
 const APPLY_LIMIT: Duration = Duration::from_secs(300);
