@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mayfly::pb::CredentialKind;
+use mayfly::pb::{CredentialKind, IssueResponse};
+use tonic::Status;
 
 use crate::Options;
 use crate::report::{Measurement, Report};
@@ -56,8 +57,8 @@ pub async fn issuing(
         move || {
             let part = part.clone();
             async move {
-                let (mut client, request) = part.ok_or_else(|| tonic::Status::internal("a caller too many"))?;
-                client.issue(request).await.map(drop)
+                let (mut client, request) = part.ok_or_else(|| Status::internal("a caller too many"))?;
+                issued(client.issue(request).await?.into_inner())
             }
         }
     })
@@ -73,11 +74,16 @@ pub async fn issuing_at(rig: &Rig, rate: u32, window: Duration) -> Fallible<Seri
     open_loop(rate, window, |index| {
         let part = parts.get(index % parts.len()).cloned();
         async move {
-            let (mut client, request) = part.ok_or_else(|| tonic::Status::internal("a rig without lanes"))?;
-            client.issue(request).await.map(drop)
+            let (mut client, request) = part.ok_or_else(|| Status::internal("a rig without lanes"))?;
+            issued(client.issue(request).await?.into_inner())
         }
     })
     .await
+}
+
+/// A reply counts when it brings a credential.
+fn issued(reply: IssueResponse) -> Result<(), Status> {
+    reply.credential.map(drop).ok_or_else(|| Status::internal("a reply without a credential"))
 }
 
 async fn warm_up(rig: &Rig, options: &Options, kind: CredentialKind) -> Fallible<()> {

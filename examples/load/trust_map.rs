@@ -29,7 +29,8 @@ pub async fn run(options: &Options, report: &mut Report) -> Fallible<()> {
     let foreground = issuing_at(&rig, RATE, options.window() + Duration::from_secs(1));
     let (foreground, times) = tokio::join!(foreground, changes(&rig, &named, options.window()));
     let foreground = foreground?.checked("trust-map-issue")?;
-    report.add(Measurement::new("trust-map-issue", 1, &foreground, rig.usage()?));
+    let ratio = foreground.quantile_ms(0.99) / quiet.quantile_ms(0.99).max(0.001);
+    report.add(Measurement::new("trust-map-issue", 1, &foreground, rig.usage()?).with("p99_ratio", ratio));
     let times = times?;
     // What a whole folder costs that is applied again with one grant changed.
     let changed = u32::try_from(times.len())?;
