@@ -322,9 +322,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let anonymous = link.is_anonymous();
-    let _share = match anonymous.then(|| Arc::clone(&edge.anonymous).try_acquire_owned()).transpose() {
-        Ok(share) => share,
-        Err(_) => return turned_away("anonymous_full"),
+    let Ok(_share) = anonymous.then(|| Arc::clone(&edge.anonymous).try_acquire_owned()).transpose() else {
+        return turned_away("anonymous_full");
     };
     let entry = edge.connections.enter(&link);
     let peer = Arc::new(Peer::new(link, entry.cut.clone()));

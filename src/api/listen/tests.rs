@@ -115,7 +115,7 @@ impl Fixture {
 
     /// What the server takes the client for.
     async fn who(&self, leaf: Option<&TestLeaf>, alpn: &[u8]) -> io::Result<String> {
-        Ok(ask(self.connect(leaf, alpn).await?, alpn, "/who").await?)
+        ask(self.connect(leaf, alpn).await?, alpn, "/who").await
     }
 }
 
