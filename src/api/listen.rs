@@ -350,6 +350,10 @@ where
             }
             () = entry.cut.cancelled() => return,
             () = edge.stop.cancelled(), if !stopping => {
+                // Before its first request a connection may not even have begun its protocol, and would not hear us.
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
