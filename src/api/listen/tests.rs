@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use axum::{Extension, body::Body, routing::get};
 use hyper::client::conn;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
