@@ -12,6 +12,7 @@ use std::{
 mod parse;
 mod problem;
 mod read;
+mod sinks;
 mod values;
 
 pub use problem::{Problem, Problems};

@@ -4,8 +4,6 @@ use std::{
     convert::Infallible,
     fmt, io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
     pin::pin,
     sync::{
         Arc,
@@ -31,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use self::unix_socket::SocketFile;
 use crate::{
     config::{Limits, Socket},
     identity::unix,
@@ -39,6 +38,7 @@ use crate::{
 
 mod peer;
 mod tls;
+mod unix_socket;
 
 pub use peer::{Connections, Link, Peer};
 pub use tls::{ServerIdentity, TlsError, TlsSwap, certificates};
@@ -58,10 +58,6 @@ enum Bound {
     Plain(TcpListener),
     Unix(UnixListener),
 }
-
-/// A Unix socket's file, gone with its listener.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
 
 /// Why a listener could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -163,10 +159,10 @@ impl Listener {
         let (bound, file) = match socket {
             Socket::Tls(address) => (TcpListener::bind(address).await.map(Bound::Tls), None),
             Socket::BehindProxy(address) => (TcpListener::bind(address).await.map(Bound::Plain), None),
-            Socket::Unix { path, mode } => (bind_unix(path, *mode).await.map(Bound::Unix), Some(path)),
+            Socket::Unix { path, mode } => (unix_socket::bind(path, *mode).await.map(Bound::Unix), Some(path)),
         };
         match bound {
-            Ok(socket) => Ok(Self { socket, place, _file: file.map(|path| SocketFile(path.clone())) }),
+            Ok(socket) => Ok(Self { socket, place, _file: file.map(|path| SocketFile::new(path.clone())) }),
             Err(source) => Err(BindError { place, source }),
         }
     }
@@ -223,37 +219,6 @@ impl Listener {
             Bound::Unix(listener) => listener.accept().await.map(|(stream, _)| Arrival::Unix(stream)),
         }
     }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Best effort: a file left behind is found stale at the next start.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Binds beside the path and renames: nobody finds the socket before its mode is set.
-async fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    if let Ok(found) = std::fs::symlink_metadata(path) {
-        if !found.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else at this path"));
-        }
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody serves this socket"));
-        }
-    }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = PathBuf::from(fresh);
-    if std::fs::symlink_metadata(&fresh).is_ok_and(|found| found.file_type().is_socket()) {
-        std::fs::remove_file(&fresh)?;
-    }
-    let listener = UnixListener::bind(&fresh)?;
-    let file = SocketFile(fresh.clone());
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))?;
-    std::fs::rename(&fresh, path)?;
-    drop(file);
-    Ok(listener)
 }
 
 // === one connection ===
@@ -322,9 +287,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let anonymous = link.is_anonymous();
-    let _share = match anonymous.then(|| Arc::clone(&edge.anonymous).try_acquire_owned()).transpose() {
-        Ok(share) => share,
-        Err(_) => return turned_away("anonymous_full"),
+    let Ok(_share) = anonymous.then(|| Arc::clone(&edge.anonymous).try_acquire_owned()).transpose() else {
+        return turned_away("anonymous_full");
     };
     let entry = edge.connections.enter(&link);
     let peer = Arc::new(Peer::new(link, entry.cut.clone()));
@@ -351,6 +315,10 @@ where
             }
             () = entry.cut.cancelled() => return,
             () = edge.stop.cancelled(), if !stopping => {
+                // Before its first request a connection may not even have begun its protocol, and would not hear us.
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
