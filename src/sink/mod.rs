@@ -36,7 +36,7 @@ pub enum AnySink {
     /// JSON lines in a file.
     File(FileSink),
     /// RFC 5424 messages over TLS.
-    Syslog(SyslogSink),
+    Syslog(Box<SyslogSink>),
     /// JSON lines by POST.
     Https(Box<HttpsSink>),
 }

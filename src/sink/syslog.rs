@@ -180,7 +180,9 @@ mod tests {
     async fn a_collector_with_another_root_is_refused() {
         let (server, other) = (Server::start().await, Server::start().await);
         let mut sink = sink(&other, server.address());
-        assert!(matches!(sink.ship(&batch(1..2)).await, Err(SinkError::Io { doing: "agree on tls", .. })));
+        let events = batch(1..2);
+        let (shipped, ()) = tokio::join!(sink.ship(&events), server.accept_and_fail());
+        assert!(matches!(shipped, Err(SinkError::Io { doing: "agree on tls", .. })), "{shipped:?}");
     }
 
     #[tokio::test]

@@ -58,6 +58,12 @@ impl Server {
         TlsTrust { roots: vec![self.certificate.clone()], identity: None }
     }
 
+    /// Takes a connection whose handshake the client breaks off.
+    pub(super) async fn accept_and_fail(&self) {
+        let (socket, _) = self.listener.accept().await.expect("connection");
+        assert!(self.acceptor.accept(socket).await.is_err(), "the handshake went through");
+    }
+
     pub(super) async fn accept(&self) -> Peer {
         let (socket, _) = self.listener.accept().await.expect("connection");
         Peer(self.acceptor.accept(socket).await.expect("tls"))

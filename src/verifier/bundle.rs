@@ -115,7 +115,9 @@ fn token_key(jwk: &Jwk) -> Option<TokenKey> {
         AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 && named(KeyAlgorithm::EdDSA) => {
             bytes().map(TokenKey::EdDsa)
         }
-        _ => None,
+        AlgorithmParameters::EllipticCurve(_) | AlgorithmParameters::OctetKeyPair(_) => None,
+        // Other kinds of keys, those the parser does not know included, never sign tokens.
+        AlgorithmParameters::RSA(_) | AlgorithmParameters::OctetKey(_) | _ => None,
     }
 }
 

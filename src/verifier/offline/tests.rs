@@ -75,9 +75,10 @@ impl Issuer {
 
     fn token_with(&self, claim: &str, value: Value) -> String {
         let mut claims = self.claims();
-        match value {
-            Value::Null => drop(claims.as_object_mut().expect("object").remove(claim)),
-            value => claims[claim] = value,
+        if value.is_null() {
+            claims.as_object_mut().expect("object").remove(claim);
+        } else {
+            claims[claim] = value;
         }
         self.sign(&header(), &claims)
     }
