@@ -1,0 +1,689 @@
+//! Issue and renew: who, may it, sign it, make it durable, hand it out. In this order.
+
+use std::sync::Arc;
+
+use super::{
+    Broker, event,
+    refusal::Refusal,
+    rings::Ring,
+    view,
+    who::Workload,
+};
+use crate::{
+    identity::Caller,
+    ledger::{IssueDraft, Quota, Retry},
+    mint::{
+        Minted, jwt, opaque,
+        x509::{self, Csr, LeafKey, LeafSpec, MintedLeaf},
+    },
+    model::{
+        CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, TenantName, Timestamp,
+        stamp::Stamp,
+    },
+    pb,
+    policy::{self, Asked, BindingWish, Decision, Facts, TaskDecision},
+};
+
+/// What is asked, parsed, whether by Issue or by Renew.
+struct Wish {
+    task: Option<Task>,
+    partner: crate::model::PartnerName,
+    purpose: crate::model::Purpose,
+    grant: Option<crate::model::GrantName>,
+    kind: CredentialKind,
+    audiences: Vec<String>,
+    actions: Vec<String>,
+    dns_names: Vec<String>,
+    ttl_seconds: u32,
+    binding: BindingWish,
+    csr: Option<Csr>,
+    task_deadline_seconds: u32,
+    retry: Option<Retry>,
+    /// The lease to take the place of.
+    renews: Option<Lease>,
+}
+
+impl Broker {
+    /// Issues one credential under a task, opening the task first when asked to.
+    ///
+    /// # Errors
+    /// When anything refuses; nothing was issued then.
+    pub async fn issue(&self, caller: &Caller, request: pb::IssueRequest) -> Result<pb::IssueResponse, Refusal> {
+        check_fields(&request)?;
+        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
+        // What a decision rests on may change while it is on its way: then it is made anew, a few times.
+        for _ in 0..DECIDED_AT_MOST {
+            let now = self.now();
+            let basis = self.ledger.basis();
+            let (tenant, task) = self.place(&request)?;
+            outcome = match self.workload(caller, &tenant, now) {
+                Ok(workload) => {
+                    let wish = wish(&request, task, &workload, caller)?;
+                    let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+                    done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
+                }
+                Err(why) => {
+                    self.refused(caller, None, &tenant, "lease.refused", &why, now);
+                    Err(why)
+                }
+            };
+            if !matches!(outcome, Err(Refusal::Busy { .. })) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Replaces a live lease by a successor for the same workload, task and bound key. Policy is asked again.
+    ///
+    /// # Errors
+    /// When anything refuses; the lease is as it was then.
+    pub async fn renew(&self, caller: &Caller, request: pb::RenewRequest) -> Result<pb::IssueResponse, Refusal> {
+        let id: LeaseId = request.lease_id.parse().map_err(|_| Refusal::Unknown("lease"))?;
+        check_idempotency_key(&request.idempotency_key)?;
+        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
+        for _ in 0..DECIDED_AT_MOST {
+            let now = self.now();
+            let basis = self.ledger.basis();
+            let lease = self.ledger.lease(id)?.ok_or(Refusal::Unknown("lease"))?;
+            let workload = self.holder(caller, &lease.tenant, &lease.workload, now, "lease")?;
+            within(&workload, lease.id.task(), "lease")?;
+            self.check_renewable(caller, &lease, !request.idempotency_key.is_empty(), now)?;
+            let tenant = lease.tenant.clone();
+            let wish = self.renewal(&request, lease, &workload, caller)?;
+            let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+            outcome = done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now));
+            if !matches!(outcome, Err(Refusal::Busy { .. })) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// The workload that a caller is, when it is the one that a lease or task belongs to; else there is no such thing.
+    pub(super) fn holder(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+        name: &crate::model::WorkloadName,
+        now: Timestamp,
+        what: &'static str,
+    ) -> Result<Workload, Refusal> {
+        match self.workload(caller, tenant, now) {
+            Ok(workload) if workload.name == *name => Ok(workload),
+            Ok(_) | Err(Refusal::Denied(_)) => Err(Refusal::Unknown(what)),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Tenant and task of a request.
+    fn place(&self, request: &pb::IssueRequest) -> Result<(TenantName, Option<Task>), Refusal> {
+        if request.task_id.is_empty() {
+            return Ok((name("tenant", &request.tenant)?, None));
+        }
+        let id: TaskId = request.task_id.parse().map_err(|_| Refusal::Unknown("task"))?;
+        let task = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;
+        let fits = |asked: &str, is: &str| asked.is_empty() || asked == is;
+        if !fits(&request.tenant, task.tenant.as_str()) {
+            return Err(Refusal::Unknown("task"));
+        }
+        Ok((task.tenant.clone(), Some(task)))
+    }
+
+    async fn decide_and_issue(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        wish: &Wish,
+        basis: (u64, u64),
+        now: Timestamp,
+    ) -> Result<pb::IssueResponse, Refusal> {
+        if let Some(hold) = self.ledger.holds().first() {
+            return Err(Refusal::Held(hold.explanation()));
+        }
+        let task = self.task_for(workload, wish, now)?;
+        let ring = self.rings.ring(&self.ledger, workload.tenant.number)?;
+        let decision = self.decide(caller, workload, wish, task.as_ref(), &ring, basis, now)?;
+        let (task_id, new_task) = match &task {
+            Some(task) => (task.id, None),
+            None => {
+                let task = self.own_task(workload, wish, &decision, now)?;
+                (task.id, Some(task))
+            }
+        };
+        let mut lease = lease_of(LeaseId::fresh(task_id)?, &decision, workload, wish, caller, &ring);
+        // Admission comes before signing: what is sure to be refused costs no signature.
+        self.admit(&lease)?;
+        let above = self.ancestors(task.as_ref())?;
+        let minted = self.mint(workload, wish, &decision, &mut lease, above, &ring)?;
+        let draft = self.draft(caller, workload, wish, &decision, lease.clone(), new_task, now);
+        let receipt = self.ledger.issue(draft).await?;
+        metrics::counter!("mayfly_issued_total", "kind" => lease.kind.word()).increment(1);
+        debug_assert_eq!(receipt.incarnation(), lease.basis.0);
+        Ok(minted.response(&lease, &decision))
+    }
+
+    /// The task to issue under: the one named, or the one that the caller's certificate confines it to.
+    fn task_for(&self, workload: &Workload, wish: &Wish, now: Timestamp) -> Result<Option<Task>, Refusal> {
+        let task = match (&wish.task, workload.confined_to()) {
+            (Some(task), _) => {
+                within(workload, task.id, "task")?;
+                Some(task.clone())
+            }
+            (None, Some(own)) => Some(self.ledger.task(own)?.ok_or(Refusal::Unknown("task"))?),
+            (None, None) => None,
+        };
+        let Some(task) = task else { return Ok(None) };
+        if task.workload != workload.name {
+            return Err(Refusal::Unknown("task"));
+        }
+        match self.ledger.task_standing(&task, now)? {
+            Standing::Live => Ok(Some(task)),
+            Standing::Suspended => Err(Refusal::Suspended("task")),
+            Standing::Ended(why) => Err(Refusal::Ended { what: "task", why }),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that a decision rests on, in the order it was found")]
+    fn decide(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        wish: &Wish,
+        task: Option<&Task>,
+        ring: &Ring,
+        basis: (u64, u64),
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
+        let asked = Asked {
+            workload: &workload.name,
+            partner: &wish.partner,
+            purpose: &wish.purpose,
+            grant: wish.grant.as_ref(),
+            kind: wish.kind,
+            audiences: &wish.audiences,
+            actions: &wish.actions,
+            dns_names: &wish.dns_names,
+            ttl_seconds: wish.ttl_seconds,
+            binding: wish.binding,
+        };
+        let attested = |grant: &crate::model::GrantName| workload.tenant.attested.get(grant).copied();
+        let issuer = ring.ca.as_ref().filter(|_| wish.kind == CredentialKind::X509);
+        let own = if wish.task_deadline_seconds == 0 {
+            None
+        } else {
+            Some(now.after(std::time::Duration::from_secs(wish.task_deadline_seconds.into())))
+        };
+        let facts = Facts {
+            basis,
+            task_deadline: task.map(|task| task.deadline).or(own),
+            proof_expires: earliest(caller.expires(), workload.lease.as_ref().map(|lease| lease.expires)),
+            issuer_expires: issuer.map(|ca| ca.not_after()),
+            has_certificate: caller.certificate().is_some(),
+            attest_by: &attested,
+            proofs: workload.proofs.clone(),
+        };
+        Ok(policy::decide(&workload.tenant.trust, &asked, &facts, now)?)
+    }
+
+    /// The task that is opened for this credential.
+    fn own_task(&self, workload: &Workload, wish: &Wish, decision: &Decision, now: Timestamp) -> Result<Task, Refusal> {
+        let opening = if wish.task_deadline_seconds == 0 {
+            TaskDecision::with_lease(decision)
+        } else {
+            self.decide_task(workload, &wish.partner, &wish.purpose, wish.task_deadline_seconds, None, decision.basis(), now)?
+        };
+        new_task(workload, &opening, None, false)
+    }
+
+    fn admit(&self, lease: &Lease) -> Result<(), Refusal> {
+        let scopes = lease.scopes();
+        if let Some(&scope) = scopes.iter().find(|&&scope| self.ledger.scope(scope).bar > 0) {
+            return Err(Refusal::Barred(scope));
+        }
+        Ok(())
+    }
+
+    /// Scopes of a task's ancestors, for who checks offline.
+    fn ancestors(&self, task: Option<&Task>) -> Result<Vec<TaskId>, Refusal> {
+        let mut above = Vec::new();
+        let mut next = task.and_then(|task| task.parent);
+        while let Some(id) = next.filter(|_| above.len() < Task::MAX_ANCESTORS) {
+            above.push(id);
+            next = self.ledger.task(id)?.and_then(|task| task.parent);
+        }
+        Ok(above)
+    }
+
+    fn mint(
+        &self,
+        workload: &Workload,
+        wish: &Wish,
+        decision: &Decision,
+        lease: &mut Lease,
+        above: Vec<TaskId>,
+        ring: &Ring,
+    ) -> Result<Fresh, Refusal> {
+        let subject = self.subject(lease);
+        let mut scopes = lease.scopes();
+        scopes.push(Scope::Task(lease.id.task()).id());
+        scopes.push(Scope::Lease(lease.id).id());
+        scopes.extend(above.into_iter().map(|id| Scope::Task(id).id()));
+        let stamp = Stamp::new(lease.basis, scopes).ok_or(Refusal::Unproven("the chain of proofs is too long"))?;
+        match lease.kind {
+            CredentialKind::Jwt => {
+                let key = ring.token.as_ref().ok_or(NO_KEYS)?;
+                let issuer = self.issuer(&workload.tenant);
+                let claims = jwt::TokenClaims {
+                    issuer: &issuer,
+                    subject: &subject,
+                    audiences: &lease.audiences,
+                    tenant: &lease.tenant,
+                    partner: &lease.partner,
+                    grant: &lease.grant,
+                    workload: &lease.workload,
+                    purpose: &lease.purpose,
+                    actions: &lease.actions,
+                    lease: lease.id,
+                    issued: lease.issued,
+                    expires: lease.expires,
+                    stamp: &stamp,
+                    bound: lease.bound,
+                };
+                let minted = jwt::mint(key, &claims).map_err(|e| Refusal::invalid("actions", e.to_string()))?;
+                lease.credential = minted.sha256;
+                Ok(Fresh::Token(minted))
+            }
+            CredentialKind::Opaque => {
+                let minted = opaque::mint(lease.id)?;
+                lease.credential = minted.sha256;
+                Ok(Fresh::Token(minted))
+            }
+            CredentialKind::X509 => {
+                let ca = ring.ca.as_ref().ok_or(NO_KEYS)?;
+                let spec = LeafSpec {
+                    spiffe_id: &subject,
+                    dns_names: &lease.dns_names,
+                    lease: lease.id,
+                    issued: lease.issued,
+                    // Validity includes its last second (RFC 5280 section 4.1.2.5), a lease does not.
+                    not_after: decision.expires().before(std::time::Duration::from_secs(1)),
+                    stamp: &stamp,
+                };
+                let key = wish.csr.as_ref().map_or(LeafKey::Generate, LeafKey::Request);
+                let leaf = x509::mint_leaf(ca, key, &spec).map_err(|e| Refusal::invalid("csr_der", e.to_string()))?;
+                (lease.credential, lease.spki) = (leaf.sha256, Some(leaf.spki_sha256));
+                Ok(Fresh::Leaf { leaf, roots: self.roots()?, subject })
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that a lease's commit holds")]
+    fn draft(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        wish: &Wish,
+        decision: &Decision,
+        lease: Lease,
+        new_task: Option<Task>,
+        now: Timestamp,
+    ) -> IssueDraft {
+        let kind = if wish.renews.is_some() { "lease.renewed" } else { "lease.issued" };
+        let mut event = event::by(caller, workload.actor(), kind, now);
+        event.decision = event::ALLOWED.into();
+        event::of_lease(&mut event, &lease);
+        event.trust_hash = decision.trust_hash().to_string();
+        event.details.push(format!("bound={:?}", decision.bound_by()));
+        if let Some(old) = &wish.renews {
+            event.details.push(format!("renews={}", old.id));
+        }
+        let global = self.registry.global();
+        let everywhere = global.partners.get(decision.partner()).map_or(0, |partner| partner.max_live_leases);
+        let most = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        IssueDraft {
+            lease,
+            new_task,
+            retry: wish.retry,
+            supersedes: wish.renews.as_ref().map(|lease| lease.id),
+            quota: Quota {
+                task: decision.max_leases_per_task(),
+                grant: most(decision.max_live_leases()),
+                partner: most(everywhere),
+                partner_everywhere: most(everywhere),
+                tenant: most(workload.tenant.trust.max_live_leases()),
+            },
+            event,
+            now,
+        }
+    }
+
+    /// The workload's SPIFFE ID: token `sub`, a certificate's URI.
+    #[must_use]
+    pub fn subject(&self, lease: &Lease) -> String {
+        let domain = self.settings.trust_domain.of_tenant(&lease.tenant);
+        format!(
+            "spiffe://{domain}/partner/{}/workload/{}/task/{}",
+            lease.partner,
+            lease.workload,
+            lease.id.task()
+        )
+    }
+
+    fn check_renewable(&self, caller: &Caller, lease: &Lease, retried: bool, now: Timestamp) -> Result<(), Refusal> {
+        match self.ledger.lease_standing(lease, now)? {
+            Standing::Live => {}
+            // Maybe a retry of the very renewal that superseded it: the ledger knows by the idempotency key.
+            Standing::Ended(EndReason::Superseded) if retried => {}
+            Standing::Suspended => return Err(Refusal::Suspended("lease")),
+            Standing::Ended(why) => return Err(Refusal::Ended { what: "lease", why }),
+        }
+        let presented = caller.certificate().map(|certificate| certificate.sha256);
+        match lease.bound {
+            Some(bound) if presented.is_none_or(|presented| !presented.matches(&bound)) => {
+                Err(Refusal::Unproven("the lease is bound to another certificate than the one you came with"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn renewal(
+        &self,
+        request: &pb::RenewRequest,
+        lease: Lease,
+        workload: &Workload,
+        caller: &Caller,
+    ) -> Result<Wish, Refusal> {
+        let csr = parse_csr(&request.csr_der)?;
+        match (&csr, lease.kind, lease.broker_made_key) {
+            (Some(csr), CredentialKind::X509, false) if lease.spki == Some(csr.spki_sha256()) => {}
+            (None, CredentialKind::X509, true) | (None, CredentialKind::Jwt | CredentialKind::Opaque, _) => {}
+            (Some(_), CredentialKind::X509, _) => {
+                return Err(Refusal::invalid("csr_der", "is for another key than the lease; issue a new one instead"));
+            }
+            (None, CredentialKind::X509, false) => {
+                return Err(Refusal::invalid("csr_der", "is missing; give a request with the lease's key"));
+            }
+            (Some(_), CredentialKind::Jwt | CredentialKind::Opaque, _) => {
+                return Err(Refusal::invalid("csr_der", "is for certificates only; leave it empty"));
+            }
+        }
+        let task = self.ledger.task(lease.id.task())?.ok_or(Refusal::Unknown("lease"))?;
+        let hash = Digest::of_parts(&[b"renew", lease.id.as_bytes(), &request.ttl_seconds.to_be_bytes(), &request.csr_der]);
+        let binding = if lease.bound.is_some() { BindingWish::Certificate } else { BindingWish::None };
+        let is_token = lease.kind != CredentialKind::X509;
+        Ok(Wish {
+            task: Some(task),
+            partner: lease.partner.clone(),
+            purpose: lease.purpose.clone(),
+            grant: Some(lease.grant.clone()),
+            kind: lease.kind,
+            audiences: lease.audiences.clone(),
+            actions: lease.actions.clone(),
+            dns_names: lease.dns_names.clone(),
+            ttl_seconds: request.ttl_seconds,
+            binding: if is_token { binding } else { BindingWish::Default },
+            csr,
+            task_deadline_seconds: 0,
+            retry: retry(&request.idempotency_key, hash, workload, Some(lease.id.task()), caller),
+            renews: Some(lease),
+        })
+    }
+}
+
+/// What was minted and not yet handed out.
+enum Fresh {
+    Token(Minted),
+    Leaf { leaf: MintedLeaf, roots: Arc<Vec<Vec<u8>>>, subject: String },
+}
+
+impl Fresh {
+    fn response(self, lease: &Lease, decision: &Decision) -> pb::IssueResponse {
+        let credential = match self {
+            Self::Token(minted) => pb::issue_response::Credential::Token(minted.text.expose().to_owned()),
+            Self::Leaf { leaf, roots, subject } => pb::issue_response::Credential::X509(pb::X509Credential {
+                chain_der: leaf.chain_der,
+                private_key_der: leaf.private_key_der.map(|key| key.expose().to_vec()).unwrap_or_default(),
+                bundle_der: roots.to_vec(),
+                spiffe_id: subject,
+            }),
+        };
+        pb::IssueResponse {
+            lease: Some(view::lease(lease, Standing::Live)),
+            credential: Some(credential),
+            bound: decision.bound_by().code(),
+        }
+    }
+}
+
+/// Parses a name field.
+pub(super) fn name<T: std::str::FromStr<Err = crate::model::id::InvalidId>>(
+    field: &'static str,
+    text: &str,
+) -> Result<T, Refusal> {
+    text.parse().map_err(|e: crate::model::id::InvalidId| Refusal::invalid(field, e.to_string()))
+}
+
+/// Refuses what lies outside the task that a certificate of ours confines its holder to.
+pub(super) fn within(workload: &Workload, task: TaskId, what: &'static str) -> Result<(), Refusal> {
+    match workload.confined_to() {
+        Some(own) if own != task => Err(Refusal::Unknown(what)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// An idempotency key, bound to who used it and for what.
+pub(super) fn retry(
+    key: &str,
+    request: Digest,
+    workload: &Workload,
+    task: Option<TaskId>,
+    caller: &Caller,
+) -> Option<Retry> {
+    if key.is_empty() {
+        return None;
+    }
+    let proof = caller.proof_text();
+    let task = task.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    let parts: [&[u8]; 5] = [
+        workload.tenant.trust.name().as_str().as_bytes(),
+        workload.name.as_str().as_bytes(),
+        &task,
+        proof.as_bytes(),
+        key.as_bytes(),
+    ];
+    // Each part ends in a byte that none of them can hold.
+    let framed: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied().chain([0xff])).collect();
+    let mut hash = [0; 16];
+    hash.iter_mut().zip(Digest::of(&framed).0).for_each(|(to, from)| *to = from);
+    Some(Retry { key: hash, request })
+}
+
+pub(super) fn check_idempotency_key(key: &str) -> Result<(), Refusal> {
+    if key.len() > IDEMPOTENCY_KEY_MAX {
+        return Err(Refusal::invalid("idempotency_key", format!("has {} bytes of at most {IDEMPOTENCY_KEY_MAX}", key.len())));
+    }
+    Ok(())
+}
+
+/// A task's first state.
+pub(super) fn new_task(
+    workload: &Workload,
+    opening: &TaskDecision,
+    parent: Option<TaskId>,
+    held: bool,
+) -> Result<Task, Refusal> {
+    Ok(Task {
+        id: TaskId::fresh(workload.tenant.number)?,
+        tenant: opening.tenant().clone(),
+        partner: opening.partner().clone(),
+        workload: opening.workload().clone(),
+        purpose: opening.purpose().clone(),
+        parent,
+        opened: opening.opened(),
+        deadline: opening.deadline(),
+        ended: None,
+        held,
+        leases_issued: 0,
+        live: Vec::new(),
+        basis: opening.basis(),
+        proofs: opening.proofs().to_vec(),
+        parent_lease: workload.lease.as_ref().map(|lease| lease.id),
+    })
+}
+
+fn lease_of(
+    id: LeaseId,
+    decision: &Decision,
+    workload: &Workload,
+    wish: &Wish,
+    caller: &Caller,
+    ring: &Ring,
+) -> Lease {
+    let certificate = caller.certificate().map(|certificate| certificate.sha256);
+    Lease {
+        id,
+        tenant: decision.tenant().clone(),
+        partner: decision.partner().clone(),
+        grant: decision.grant().clone(),
+        workload: decision.workload().clone(),
+        purpose: decision.purpose().clone(),
+        kind: decision.kind(),
+        audiences: decision.audiences().to_vec(),
+        actions: decision.actions().to_vec(),
+        dns_names: decision.dns_names().to_vec(),
+        issued: decision.issued(),
+        expires: decision.expires(),
+        basis: decision.basis(),
+        credential: Digest::default(),
+        key_id: match decision.kind() {
+            CredentialKind::Jwt => ring.token.as_ref().map(|key| key.key_id().to_owned()).unwrap_or_default(),
+            CredentialKind::X509 => ring.ca_key_id.clone(),
+            CredentialKind::Opaque => String::new(),
+        },
+        bound: certificate.filter(|_| decision.bind() && decision.kind() != CredentialKind::X509),
+        spki: None,
+        parent: workload.lease.as_ref().map(|lease| lease.id),
+        proofs: decision.proofs().to_vec(),
+        renewals: wish.renews.as_ref().map_or(0, |old| old.renewals.saturating_add(1)),
+        broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
+        ended: None,
+    }
+}
+
+fn wish(request: &pb::IssueRequest, task: Option<Task>, workload: &Workload, caller: &Caller) -> Result<Wish, Refusal> {
+    let kind = u32::try_from(request.kind).ok().and_then(CredentialKind::from_code);
+    let kind = kind.ok_or_else(|| Refusal::invalid("kind", "is not one of JWT, OPAQUE, X509"))?;
+    let (partner, purpose) = match &task {
+        Some(task) => {
+            let fits = |asked: &str, is: &str| asked.is_empty() || asked == is;
+            if !fits(&request.partner, task.partner.as_str()) {
+                return Err(Refusal::invalid("partner", "is not the task's; leave it empty or open another task"));
+            }
+            if !fits(&request.purpose, task.purpose.as_str()) {
+                return Err(Refusal::invalid("purpose", "is not the task's; leave it empty or open another task"));
+            }
+            (task.partner.clone(), task.purpose.clone())
+        }
+        None => (name("partner", &request.partner)?, name("purpose", &request.purpose)?),
+    };
+    let csr = check_key_source(request, kind)?;
+    let mut hashed = request.clone();
+    hashed.idempotency_key.clear();
+    let hash = Digest::of(&prost::Message::encode_to_vec(&hashed));
+    Ok(Wish {
+        partner,
+        purpose,
+        grant: if request.grant.is_empty() { None } else { Some(name("grant", &request.grant)?) },
+        kind,
+        audiences: request.audiences.clone(),
+        actions: request.actions.clone(),
+        dns_names: request.dns_names.clone(),
+        ttl_seconds: request.ttl_seconds,
+        binding: match request.binding() {
+            pb::Binding::Unspecified => BindingWish::Default,
+            pb::Binding::Certificate => BindingWish::Certificate,
+            pb::Binding::None => BindingWish::None,
+        },
+        csr,
+        task_deadline_seconds: if task.is_some() { 0 } else { request.task_deadline_seconds },
+        retry: retry(&request.idempotency_key, hash, workload, task.as_ref().map(|task| task.id), caller),
+        task,
+        renews: None,
+    })
+}
+
+fn check_key_source(request: &pb::IssueRequest, kind: CredentialKind) -> Result<Option<Csr>, Refusal> {
+    match (kind, request.csr_der.is_empty(), request.generate_key) {
+        (CredentialKind::X509, false, false) => parse_csr(&request.csr_der),
+        (CredentialKind::X509, true, true)
+        | (CredentialKind::Jwt | CredentialKind::Opaque, true, false) => Ok(None),
+        (CredentialKind::X509, true, false) => {
+            Err(Refusal::invalid("csr_der", "is missing; give a request, or set generate_key"))
+        }
+        (CredentialKind::X509, false, true) => {
+            Err(Refusal::invalid("generate_key", "is set beside csr_der; give one of the two"))
+        }
+        (CredentialKind::Jwt | CredentialKind::Opaque, false, _) => {
+            Err(Refusal::invalid("csr_der", "is for certificates only; leave it empty"))
+        }
+        (CredentialKind::Jwt | CredentialKind::Opaque, true, true) => {
+            Err(Refusal::invalid("generate_key", "is for certificates only; leave it unset"))
+        }
+    }
+}
+
+fn parse_csr(der: &[u8]) -> Result<Option<Csr>, Refusal> {
+    if der.is_empty() {
+        return Ok(None);
+    }
+    x509::parse_csr(der).map(Some).map_err(|e| Refusal::invalid("csr_der", e.to_string()))
+}
+
+fn check_fields(request: &pb::IssueRequest) -> Result<(), Refusal> {
+    check_list("audiences", &request.audiences, AUDIENCES_MAX, 255)?;
+    check_list("actions", &request.actions, ACTIONS_MAX, 128)?;
+    check_list("dns_names", &request.dns_names, DNS_NAMES_MAX, 253)?;
+    if request.audiences.is_empty() {
+        return Err(Refusal::invalid("audiences", "is empty; say who the credential is for"));
+    }
+    if request.task_deadline_seconds > TASK_MAX_SECONDS {
+        return Err(Refusal::invalid("task_deadline_seconds", format!("is more than {TASK_MAX_SECONDS}")));
+    }
+    check_idempotency_key(&request.idempotency_key)
+}
+
+fn check_list(field: &'static str, list: &[String], most: usize, longest: usize) -> Result<(), Refusal> {
+    if list.len() > most {
+        return Err(Refusal::invalid(field, format!("has {} entries of at most {most}", list.len())));
+    }
+    let bad = |text: &String| text.is_empty() || text.len() > longest || !text.bytes().all(|b| b.is_ascii_graphic());
+    match list.iter().position(bad) {
+        Some(at) => Err(Refusal::invalid(
+            field,
+            format!("has an entry (number {at}) that is not 1 to {longest} visible ASCII characters"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+const NO_KEYS: Refusal = Refusal::Unavailable("the tenant's keys are not readable");
+/// How often a request is decided when what it rests on keeps changing.
+const DECIDED_AT_MOST: usize = 4;
+/// Entries of `audiences`.
+const AUDIENCES_MAX: usize = 8;
+/// Entries of `actions`.
+const ACTIONS_MAX: usize = 32;
+/// Entries of `dns_names`.
+const DNS_NAMES_MAX: usize = 8;
+/// Bytes of an idempotency key.
+const IDEMPOTENCY_KEY_MAX: usize = 64;
+/// Longest task: one day.
+pub(super) const TASK_MAX_SECONDS: u32 = 86_400;

@@ -1,0 +1,473 @@
+//! Revoke: say what would end, or end it in one commit and say what is left.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Broker, event, issue::name,
+    refusal::Refusal,
+    task::revision,
+    view,
+    who::Operator,
+};
+use crate::{
+    identity::Caller,
+    ledger::{CutDraft, EndLease, EndTask, keys},
+    model::{
+        CredentialKind, EndReason, Lease, LeaseId, PartnerName, Scope, Standing, Task, TaskId, TenantName,
+        TenantNumber, Timestamp, Ttl, time::SKEW,
+    },
+    pb,
+    policy::Role,
+};
+
+/// What would end.
+#[derive(Debug, Default)]
+pub(super) struct Covered {
+    pub leases: u64,
+    pub tasks: u64,
+    pub sample: Vec<pb::Lease>,
+    /// The latest expiry among the leases.
+    pub until: Option<Timestamp>,
+}
+
+impl Broker {
+    /// Ends the past of a scope in one commit, and bars its future unless told otherwise.
+    ///
+    /// # Errors
+    /// When the operator may not, or there is no such thing.
+    pub async fn revoke(&self, caller: &Caller, request: pb::RevokeRequest) -> Result<pb::RevokeResponse, Refusal> {
+        let operator = self.operator(caller)?;
+        let now = self.now();
+        let scope = self.target(&operator, &request).await?;
+        self.may_end(&operator, &scope)?;
+        if request.dry_run {
+            let covered = self.covered(std::slice::from_ref(&scope), now).await?;
+            return Ok(pb::RevokeResponse {
+                revision: None,
+                effective: Some(event::stamp(now)),
+                leases: covered.leases,
+                tasks: covered.tasks,
+                changed: covered.leases + covered.tasks > 0,
+                barred: is_barrable(&scope) && !request.without_bar,
+                exposure: exposure(covered.until, now),
+                sample: covered.sample,
+            });
+        }
+        check_reason(&request.reason)?;
+        match scope {
+            Scope::Lease(id) => self.revoke_lease(caller, &operator, id, &request.reason, now).await,
+            Scope::Task(id) => self.revoke_task(caller, &operator, id, &request.reason, now).await,
+            scope => self.revoke_scope(caller, &operator, scope, &request, now).await,
+        }
+    }
+
+    /// Refuses unless the operator may end this: by role and reach, or as a named revoker of the grant.
+    pub(super) fn may_end(&self, operator: &Operator, scope: &Scope) -> Result<(), Refusal> {
+        if let Scope::Grant(tenant, grant) = scope {
+            let known = self.registry.tenant(&self.ledger, tenant)?;
+            let found = known.as_ref().and_then(|tenant| tenant.trust.grants().get(grant));
+            let found = found.ok_or(Refusal::Unknown("grant"))?;
+            if found.revokers.has(&operator.name) {
+                return Ok(());
+            }
+            if !operator.reaches(Some(tenant), Some(&found.partner)) {
+                return Err(Refusal::Unknown("grant"));
+            }
+            return operator.require(Role::Revoker);
+        }
+        let (tenant, partner) = self.whose(scope)?;
+        if !operator.reaches(tenant.as_ref(), partner.as_ref()) {
+            return Err(match scope {
+                Scope::Lease(_) => Refusal::Unknown("lease"),
+                Scope::Task(_) => Refusal::Unknown("task"),
+                Scope::Everything
+                | Scope::Grant(..)
+                | Scope::Partner(_)
+                | Scope::PartnerInTenant(..)
+                | Scope::Proof(_)
+                | Scope::SigningKey(_)
+                | Scope::Tenant(_)
+                | Scope::Workload(..) => Refusal::NotAllowed("this concerns more than your scope"),
+            });
+        }
+        operator.require(Role::Revoker)
+    }
+
+    /// The tenant and partner that a scope lies within; `None` where it is wider than one.
+    fn whose(&self, scope: &Scope) -> Result<(Option<TenantName>, Option<PartnerName>), Refusal> {
+        Ok(match scope {
+            Scope::Lease(id) => {
+                let lease = self.ledger.lease(*id)?.ok_or(Refusal::Unknown("lease"))?;
+                (Some(lease.tenant), Some(lease.partner))
+            }
+            Scope::Task(id) => {
+                let task = self.ledger.task(*id)?.ok_or(Refusal::Unknown("task"))?;
+                (Some(task.tenant), Some(task.partner))
+            }
+            Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::Tenant(tenant) => (Some(tenant.clone()), None),
+            Scope::PartnerInTenant(tenant, partner) => (Some(tenant.clone()), Some(partner.clone())),
+            Scope::Partner(partner) => (None, Some(partner.clone())),
+            Scope::Everything | Scope::Proof(_) | Scope::SigningKey(_) => (None, None),
+        })
+    }
+
+    async fn target(&self, operator: &Operator, request: &pb::RevokeRequest) -> Result<Scope, Refusal> {
+        match (&request.scope, request.credential.is_empty()) {
+            (Some(scope), true) => self.known(view::scope_of(scope)?),
+            (None, false) => {
+                let found = self.find_credential(operator, &request.credential).await?;
+                found.map(|lease| Scope::Lease(lease.id)).ok_or(Refusal::Unknown("credential"))
+            }
+            (Some(_), false) => Err(Refusal::invalid("credential", "is set beside scope; give one of the two")),
+            (None, true) => Err(Refusal::invalid("scope", "is missing; say what to end, or give a credential")),
+        }
+    }
+
+    /// Refuses names that nothing has, so that a slip of the pen does not look like a revocation.
+    fn known(&self, scope: Scope) -> Result<Scope, Refusal> {
+        let tenant = match &scope {
+            Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::PartnerInTenant(tenant, _) => Some(tenant),
+            Scope::Tenant(tenant) => Some(tenant),
+            Scope::Everything | Scope::Lease(_) | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_)
+            | Scope::Task(_) => None,
+        };
+        if let Some(tenant) = tenant
+            && self.registry.number(tenant).is_none()
+        {
+            return Err(Refusal::Unknown("tenant"));
+        }
+        if let Scope::Partner(partner) | Scope::PartnerInTenant(_, partner) = &scope
+            && !self.registry.global().partners.contains_key(partner)
+        {
+            return Err(Refusal::Unknown("partner"));
+        }
+        if let Scope::Workload(tenant, workload) = &scope {
+            let known = self.registry.tenant(&self.ledger, tenant)?;
+            if known.is_some_and(|known| !known.trust.workloads().contains_key(workload)) {
+                return Err(Refusal::Unknown("workload"));
+            }
+        }
+        Ok(scope)
+    }
+
+    async fn revoke_lease(
+        &self,
+        caller: &Caller,
+        operator: &Operator,
+        id: LeaseId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<pb::RevokeResponse, Refusal> {
+        let lease = self.ledger.lease(id)?.ok_or(Refusal::Unknown("lease"))?;
+        let mut event = event::by(caller, operator.actor(), "lease.revoked", now);
+        event::of_lease(&mut event, &lease);
+        event.reason = reason.to_owned();
+        let end = EndLease { lease: id, why: EndReason::Revoked, event, now };
+        let (changed, receipt) = self.ledger.end_lease(end).await?;
+        if lease.kind == CredentialKind::X509 {
+            self.close_connections(&lease.credential);
+        }
+        Ok(pb::RevokeResponse {
+            revision: Some(revision(&receipt)),
+            effective: Some(event::stamp(now)),
+            leases: u64::from(changed),
+            changed,
+            exposure: exposure(Some(lease.expires), now),
+            ..Default::default()
+        })
+    }
+
+    async fn revoke_task(
+        &self,
+        caller: &Caller,
+        operator: &Operator,
+        id: TaskId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<pb::RevokeResponse, Refusal> {
+        let task = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;
+        let mut event = event::by(caller, operator.actor(), "task.revoked", now);
+        event::of_task(&mut event, &task);
+        event.reason = reason.to_owned();
+        let leases = task.live.iter().map(|bucket| u64::from(bucket.count)).sum();
+        let end = EndTask { task: id, why: EndReason::Revoked, event, now };
+        let (changed, receipt) = self.ledger.end_task(end).await?;
+        self.task_ended(id);
+        Ok(pb::RevokeResponse {
+            revision: Some(revision(&receipt)),
+            effective: Some(event::stamp(now)),
+            leases: if changed { leases } else { 0 },
+            tasks: u64::from(changed),
+            changed,
+            exposure: exposure(Some(task.deadline.min(now.after(Ttl::MAX.duration()))), now),
+            ..Default::default()
+        })
+    }
+
+    async fn revoke_scope(
+        &self,
+        caller: &Caller,
+        operator: &Operator,
+        scope: Scope,
+        request: &pb::RevokeRequest,
+        now: Timestamp,
+    ) -> Result<pb::RevokeResponse, Refusal> {
+        let (tenant, partner) = self.whose(&scope)?;
+        let mut event = event::by(caller, operator.actor(), "scope.revoked", now);
+        event.tenant = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
+        event.partner = partner.filter(|_| !event.tenant.is_empty()).map(|p| p.to_string()).unwrap_or_default();
+        event.reason.clone_from(&request.reason);
+        event.details.push(format!("scope={scope}"));
+        let bar = is_barrable(&scope) && !request.without_bar;
+        let latest = self.ledger.latest(&scope, now);
+        let draft = CutDraft {
+            scope: scope.clone(),
+            why: EndReason::Revoked,
+            bar,
+            operator: operator.name.to_string(),
+            reason: request.reason.clone(),
+            covers_until: covers_until(now),
+            event,
+            now,
+            resets_time: false,
+        };
+        let (revoked, receipt) = self.ledger.cut(draft).await?;
+        match &scope {
+            Scope::Proof(digest) => self.close_connections(digest),
+            Scope::SigningKey(key_id) => self.key_was_cut(key_id, now).await?,
+            Scope::Everything | Scope::Grant(..) | Scope::Lease(_) | Scope::Partner(_) | Scope::PartnerInTenant(..)
+            | Scope::Task(_) | Scope::Tenant(_) | Scope::Workload(..) => {}
+        }
+        let mut at = revision(&receipt);
+        at.number = revoked.cut;
+        Ok(pb::RevokeResponse {
+            revision: Some(at),
+            effective: Some(event::stamp(now)),
+            leases: revoked.leases,
+            tasks: 0,
+            changed: revoked.changed,
+            barred: bar,
+            exposure: exposure(Some(latest.unwrap_or_else(|| now.after(Ttl::MAX.duration()))), now),
+            sample: Vec::new(),
+        })
+    }
+
+    /// Counts what is live under any of the scopes, exactly: for dry runs.
+    pub(super) async fn covered(&self, scopes: &[Scope], now: Timestamp) -> Result<Covered, Refusal> {
+        let mut covered = Covered::default();
+        for prefix in self.prefixes(scopes) {
+            let mut after = Vec::new();
+            loop {
+                let (leases, next) = self.ledger.leases(&prefix, &after, PAGE)?;
+                for lease in leases {
+                    self.cover_lease(&mut covered, scopes, &lease, now)?;
+                }
+                let Some(next) = next else { break };
+                after = next;
+                tokio::task::yield_now().await;
+            }
+            self.cover_tasks(&mut covered, scopes, &prefix, now).await?;
+        }
+        Ok(covered)
+    }
+
+    fn cover_lease(&self, covered: &mut Covered, scopes: &[Scope], lease: &Lease, now: Timestamp) -> Result<(), Refusal> {
+        if !self.is_within(scopes, lease)? || !self.ledger.lease_standing(lease, now)?.is_live() {
+            return Ok(());
+        }
+        covered.leases += 1;
+        covered.until = covered.until.max(Some(lease.expires));
+        if covered.sample.len() < SAMPLE {
+            covered.sample.push(view::lease(lease, Standing::Live));
+        }
+        Ok(())
+    }
+
+    async fn cover_tasks(
+        &self,
+        covered: &mut Covered,
+        scopes: &[Scope],
+        prefix: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let mut after = Vec::new();
+        loop {
+            let prefix = prefix.get(..TaskId::BYTES).unwrap_or(prefix);
+            let (tasks, next) = self.ledger.tasks(prefix, &after, PAGE)?;
+            for task in tasks {
+                if task_within(scopes, &task) && self.ledger.task_standing(&task, now)?.is_live() {
+                    covered.tasks += 1;
+                }
+            }
+            let Some(next) = next else { return Ok(()) };
+            after = next;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Key prefixes under which everything of the scopes lies.
+    fn prefixes(&self, scopes: &[Scope]) -> Vec<Vec<u8>> {
+        let mut prefixes: Vec<Vec<u8>> = scopes.iter().map(|scope| self.prefix(scope)).collect();
+        prefixes.sort();
+        prefixes.dedup();
+        if prefixes.first().is_some_and(Vec::is_empty) {
+            prefixes.truncate(1);
+        }
+        prefixes
+    }
+
+    fn prefix(&self, scope: &Scope) -> Vec<u8> {
+        match scope {
+            Scope::Lease(id) => keys::lease(*id),
+            // Child tasks lie elsewhere in the tenant.
+            Scope::Task(id) => keys::tenant(id.tenant()),
+            Scope::Grant(..) | Scope::PartnerInTenant(..) | Scope::Tenant(_) | Scope::Workload(..) => {
+                self.tenant_of(scope).map(keys::tenant).unwrap_or_default()
+            }
+            Scope::Everything | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => Vec::new(),
+        }
+    }
+
+    /// The number of the one tenant that a scope lies within.
+    #[must_use]
+    pub fn tenant_of(&self, scope: &Scope) -> Option<TenantNumber> {
+        match scope {
+            Scope::Grant(tenant, _) | Scope::PartnerInTenant(tenant, _) | Scope::Workload(tenant, _) => {
+                self.registry.number(tenant)
+            }
+            Scope::Tenant(tenant) => self.registry.number(tenant),
+            Scope::Lease(id) => Some(id.tenant()),
+            Scope::Task(id) => Some(id.tenant()),
+            Scope::Everything | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => None,
+        }
+    }
+
+    fn is_within(&self, scopes: &[Scope], lease: &Lease) -> Result<bool, Refusal> {
+        for scope in scopes {
+            let within = match scope {
+                Scope::Lease(id) => lease.id == *id || lease.parent == Some(*id),
+                Scope::Task(id) => self.is_under(lease.id.task(), *id)?,
+                Scope::Everything | Scope::Grant(..) | Scope::Partner(_) | Scope::PartnerInTenant(..)
+                | Scope::Proof(_) | Scope::SigningKey(_) | Scope::Tenant(_) | Scope::Workload(..) => {
+                    lease.scopes().contains(&scope.id())
+                }
+            };
+            if within {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_under(&self, task: TaskId, above: TaskId) -> Result<bool, Refusal> {
+        let mut next = Some(task);
+        for _ in 0..=Task::MAX_ANCESTORS {
+            match next {
+                Some(id) if id == above => return Ok(true),
+                Some(id) => next = self.ledger.task(id)?.and_then(|task| task.parent),
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Streams the progress of a clean-up until it is done.
+    ///
+    /// # Errors
+    /// When there is no such revocation that the operator may see.
+    pub async fn watch_revocation(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: pb::GetRevocationRequest,
+    ) -> Result<tokio::sync::mpsc::Receiver<Result<pb::RevocationStatus, Refusal>>, Refusal> {
+        let first = self.get_revocation(caller, request).await?;
+        let (to, statuses) = tokio::sync::mpsc::channel(4);
+        let (broker, caller) = (Arc::clone(self), caller.clone());
+        tokio::spawn(async move {
+            let mut live = broker.ledger.subscribe();
+            let mut status = Ok(first);
+            loop {
+                let over = !matches!(&status, Ok(status) if !status.done);
+                if to.send(status).await.is_err() || over {
+                    return;
+                }
+                // The next commit may be the clean-up's next step; looking twice a second is enough.
+                let _lagged = tokio::time::timeout(Duration::from_millis(500), live.recv()).await;
+                status = broker.get_revocation(&caller, request).await;
+            }
+        });
+        Ok(statuses)
+    }
+}
+
+/// The greatest not-after that a cut at `now` can concern: of what a task opened before it may still begin.
+#[must_use]
+pub fn covers_until(now: Timestamp) -> Timestamp {
+    now.after(TASK_MAX + Ttl::MAX.duration() + SKEW)
+}
+
+/// Reason texts of operators.
+pub(super) fn check_reason(reason: &str) -> Result<(), Refusal> {
+    if reason.trim().is_empty() || reason.len() > REASON_MAX {
+        return Err(Refusal::invalid("reason", format!("must say why, in 1 to {REASON_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// What is still possible, by the way a credential is checked.
+fn exposure(until: Option<Timestamp>, now: Timestamp) -> Vec<pb::Exposure> {
+    let entry = |checked_by: &str, until: Option<Timestamp>, explanation: &str| pb::Exposure {
+        checked_by: checked_by.to_owned(),
+        until: until.filter(|until| *until > now).map(event::stamp),
+        explanation: explanation.to_owned(),
+    };
+    vec![
+        entry("introspection", None, "dead now"),
+        entry("watch", None, "dead as soon as the event arrives, within milliseconds on a healthy connection"),
+        entry("key set only", until, "verifiers that look at nothing but signature and expiry go on until then"),
+        entry("certificate chain only", until, "peers that look at nothing but the chain and validity go on until then"),
+    ]
+}
+
+fn is_barrable(scope: &Scope) -> bool {
+    match scope {
+        Scope::Lease(_) | Scope::Task(_) | Scope::Everything => false,
+        Scope::Grant(..) | Scope::Partner(_) | Scope::PartnerInTenant(..) | Scope::Proof(_) | Scope::SigningKey(_)
+        | Scope::Tenant(_) | Scope::Workload(..) => true,
+    }
+}
+
+fn task_within(scopes: &[Scope], task: &Task) -> bool {
+    scopes.iter().any(|scope| match scope {
+        Scope::Task(id) => task.id == *id || task.parent == Some(*id),
+        Scope::Lease(id) => task.parent_lease == Some(*id),
+        Scope::Everything | Scope::Grant(..) | Scope::Partner(_) | Scope::PartnerInTenant(..) | Scope::Proof(_)
+        | Scope::SigningKey(_) | Scope::Tenant(_) | Scope::Workload(..) => task.scopes().contains(&scope.id()),
+    })
+}
+
+/// Parses the scope of a bar.
+pub(super) fn barrable(scope: Option<&pb::Scope>) -> Result<Scope, Refusal> {
+    let scope = view::scope_of(scope.ok_or_else(|| Refusal::invalid("scope", "is missing"))?)?;
+    if !is_barrable(&scope) {
+        return Err(Refusal::invalid("scope.kind", "cannot be barred; revoke it, or bar something wider"));
+    }
+    Ok(scope)
+}
+
+/// A tenant's name from a filter; empty for none.
+pub(super) fn optional_name<T: std::str::FromStr<Err = crate::model::id::InvalidId>>(
+    field: &'static str,
+    text: &str,
+) -> Result<Option<T>, Refusal> {
+    if text.is_empty() { Ok(None) } else { name(field, text).map(Some) }
+}
+
+/// Longest task.
+const TASK_MAX: Duration = Duration::from_secs(86_400);
+/// Bytes of a reason.
+const REASON_MAX: usize = 512;
+/// Leases shown in a dry run.
+const SAMPLE: usize = 100;
+/// Rows looked at between two yields.
+const PAGE: usize = 1_024;

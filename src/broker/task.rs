@@ -1,0 +1,169 @@
+//! Opening, completing and releasing.
+
+use super::{
+    Broker, event,
+    issue::{TASK_MAX_SECONDS, check_idempotency_key, name, new_task, retry, within},
+    refusal::Refusal,
+    view,
+    who::Workload,
+};
+use crate::{
+    identity::Caller,
+    ledger::{EndLease, EndTask, OpenDraft, Receipt},
+    model::{Digest, EndReason, LeaseId, PartnerName, Purpose, Standing, Task, TaskId, TenantName, Timestamp},
+    pb,
+    policy::{self, TaskAsked, TaskDecision, TaskFacts},
+};
+
+impl Broker {
+    /// Opens a task.
+    ///
+    /// # Errors
+    /// When no grant covers it, or its parent is over.
+    pub async fn open_task(
+        &self,
+        caller: &Caller,
+        request: pb::OpenTaskRequest,
+    ) -> Result<pb::OpenTaskResponse, Refusal> {
+        check_idempotency_key(&request.idempotency_key)?;
+        if request.deadline_seconds > TASK_MAX_SECONDS {
+            return Err(Refusal::invalid("deadline_seconds", format!("is more than {TASK_MAX_SECONDS}")));
+        }
+        let tenant: TenantName = name("tenant", &request.tenant)?;
+        let now = self.now();
+        let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
+            self.refused(caller, None, &tenant, "task.refused", why, now);
+        })?;
+        let opened = self.try_open(caller, &workload, &request, now).await;
+        opened.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "task.refused", why, now))
+    }
+
+    async fn try_open(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        request: &pb::OpenTaskRequest,
+        now: Timestamp,
+    ) -> Result<pb::OpenTaskResponse, Refusal> {
+        let basis = self.ledger.basis();
+        let (partner, purpose) = (name("partner", &request.partner)?, name("purpose", &request.purpose)?);
+        let parent = self.parent(workload, &request.parent_task_id, now)?;
+        let opening =
+            self.decide_task(workload, &partner, &purpose, request.deadline_seconds, parent.as_ref(), basis, now)?;
+        let task = new_task(workload, &opening, parent.as_ref().map(|task| task.id), request.hold)?;
+        let mut event = event::by(caller, workload.actor(), "task.opened", now);
+        event.decision = event::ALLOWED.into();
+        event::of_task(&mut event, &task);
+        event.trust_hash = opening.trust_hash().to_string();
+        event.details.extend(task.parent.map(|id| format!("parent={id}")));
+        let hash = Digest::of(&prost::Message::encode_to_vec(&pb::OpenTaskRequest {
+            idempotency_key: String::new(),
+            ..request.clone()
+        }));
+        let retry = retry(&request.idempotency_key, hash, workload, task.parent, caller);
+        let (id, _) = self.ledger.open_task(OpenDraft { task: task.clone(), retry, event, now }).await?;
+        let task = if id == task.id { task } else { self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))? };
+        if task.held {
+            self.expect_hold(task.id, now);
+        }
+        let standing = self.ledger.task_standing(&task, now)?;
+        Ok(pb::OpenTaskResponse { task: Some(view::task(&task, standing)) })
+    }
+
+    /// The task to open under: the one named, or the one that the caller's certificate confines it to.
+    fn parent(&self, workload: &Workload, claimed: &str, now: Timestamp) -> Result<Option<Task>, Refusal> {
+        let id = match (claimed, workload.confined_to()) {
+            ("", None) => return Ok(None),
+            ("", Some(own)) => own,
+            (text, _) => text.parse().map_err(|_| Refusal::Unknown("task"))?,
+        };
+        within(workload, id, "task")?;
+        let task = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;
+        if task.workload != workload.name || task.tenant != *workload.tenant.trust.name() {
+            return Err(Refusal::Unknown("task"));
+        }
+        match self.ledger.task_standing(&task, now)? {
+            Standing::Live => {}
+            Standing::Suspended => return Err(Refusal::Suspended("task")),
+            Standing::Ended(why) => return Err(Refusal::Ended { what: "task", why }),
+        }
+        let mut depth = 1;
+        let mut above = task.parent;
+        while let Some(id) = above {
+            depth += 1;
+            above = self.ledger.task(id)?.and_then(|task| task.parent);
+            if depth >= Task::MAX_ANCESTORS {
+                let most = Task::MAX_ANCESTORS - 1;
+                return Err(Refusal::invalid("parent_task_id", format!("has {most} ancestors already, which is the most")));
+            }
+        }
+        Ok(Some(task))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all that a decision rests on, in the order it was found")]
+    pub(super) fn decide_task(
+        &self,
+        workload: &Workload,
+        partner: &PartnerName,
+        purpose: &Purpose,
+        deadline_seconds: u32,
+        parent: Option<&Task>,
+        basis: (u64, u64),
+        now: Timestamp,
+    ) -> Result<TaskDecision, Refusal> {
+        let attested = |grant: &crate::model::GrantName| workload.tenant.attested.get(grant).copied();
+        let asked = TaskAsked { workload: &workload.name, partner, purpose, deadline_seconds };
+        let facts = TaskFacts {
+            basis,
+            parent_deadline: parent.map(|task| task.deadline),
+            attest_by: &attested,
+            proofs: workload.proofs.clone(),
+        };
+        Ok(policy::decide_task(&workload.tenant.trust, &asked, &facts, now)?)
+    }
+
+    /// Ends a task and everything under it.
+    ///
+    /// # Errors
+    /// When there is no such task of the caller's.
+    pub async fn complete_task(
+        &self,
+        caller: &Caller,
+        request: pb::CompleteTaskRequest,
+    ) -> Result<pb::CompleteTaskResponse, Refusal> {
+        let id: TaskId = request.task_id.parse().map_err(|_| Refusal::Unknown("task"))?;
+        let now = self.now();
+        let task = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;
+        let workload = self.holder(caller, &task.tenant, &task.workload, now, "task")?;
+        within(&workload, task.id, "task")?;
+        let mut event = event::by(caller, workload.actor(), "task.completed", now);
+        event::of_task(&mut event, &task);
+        let end = EndTask { task: id, why: EndReason::Completed, event, now };
+        let (ended_now, receipt) = self.ledger.end_task(end).await?;
+        self.task_ended(id);
+        Ok(pb::CompleteTaskResponse { revision: Some(revision(&receipt)), ended_now })
+    }
+
+    /// Ends one lease.
+    ///
+    /// # Errors
+    /// When there is no such lease of the caller's.
+    pub async fn release(&self, caller: &Caller, request: pb::ReleaseRequest) -> Result<pb::ReleaseResponse, Refusal> {
+        let id: LeaseId = request.lease_id.parse().map_err(|_| Refusal::Unknown("lease"))?;
+        let now = self.now();
+        let lease = self.ledger.lease(id)?.ok_or(Refusal::Unknown("lease"))?;
+        let workload = self.holder(caller, &lease.tenant, &lease.workload, now, "lease")?;
+        within(&workload, lease.id.task(), "lease")?;
+        let mut event = event::by(caller, workload.actor(), "lease.released", now);
+        event::of_lease(&mut event, &lease);
+        let end = EndLease { lease: id, why: EndReason::Released, event, now };
+        let (ended_now, receipt) = self.ledger.end_lease(end).await?;
+        Ok(pb::ReleaseResponse { revision: Some(revision(&receipt)), ended_now })
+    }
+}
+
+/// A receipt as the wire says it.
+#[must_use]
+pub fn revision(receipt: &Receipt) -> pb::Revision {
+    pb::Revision { incarnation: receipt.incarnation(), number: receipt.number() }
+}

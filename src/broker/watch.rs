@@ -1,0 +1,138 @@
+//! The revocation feed: what still matters, then everything as it happens.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+
+use super::{Broker, event::stamp, issue::name, refusal::Refusal};
+use crate::{
+    identity::Caller,
+    ledger::Published,
+    model::{TenantName, Timestamp},
+    pb, records,
+};
+
+impl Broker {
+    /// Streams every end and suspension from a revision on.
+    ///
+    /// # Errors
+    /// When the caller is no resource server, or the revision is gone.
+    pub async fn watch_revocations(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: pb::WatchRevocationsRequest,
+    ) -> Result<mpsc::Receiver<Result<pb::WatchRevocationsResponse, Refusal>>, Refusal> {
+        let tenant: Option<TenantName> =
+            if request.tenant.is_empty() { None } else { Some(name("tenant", &request.tenant)?) };
+        if self.checker(caller, tenant.as_ref())?.is_empty() {
+            return Err(Refusal::Unproven("only registered resource servers and operators may watch"));
+        }
+        // Subscribed before anything is read, so that nothing falls between.
+        let live = self.ledger.subscribe();
+        let (incarnation, published) = self.ledger.basis();
+        let after = match request.after {
+            None => None,
+            Some(after) if after.incarnation == incarnation && self.is_resumable(after.number, published)? => {
+                Some(after.number)
+            }
+            Some(_) => return Err(Refusal::RevisionGone),
+        };
+        let (to, messages) = mpsc::channel(BUFFER);
+        let watch = Watch { broker: Arc::clone(self), to, incarnation, sent: after.unwrap_or(0), complete: after.is_none() };
+        tokio::spawn(watch.run(live, published));
+        Ok(messages)
+    }
+
+    fn is_resumable(&self, after: u64, published: u64) -> Result<bool, Refusal> {
+        let begins = self.ledger.feed_begin()?;
+        Ok(after <= published && (after == published || begins.is_some_and(|first| after + 1 >= first)))
+    }
+}
+
+struct Watch {
+    broker: Arc<Broker>,
+    to: mpsc::Sender<Result<pb::WatchRevocationsResponse, Refusal>>,
+    incarnation: u64,
+    /// Everything up to here was sent.
+    sent: u64,
+    complete: bool,
+}
+
+impl Watch {
+    async fn run(mut self, mut live: tokio::sync::broadcast::Receiver<Arc<Published>>, published: u64) {
+        if self.catch_up(published).await.is_none() {
+            return;
+        }
+        loop {
+            let next = tokio::time::timeout(HEARTBEAT, live.recv()).await;
+            let going = match next {
+                Err(_quiet) => {
+                    let number = self.broker.ledger.basis().1;
+                    self.catch_up(number).await
+                }
+                Ok(Ok(commit)) if commit.number <= self.sent || commit.feed.is_empty() => Some(()),
+                Ok(Ok(commit)) => {
+                    let events = commit.feed.iter().map(|record| self.event(commit.number, record)).collect();
+                    self.send(commit.number, events).await
+                }
+                Ok(Err(RecvError::Lagged(_))) => {
+                    let number = self.broker.ledger.basis().1;
+                    self.catch_up(number).await
+                }
+                Ok(Err(RecvError::Closed)) => None,
+            };
+            if going.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Sends what the feed holds up to `until`, page by page, and where that leads.
+    async fn catch_up(&mut self, until: u64) -> Option<()> {
+        let complete = std::mem::replace(&mut self.complete, false);
+        loop {
+            let rows = match self.broker.ledger.feed_after(self.sent, PAGE) {
+                Ok(rows) => rows,
+                Err(refused) => {
+                    let _gone = self.to.send(Err(refused.into())).await;
+                    return None;
+                }
+            };
+            // A revision is sent whole: the last one of a full page may go on in the next.
+            let full = rows.len() == PAGE;
+            let last = rows.last().map(|(number, _)| *number);
+            let cut = last.filter(|_| full && rows.first().map(|(n, _)| *n) != last);
+            let take = rows.iter().filter(|(number, _)| *number <= until && cut.is_none_or(|cut| *number < cut));
+            let events: Vec<_> = take.map(|(number, record)| self.event(*number, record)).collect();
+            let reached = events.iter().filter_map(|event| event.revision).map(|revision| revision.number).max();
+            if !full {
+                self.complete = complete;
+                return self.send(until.max(self.sent), events).await;
+            }
+            self.send(reached?, events).await?;
+        }
+    }
+
+    async fn send(&mut self, number: u64, events: Vec<pb::RevocationEvent>) -> Option<()> {
+        self.sent = number;
+        let revision = Some(pb::Revision { incarnation: self.incarnation, number });
+        let message = pb::WatchRevocationsResponse { revision, events, complete: self.complete };
+        self.to.send(Ok(message)).await.ok()
+    }
+
+    fn event(&self, number: u64, record: &records::FeedRecord) -> pb::RevocationEvent {
+        pb::RevocationEvent {
+            kind: i32::try_from(record.kind).unwrap_or(0),
+            scope_id: record.scope_id.clone(),
+            revision: Some(pb::Revision { incarnation: self.incarnation, number }),
+            covers_until: Some(stamp(Timestamp::from_millis(record.covers_until))),
+        }
+    }
+}
+
+/// Messages that a slow watcher may leave unread before the stream waits for it.
+const BUFFER: usize = 64;
+/// Feed rows in one message.
+const PAGE: usize = 1_000;
+/// How often a quiet stream says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(5);
