@@ -59,7 +59,8 @@ impl Broker {
         }
         let checkers = self.checker(caller, Some(&lease.tenant))?;
         let Some(checker) = checkers.iter().find(|checker| checker.may_see(&lease)) else { return Ok(inactive()) };
-        if !for_audience(&lease, &request.audience, checker) || !is_held(&lease, &request.presented_certificate_sha256) {
+        if !for_audience(&lease, &request.audience, checker) || !is_held(&lease, &request.presented_certificate_sha256)
+        {
             return Ok(inactive());
         }
         self.uses.note(&lease, checker);

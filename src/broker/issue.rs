@@ -2,13 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    Broker, event,
-    refusal::Refusal,
-    rings::Ring,
-    view,
-    who::Workload,
-};
+use super::{Broker, event, refusal::Refusal, rings::Ring, view, who::Workload};
 use crate::{
     identity::Caller,
     ledger::{IssueDraft, Quota, Retry},
@@ -231,7 +225,15 @@ impl Broker {
         let opening = if wish.task_deadline_seconds == 0 {
             TaskDecision::with_lease(decision)
         } else {
-            self.decide_task(workload, &wish.partner, &wish.purpose, wish.task_deadline_seconds, None, decision.basis(), now)?
+            self.decide_task(
+                workload,
+                &wish.partner,
+                &wish.purpose,
+                wish.task_deadline_seconds,
+                None,
+                decision.basis(),
+                now,
+            )?
         };
         new_task(workload, &opening, None, false)
     }
@@ -362,12 +364,7 @@ impl Broker {
     #[must_use]
     pub fn subject(&self, lease: &Lease) -> String {
         let domain = self.settings.trust_domain.of_tenant(&lease.tenant);
-        format!(
-            "spiffe://{domain}/partner/{}/workload/{}/task/{}",
-            lease.partner,
-            lease.workload,
-            lease.id.task()
-        )
+        format!("spiffe://{domain}/partner/{}/workload/{}/task/{}", lease.partner, lease.workload, lease.id.task())
     }
 
     fn check_renewable(&self, caller: &Caller, lease: &Lease, retried: bool, now: Timestamp) -> Result<(), Refusal> {
@@ -409,7 +406,8 @@ impl Broker {
             }
         }
         let task = self.ledger.task(lease.id.task())?.ok_or(Refusal::Unknown("lease"))?;
-        let hash = Digest::of_parts(&[b"renew", lease.id.as_bytes(), &request.ttl_seconds.to_be_bytes(), &request.csr_der]);
+        let hash =
+            Digest::of_parts(&[b"renew", lease.id.as_bytes(), &request.ttl_seconds.to_be_bytes(), &request.csr_der]);
         let binding = if lease.bound.is_some() { BindingWish::Certificate } else { BindingWish::None };
         let is_token = lease.kind != CredentialKind::X509;
         Ok(Wish {
@@ -501,7 +499,10 @@ pub(super) fn retry(
 
 pub(super) fn check_idempotency_key(key: &str) -> Result<(), Refusal> {
     if key.len() > IDEMPOTENCY_KEY_MAX {
-        return Err(Refusal::invalid("idempotency_key", format!("has {} bytes of at most {IDEMPOTENCY_KEY_MAX}", key.len())));
+        return Err(Refusal::invalid(
+            "idempotency_key",
+            format!("has {} bytes of at most {IDEMPOTENCY_KEY_MAX}", key.len()),
+        ));
     }
     Ok(())
 }
@@ -532,14 +533,7 @@ pub(super) fn new_task(
     })
 }
 
-fn lease_of(
-    id: LeaseId,
-    decision: &Decision,
-    workload: &Workload,
-    wish: &Wish,
-    caller: &Caller,
-    ring: &Ring,
-) -> Lease {
+fn lease_of(id: LeaseId, decision: &Decision, workload: &Workload, wish: &Wish, caller: &Caller, ring: &Ring) -> Lease {
     let certificate = caller.certificate().map(|certificate| certificate.sha256);
     Lease {
         id,
@@ -616,8 +610,7 @@ fn wish(request: &pb::IssueRequest, task: Option<Task>, workload: &Workload, cal
 fn check_key_source(request: &pb::IssueRequest, kind: CredentialKind) -> Result<Option<Csr>, Refusal> {
     match (kind, request.csr_der.is_empty(), request.generate_key) {
         (CredentialKind::X509, false, false) => parse_csr(&request.csr_der),
-        (CredentialKind::X509, true, true)
-        | (CredentialKind::Jwt | CredentialKind::Opaque, true, false) => Ok(None),
+        (CredentialKind::X509, true, true) | (CredentialKind::Jwt | CredentialKind::Opaque, true, false) => Ok(None),
         (CredentialKind::X509, true, false) => {
             Err(Refusal::invalid("csr_der", "is missing; give a request, or set generate_key"))
         }

@@ -2,12 +2,16 @@
 
 pub mod event;
 pub mod refusal;
+mod refusals;
 pub mod registry;
 pub mod rings;
 pub mod time;
 pub mod who;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 pub use refusal::Refusal;
 
@@ -15,7 +19,7 @@ use crate::{
     config::{PublicUrl, TrustDomain},
     ledger::Ledger,
     mint::keyring::RingPolicy,
-    model::{TenantName, Timestamp},
+    model::{Digest, TenantName, Timestamp},
 };
 
 /// The broker: every use case is a method of it, in a file of its own.
@@ -31,6 +35,16 @@ pub struct Broker {
     pub time: time::Time,
     /// What the config says.
     pub settings: Settings,
+    /// Refusals of this minute.
+    pub refusals: refusals::RefusalLog,
+    /// Closes connections that came with a certificate; set by who has them.
+    pub connections: OnceLock<Box<dyn CloseConnections>>,
+}
+
+/// Closes the connections of a client certificate.
+pub trait CloseConnections: Send + Sync + std::fmt::Debug {
+    /// Those of the certificate with this SHA-256.
+    fn close(&self, proof: &Digest);
 }
 
 /// What the config says to the use cases.
@@ -57,6 +71,13 @@ impl Broker {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.time.now()
+    }
+
+    /// Closes the connections that came with a certificate that was cut.
+    pub fn close_connections(&self, proof: &Digest) {
+        if let Some(connections) = self.connections.get() {
+            connections.close(proof);
+        }
     }
 
     /// A tenant's token issuer.

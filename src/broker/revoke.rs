@@ -2,13 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Broker, event, issue::name,
-    refusal::Refusal,
-    task::revision,
-    view,
-    who::Operator,
-};
+use super::{Broker, event, issue::name, refusal::Refusal, task::revision, view, who::Operator};
 use crate::{
     identity::Caller,
     ledger::{CutDraft, EndLease, EndTask, keys},
@@ -104,7 +98,9 @@ impl Broker {
                 let task = self.ledger.task(*id)?.ok_or(Refusal::Unknown("task"))?;
                 (Some(task.tenant), Some(task.partner))
             }
-            Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::Tenant(tenant) => (Some(tenant.clone()), None),
+            Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::Tenant(tenant) => {
+                (Some(tenant.clone()), None)
+            }
             Scope::PartnerInTenant(tenant, partner) => (Some(tenant.clone()), Some(partner.clone())),
             Scope::Partner(partner) => (None, Some(partner.clone())),
             Scope::Everything | Scope::Proof(_) | Scope::SigningKey(_) => (None, None),
@@ -128,7 +124,11 @@ impl Broker {
         let tenant = match &scope {
             Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::PartnerInTenant(tenant, _) => Some(tenant),
             Scope::Tenant(tenant) => Some(tenant),
-            Scope::Everything | Scope::Lease(_) | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_)
+            Scope::Everything
+            | Scope::Lease(_)
+            | Scope::Partner(_)
+            | Scope::Proof(_)
+            | Scope::SigningKey(_)
             | Scope::Task(_) => None,
         };
         if let Some(tenant) = tenant
@@ -235,8 +235,14 @@ impl Broker {
         match &scope {
             Scope::Proof(digest) => self.close_connections(digest),
             Scope::SigningKey(key_id) => self.key_was_cut(key_id, now).await?,
-            Scope::Everything | Scope::Grant(..) | Scope::Lease(_) | Scope::Partner(_) | Scope::PartnerInTenant(..)
-            | Scope::Task(_) | Scope::Tenant(_) | Scope::Workload(..) => {}
+            Scope::Everything
+            | Scope::Grant(..)
+            | Scope::Lease(_)
+            | Scope::Partner(_)
+            | Scope::PartnerInTenant(..)
+            | Scope::Task(_)
+            | Scope::Tenant(_)
+            | Scope::Workload(..) => {}
         }
         let mut at = revision(&receipt);
         at.number = revoked.cut;
@@ -271,7 +277,13 @@ impl Broker {
         Ok(covered)
     }
 
-    fn cover_lease(&self, covered: &mut Covered, scopes: &[Scope], lease: &Lease, now: Timestamp) -> Result<(), Refusal> {
+    fn cover_lease(
+        &self,
+        covered: &mut Covered,
+        scopes: &[Scope],
+        lease: &Lease,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         if !self.is_within(scopes, lease)? || !self.ledger.lease_standing(lease, now)?.is_live() {
             return Ok(());
         }
@@ -347,10 +359,14 @@ impl Broker {
             let within = match scope {
                 Scope::Lease(id) => lease.id == *id || lease.parent == Some(*id),
                 Scope::Task(id) => self.is_under(lease.id.task(), *id)?,
-                Scope::Everything | Scope::Grant(..) | Scope::Partner(_) | Scope::PartnerInTenant(..)
-                | Scope::Proof(_) | Scope::SigningKey(_) | Scope::Tenant(_) | Scope::Workload(..) => {
-                    lease.scopes().contains(&scope.id())
-                }
+                Scope::Everything
+                | Scope::Grant(..)
+                | Scope::Partner(_)
+                | Scope::PartnerInTenant(..)
+                | Scope::Proof(_)
+                | Scope::SigningKey(_)
+                | Scope::Tenant(_)
+                | Scope::Workload(..) => lease.scopes().contains(&scope.id()),
             };
             if within {
                 return Ok(true);
@@ -425,15 +441,24 @@ fn exposure(until: Option<Timestamp>, now: Timestamp) -> Vec<pb::Exposure> {
         entry("introspection", None, "dead now"),
         entry("watch", None, "dead as soon as the event arrives, within milliseconds on a healthy connection"),
         entry("key set only", until, "verifiers that look at nothing but signature and expiry go on until then"),
-        entry("certificate chain only", until, "peers that look at nothing but the chain and validity go on until then"),
+        entry(
+            "certificate chain only",
+            until,
+            "peers that look at nothing but the chain and validity go on until then",
+        ),
     ]
 }
 
 fn is_barrable(scope: &Scope) -> bool {
     match scope {
         Scope::Lease(_) | Scope::Task(_) | Scope::Everything => false,
-        Scope::Grant(..) | Scope::Partner(_) | Scope::PartnerInTenant(..) | Scope::Proof(_) | Scope::SigningKey(_)
-        | Scope::Tenant(_) | Scope::Workload(..) => true,
+        Scope::Grant(..)
+        | Scope::Partner(_)
+        | Scope::PartnerInTenant(..)
+        | Scope::Proof(_)
+        | Scope::SigningKey(_)
+        | Scope::Tenant(_)
+        | Scope::Workload(..) => true,
     }
 }
 
@@ -441,8 +466,14 @@ fn task_within(scopes: &[Scope], task: &Task) -> bool {
     scopes.iter().any(|scope| match scope {
         Scope::Task(id) => task.id == *id || task.parent == Some(*id),
         Scope::Lease(id) => task.parent_lease == Some(*id),
-        Scope::Everything | Scope::Grant(..) | Scope::Partner(_) | Scope::PartnerInTenant(..) | Scope::Proof(_)
-        | Scope::SigningKey(_) | Scope::Tenant(_) | Scope::Workload(..) => task.scopes().contains(&scope.id()),
+        Scope::Everything
+        | Scope::Grant(..)
+        | Scope::Partner(_)
+        | Scope::PartnerInTenant(..)
+        | Scope::Proof(_)
+        | Scope::SigningKey(_)
+        | Scope::Tenant(_)
+        | Scope::Workload(..) => task.scopes().contains(&scope.id()),
     })
 }
 

@@ -94,7 +94,10 @@ impl Broker {
             above = self.ledger.task(id)?.and_then(|task| task.parent);
             if depth >= Task::MAX_ANCESTORS {
                 let most = Task::MAX_ANCESTORS - 1;
-                return Err(Refusal::invalid("parent_task_id", format!("has {most} ancestors already, which is the most")));
+                return Err(Refusal::invalid(
+                    "parent_task_id",
+                    format!("has {most} ancestors already, which is the most"),
+                ));
             }
         }
         Ok(Some(task))

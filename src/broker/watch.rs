@@ -38,7 +38,8 @@ impl Broker {
             Some(_) => return Err(Refusal::RevisionGone),
         };
         let (to, messages) = mpsc::channel(BUFFER);
-        let watch = Watch { broker: Arc::clone(self), to, incarnation, sent: after.unwrap_or(0), complete: after.is_none() };
+        let watch =
+            Watch { broker: Arc::clone(self), to, incarnation, sent: after.unwrap_or(0), complete: after.is_none() };
         tokio::spawn(watch.run(live, published));
         Ok(messages)
     }

@@ -98,7 +98,10 @@ impl WhoisArgs {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = WATCH_HELP)]
 pub struct WatchArgs {
-    /// Start after this revision, as `seen` says; now when left out.
+    /// The tenant that you are a resource server of; leave out when registered for several.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<TenantName>,
+    /// Start after this revision, as `seen` says; with everything that still matters when left out.
     #[arg(long, value_parser = arg::revision, value_name = "REVISION")]
     after: Option<pb::Revision>,
     /// Also print the lines without events, which say how far everything is known.
@@ -112,7 +115,10 @@ impl WatchArgs {
     /// # Errors
     /// When the broker refuses, and when the stream ends.
     pub async fn run(self, session: &Session) -> Outcome {
-        let request = pb::WatchRevocationsRequest { after: self.after };
+        let request = pb::WatchRevocationsRequest {
+            after: self.after,
+            tenant: self.tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
+        };
         let mut stream = session.verifier().await?.watch_revocations(request).await?.into_inner();
         while let Some(message) = stream.message().await? {
             if self.heartbeats || !message.events.is_empty() {

@@ -81,22 +81,4 @@ impl Book {
     pub fn bars(&self) -> usize {
         self.scopes.values().filter(|state| state.bar > 0).count()
     }
-
-    /// Forgets changes that no decision in flight can be older than, and cuts that can concern nothing any more.
-    /// `now` is confirmed time. Returns the forgotten cuts.
-    pub fn prune(&mut self, now: Timestamp, oldest_decision: Timestamp) -> Vec<(ScopeId, u64)> {
-        let mut forgotten = Vec::new();
-        for (&scope, state) in &mut self.scopes {
-            if state.changed_at < oldest_decision {
-                (state.changed, state.changed_at) = (0, Timestamp::default());
-            }
-            if state.cut > 0 && state.cleaned && state.covers_until < now {
-                forgotten.push((scope, state.cut));
-                (state.cut, state.why) = (0, None);
-                (state.covers_until, state.cleaned) = (Timestamp::default(), false);
-            }
-        }
-        self.scopes.retain(|_, state| *state != ScopeState::default());
-        forgotten
-    }
 }

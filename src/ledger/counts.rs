@@ -24,6 +24,12 @@ impl Counts {
         self.scopes.get(&scope).and_then(|minutes| minutes.get(&minute)).copied().unwrap_or_default()
     }
 
+    /// The last minute that a live lease of `scope` expires in.
+    #[must_use]
+    pub fn latest(&self, scope: ScopeId, minute_now: u32) -> Option<u32> {
+        self.scopes.get(&scope)?.range(minute_now..).next_back().map(|(&minute, _)| minute)
+    }
+
     /// Sets one bucket.
     pub fn set(&mut self, scope: ScopeId, minute: u32, count: u32) {
         if count > 0 {

@@ -105,6 +105,13 @@ impl Ledger {
         self.shared.counts().live(scope.id(), now.minute())
     }
 
+    /// When the last live lease counted for a scope expires, to the minute; `None` when none is counted.
+    #[must_use]
+    pub fn latest(&self, scope: &Scope, now: Timestamp) -> Option<Timestamp> {
+        let minute = self.shared.counts().latest(scope.id(), now.minute())?;
+        Some(Timestamp::from_seconds((u64::from(minute) + 1) * 60))
+    }
+
     /// Whether any of the scopes is barred now.
     #[must_use]
     pub fn barred(&self, scopes: &[ScopeId]) -> bool {

@@ -231,6 +231,13 @@ pub fn mint_leaf(ca: &CaKey, key: LeafKey<'_>, spec: &LeafSpec<'_>) -> Result<Mi
     sign_leaf(ca, key, leaf)
 }
 
+/// A certificate's serial number, big-endian; `None` when it is no certificate.
+#[must_use]
+pub fn serial(certificate_der: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(certificate_der).ok()?;
+    Some(parsed.raw_serial().to_vec())
+}
+
 /// Our extension of a certificate; `None` when it has none or a damaged one.
 #[must_use]
 pub fn read_extension(certificate_der: &[u8]) -> Option<Stamp> {

@@ -48,7 +48,7 @@ async fn run(
         }
     }
     let after = verifier.resume_after();
-    let watch = client.watch_revocations(WatchRevocationsRequest { after });
+    let watch = client.watch_revocations(WatchRevocationsRequest { after, tenant: verifier.tenant().to_string() });
     let mut feed = timeout(CALL, watch).await.map_err(|_| Status::deadline_exceeded("no answer"))??.into_inner();
     let mut silent_at = Instant::now() + SILENCE;
     loop {

@@ -11,7 +11,7 @@ pub(super) const MAX_KEY_BYTES: usize = 4 * 1024;
 ///
 /// Small enough that one commit cannot fill a fresh memtable of [`super::fjall::Fjall`], which its bound on sealed
 /// memtables relies on: the store counts some 100 bytes for a row on top of the row itself.
-pub(super) const LIMITS: Limits = Limits { ops: 16_384, bytes: 2 * 1024 * 1024 };
+pub(super) const LIMITS: Limits = Limits { ops: 131_072, bytes: 128 * 1024 * 1024 };
 
 /// The last operation on each row: a value to write, or `None` to delete.
 pub(super) type LastOps<'a> = BTreeMap<(Table, &'a [u8]), Option<&'a [u8]>>;

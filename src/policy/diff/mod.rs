@@ -42,6 +42,20 @@ pub enum ChangeKind {
     Edited,
 }
 
+impl ChangeKind {
+    /// The word in events.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Widened => "widened",
+            Self::Narrowed => "narrowed",
+            Self::Edited => "edited",
+        }
+    }
+}
+
 /// What sort of thing changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Noun {

@@ -1,0 +1,328 @@
+//! Apply: from trust files to one commit, with what it takes away cut in that same commit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{Broker, event, refusal::Refusal, registry::Tenant, revoke::covers_until, task::revision, who::Operator};
+use crate::{
+    identity::Caller,
+    ledger::{CutDraft, TenantChange, TrustCommit},
+    model::{Digest, EndReason, GrantName, Scope, TenantName, TenantNumber, Timestamp},
+    pb,
+    policy::{
+        self, Change, ChangeKind, Document, Extent, GlobalTrust, Role, TenantTrust, TrustMap, diff_global, diff_tenant,
+    },
+    records,
+};
+
+/// What an apply would do.
+struct Plan {
+    changes: Vec<Change>,
+    /// New, changed and removed tenants: what they are now, and shall be.
+    tenants: BTreeMap<TenantName, (Option<Arc<Tenant>>, Option<TenantTrust>)>,
+    global: Option<GlobalTrust>,
+}
+
+impl Broker {
+    /// Replaces the trust map, or the tenants that the documents name, in one commit.
+    ///
+    /// # Errors
+    /// When the documents have problems (all of them are told), or the operator may not.
+    pub async fn apply(
+        &self,
+        caller: &Caller,
+        options: pb::ApplyOptions,
+        documents: Vec<pb::TrustDocument>,
+    ) -> Result<pb::ApplyResponse, Refusal> {
+        let operator = self.operator(caller)?;
+        operator.require(Role::Admin)?;
+        if options.reason.len() > 512 {
+            return Err(Refusal::invalid("options.reason", "has more than 512 bytes"));
+        }
+        if !options.only_named_tenants {
+            operator.require_everywhere()?;
+        }
+        let now = self.now();
+        let basis = self.ledger.basis().1;
+        let map = self.read_documents(documents, options.only_named_tenants, now).await?;
+        let plan = self.plan(map, &operator, options.only_named_tenants)?;
+        let scopes: Vec<Scope> = plan.changes.iter().filter_map(Change::cut_scope).collect();
+        let leases_ended = if scopes.is_empty() { 0 } else { self.covered(&scopes, now).await?.leases };
+        let mut response = pb::ApplyResponse {
+            change_count: plan.changes.len() as u64,
+            tenants_changed: u32::try_from(plan.tenants.len()).unwrap_or(u32::MAX),
+            changes: plan.changes.iter().take(CHANGES_MOST).map(change_view).collect(),
+            leases_ended,
+            revision: None,
+        };
+        if options.dry_run {
+            return Ok(response);
+        }
+        check_removals(&plan.changes, options.allow_removals)?;
+        response.revision = self.carry_out(caller, &operator, plan, &scopes, &options.reason, basis, now).await?;
+        Ok(response)
+    }
+
+    async fn read_documents(
+        &self,
+        documents: Vec<pb::TrustDocument>,
+        only_named: bool,
+        now: Timestamp,
+    ) -> Result<TrustMap, Refusal> {
+        let global = self.registry.global();
+        let parsed = tokio::task::spawn_blocking(move || {
+            let extent = if only_named { Extent::NamedTenants(&global) } else { Extent::Whole };
+            let documents: Vec<Document<'_>> =
+                documents.iter().map(|document| Document { path: &document.path, text: &document.text }).collect();
+            policy::parse(&documents, extent, now)
+        });
+        parsed.await.map_err(Refusal::fault)?.map_err(Refusal::Problems)
+    }
+
+    fn plan(&self, map: TrustMap, operator: &Operator, only_named: bool) -> Result<Plan, Refusal> {
+        let mut plan = Plan { changes: Vec::new(), tenants: BTreeMap::new(), global: None };
+        if !only_named {
+            check_not_locked_out(&map.global)?;
+            let old = self.registry.global();
+            plan.changes.extend(diff_global(&old, &map.global));
+            if *old != map.global {
+                plan.global = Some(map.global);
+            }
+        }
+        let mut names: BTreeSet<TenantName> = map.tenants.keys().cloned().collect();
+        if !only_named {
+            names.extend(self.registry.names("", None, usize::MAX).into_iter().map(|(name, _)| name));
+        }
+        let mut tenants = map.tenants;
+        for name in names {
+            let old = self.registry.tenant(&self.ledger, &name)?;
+            let new = tenants.remove(&name);
+            if !operator.reaches(Some(&name), None) {
+                return Err(Refusal::NotAllowed("the documents name a tenant outside your scope"));
+            }
+            let changes = diff_tenant(old.as_ref().map(|old| &old.trust), new.as_ref());
+            let same = match (&old, &new) {
+                (Some(old), Some(new)) => old.hash == new.hash(),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            plan.changes.extend(changes);
+            if !same {
+                plan.tenants.insert(name, (old, new));
+            }
+        }
+        Ok(plan)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that the commit records")]
+    async fn carry_out(
+        &self,
+        caller: &Caller,
+        operator: &Operator,
+        plan: Plan,
+        scopes: &[Scope],
+        reason: &str,
+        basis: u64,
+        now: Timestamp,
+    ) -> Result<Option<pb::Revision>, Refusal> {
+        if plan.tenants.is_empty() && plan.global.is_none() {
+            return Ok(None);
+        }
+        let unnumbered: Vec<&TenantName> =
+            plan.tenants.keys().filter(|name| self.registry.number(name).is_none()).collect();
+        let first = match u32::try_from(unnumbered.len()).unwrap_or(u32::MAX) {
+            0 => 0,
+            count => self.ledger.reserve_tenants(count).await?,
+        };
+        let numbers: BTreeMap<TenantName, TenantNumber> =
+            unnumbered.into_iter().cloned().zip((first..).filter_map(TenantNumber::new)).collect();
+        let mut commit = TrustCommit {
+            basis,
+            tenants: Vec::new(),
+            global: plan.global.as_ref().map(GlobalTrust::to_bytes),
+            keys: Vec::new(),
+            changed: Vec::new(),
+            cuts: Vec::new(),
+            grant_states: Vec::new(),
+            events: Vec::new(),
+            now,
+        };
+        let mut renumbered = Vec::with_capacity(plan.tenants.len());
+        for (name, (old, new)) in &plan.tenants {
+            let number = self.registry.number(name).or_else(|| numbers.get(name).copied());
+            let number = number.ok_or(Refusal::Unavailable("no tenant number is left"))?;
+            self.add_tenant(&mut commit, caller, operator, number, name, old.as_deref(), new.as_ref(), reason)?;
+            renumbered.push((name.clone(), number));
+        }
+        for scope in scopes {
+            commit.cuts.push(self.narrowing(operator, scope, reason, now));
+        }
+        commit.events.push(summary(caller, operator, &plan, scopes.len(), reason, now));
+        let (registry, rings, ledger) = (Arc::clone(&self.registry), Arc::clone(&self.rings), Arc::clone(&self.ledger));
+        let receipt = self
+            .ledger
+            .apply(commit, move || {
+                registry.changed(&renumbered);
+                registry.reload_global(&ledger);
+                renumbered.iter().for_each(|(_, number)| rings.changed(*number));
+            })
+            .await?;
+        Ok(Some(revision(&receipt)))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that one tenant's rows record")]
+    fn add_tenant(
+        &self,
+        commit: &mut TrustCommit,
+        caller: &Caller,
+        operator: &Operator,
+        number: TenantNumber,
+        name: &TenantName,
+        old: Option<&Tenant>,
+        new: Option<&TenantTrust>,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        let now = commit.now;
+        let row = self.ledger.trust(number)?;
+        let version = row.map_or(0, |row| row.version) + 1;
+        if let Some(trust) = new.filter(|_| self.ledger.tenant_keys(number).is_ok_and(|keys| keys.is_empty())) {
+            commit.keys.extend(self.new_tenant_keys(number, name, trust.token_algorithm(), now)?);
+        }
+        if let (Some(old), Some(new)) = (old, new) {
+            commit.grant_states.extend(lapsed(old, new, number, now));
+        }
+        let hash = new.map_or_else(Digest::default, TenantTrust::hash);
+        let mut event = event::by(caller, operator.actor(), "trust.changed", now);
+        event.tenant = name.to_string();
+        event.trust_hash = hash.to_string();
+        event.reason = reason.to_owned();
+        event.details.push(format!("version={version}"));
+        let lines = diff_tenant(old.map(|old| &old.trust), new);
+        event.details.extend(lines.iter().take(EVENT_LINES).map(line));
+        commit.events.push(event);
+        commit.changed.push(Scope::Tenant(name.clone()));
+        commit.tenants.push(TenantChange {
+            number,
+            name: name.clone(),
+            trust: new.map(TenantTrust::to_bytes).unwrap_or_default(),
+            hash,
+            version,
+            removed: new.is_none(),
+        });
+        Ok(())
+    }
+
+    fn narrowing(&self, operator: &Operator, scope: &Scope, reason: &str, now: Timestamp) -> CutDraft {
+        CutDraft {
+            scope: scope.clone(),
+            why: EndReason::Narrowed,
+            bar: false,
+            operator: operator.name.to_string(),
+            reason: if reason.is_empty() { "the trust map was narrowed".to_owned() } else { reason.to_owned() },
+            covers_until: covers_until(now),
+            event: event::own("scope.narrowed", now),
+            now,
+            resets_time: false,
+        }
+    }
+}
+
+/// Grants whose attestation has lapsed keep the lapsed date: apply never lifts.
+fn lapsed(
+    old: &Tenant,
+    new: &TenantTrust,
+    number: TenantNumber,
+    now: Timestamp,
+) -> Vec<(TenantNumber, GrantName, records::GrantStateRecord)> {
+    let grants = old.trust.grants().iter().filter(|(name, grant)| {
+        !old.attested.contains_key(*name)
+            && grant.attest_by <= now
+            && new.grants().get(*name).is_some_and(|new| new.attest_by > grant.attest_by)
+    });
+    grants
+        .map(|(name, grant)| {
+            let record = records::GrantStateRecord {
+                attest_by: grant.attest_by.millis(),
+                operator: String::new(),
+                reason: "lapsed".to_owned(),
+            };
+            (number, name.clone(), record)
+        })
+        .collect()
+}
+
+fn check_removals(changes: &[Change], allowed: u32) -> Result<(), Refusal> {
+    let removals = changes.iter().filter(|change| change.is_removal()).count();
+    let allowed = if allowed == 0 { REMOVALS_UNASKED } else { usize::try_from(allowed).unwrap_or(usize::MAX) };
+    if removals > allowed {
+        return Err(Refusal::invalid(
+            "options.allow_removals",
+            format!("is {allowed}, but {removals} things would be removed; look at a dry run and allow as many"),
+        ));
+    }
+    Ok(())
+}
+
+/// Somebody must be left who can mend the trust map.
+fn check_not_locked_out(global: &GlobalTrust) -> Result<(), Refusal> {
+    let everywhere = |operator: &policy::Operator| {
+        operator.role == Role::Admin
+            && matches!((&operator.tenants, &operator.partners), (policy::Reach::All, policy::Reach::All))
+    };
+    if global.operators.values().any(everywhere) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "documents",
+        "name no operator of role admin for all tenants and partners; nobody could change the trust map any more",
+    ))
+}
+
+fn summary(caller: &Caller, operator: &Operator, plan: &Plan, cuts: usize, reason: &str, now: Timestamp) -> pb::Event {
+    let mut event = event::by(caller, operator.actor(), "trust.applied", now);
+    event.reason = reason.to_owned();
+    event.details.push(format!("tenants={}", plan.tenants.len()));
+    event.details.push(format!("changes={}", plan.changes.len()));
+    event.details.push(format!("cuts={cuts}"));
+    if plan.global.is_some() {
+        let global = plan.changes.iter().filter(|change| change.tenant.is_none());
+        event.details.extend(global.take(EVENT_LINES).map(line));
+    }
+    event
+}
+
+fn line(change: &Change) -> String {
+    let mut line = format!("{} {} {}", change.kind.word(), change.noun.word(), change.name);
+    if !change.details.is_empty() {
+        line.push_str(": ");
+        line.push_str(&change.details.join("; "));
+    }
+    line
+}
+
+fn change_view(change: &Change) -> pb::TrustChange {
+    use pb::trust_change::Kind;
+    pb::TrustChange {
+        kind: match change.kind {
+            ChangeKind::Added => Kind::Added,
+            ChangeKind::Removed => Kind::Removed,
+            ChangeKind::Widened => Kind::Widened,
+            ChangeKind::Narrowed => Kind::Narrowed,
+            ChangeKind::Edited => Kind::Edited,
+        }
+        .into(),
+        noun: change.noun.word().to_owned(),
+        tenant: change.tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
+        name: change.name.clone(),
+        details: change.details.clone(),
+    }
+}
+
+/// Changes listed in a reply.
+const CHANGES_MOST: usize = 10_000;
+/// Changes listed in an event.
+const EVENT_LINES: usize = 50;
+/// Removals that need no flag.
+const REMOVALS_UNASKED: usize = 5;
