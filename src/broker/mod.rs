@@ -1,11 +1,19 @@
 //! One file per use case. The order of checks in each is the security argument.
 
 pub mod event;
+pub mod found;
+pub mod hold;
+pub mod keys;
 pub mod refusal;
 pub mod registry;
 pub mod rings;
+pub mod ship;
 pub mod time;
+pub mod upkeep;
 pub mod who;
+
+#[cfg(test)]
+mod testing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +39,12 @@ pub struct Broker {
     pub time: time::Time,
     /// What the config says.
     pub settings: Settings,
+    /// Held tasks.
+    pub holds: hold::Holds,
+    /// How far audit sinks are.
+    pub ships: ship::Ships,
+    /// Held while a key ring is read, stepped and written: two steps from one state would both prepare.
+    pub ring_steps: tokio::sync::Mutex<()>,
 }
 
 /// What the config says to the use cases.
@@ -50,6 +64,10 @@ pub struct Settings {
     pub hold_grace: Duration,
     /// How often a holder must beat.
     pub heartbeat: Duration,
+    /// How long leases and tasks are kept after their end.
+    pub ended_lease_kept: Duration,
+    /// How long audit events are kept.
+    pub audit_kept: Duration,
 }
 
 impl Broker {
