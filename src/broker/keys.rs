@@ -328,9 +328,10 @@ impl Broker {
         };
         let signs = facts.iter().any(|facts| facts.state == KeyState::Active && !over(&facts.key_id));
         let code = u32::from(key_use.code());
-        let begins = turn.puts.iter().any(|(_, record)| {
-            record.key_use == code && KeyState::from_code(record.state) == KeyState::Active
-        });
+        let begins = turn
+            .puts
+            .iter()
+            .any(|(_, record)| record.key_use == code && KeyState::from_code(record.state) == KeyState::Active);
         if signs || begins {
             return Ok(());
         }
@@ -388,8 +389,9 @@ impl Broker {
     /// Rows as stored: the steps of tenants that nobody uses must not open their keys.
     fn key_rows(&self, number: TenantNumber) -> Result<Vec<KeyRow>, Refusal> {
         let rows = self.ledger.tenant_keys(number)?.into_iter();
-        let known =
-            rows.filter_map(|(row_key, record)| Some(KeyRow { row_key, key_use: KeyUse::from_code(record.key_use)?, record }));
+        let known = rows.filter_map(|(row_key, record)| {
+            Some(KeyRow { row_key, key_use: KeyUse::from_code(record.key_use)?, record })
+        });
         Ok(known.collect())
     }
 
@@ -468,7 +470,9 @@ fn asked_steps(
             let ripe = key.since.after(policy.publish_before());
             if now < ripe {
                 let id = &key.key_id;
-                return early(format!("comes too early: verifiers may not know key {id} before {ripe}; wait, or use now"));
+                return early(format!(
+                    "comes too early: verifiers may not know key {id} before {ripe}; wait, or use now"
+                ));
             }
             let active = in_state(KeyState::Active).map(|key| Step::Retire(key.key_id.clone()));
             Ok(Asked::Steps([Step::Activate(key.key_id.clone())].into_iter().chain(active).collect()))

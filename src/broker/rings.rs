@@ -199,7 +199,9 @@ impl Rings {
     fn open(&self, ledger: &Ledger, number: TenantNumber) -> Result<Ring, Refusal> {
         let rows = ledger.tenant_keys(number)?.into_iter();
         let rows: Vec<KeyRow> = rows
-            .filter_map(|(row_key, record)| Some(KeyRow { row_key, key_use: KeyUse::from_code(record.key_use)?, record }))
+            .filter_map(|(row_key, record)| {
+                Some(KeyRow { row_key, key_use: KeyUse::from_code(record.key_use)?, record })
+            })
             .collect();
         let wrapping = rows.iter().find(|row| row.key_use == KeyUse::Wrapping).and_then(|row| {
             let opened = self.seal.open_wrapping(&row.row_key, &row.record.sealed_pkcs8);

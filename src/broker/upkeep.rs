@@ -363,10 +363,7 @@ mod tests {
         broker.observe_time().await;
         assert!(broker.ledger.holds().has(Hold::Clock));
         let wrong = confirm(broker.now().after(Duration::from_secs(61)));
-        assert!(matches!(
-            broker.confirm_time(&admin(), wrong).await,
-            Err(Refusal::Invalid { field: "now", .. })
-        ));
+        assert!(matches!(broker.confirm_time(&admin(), wrong).await, Err(Refusal::Invalid { field: "now", .. })));
         assert!(broker.ledger.holds().has(Hold::Clock));
         let right = confirm(broker.now().after(Duration::from_secs(59)));
         broker.confirm_time(&admin(), right).await.expect("confirms");

@@ -48,7 +48,7 @@ async fn run(
         }
     }
     let after = verifier.resume_after();
-    let watch = client.watch_revocations(WatchRevocationsRequest { after });
+    let watch = client.watch_revocations(WatchRevocationsRequest { after, tenant: verifier.tenant().to_string() });
     let mut feed = timeout(CALL, watch).await.map_err(|_| Status::deadline_exceeded("no answer"))??.into_inner();
     let mut silent_at = Instant::now() + SILENCE;
     loop {
@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn only_a_gone_revision_drops_what_is_known() {
-        let details = tonic_types::ErrorDetails::with_error_info("REVISION_GONE", "mayfly", Default::default());
+        let details =
+            tonic_types::ErrorDetails::with_error_info("REVISION_GONE", "mayfly", std::collections::HashMap::new());
         assert!(is_gone(&Status::with_error_details(Code::FailedPrecondition, "gone", details)));
         assert!(!is_gone(&Status::unavailable("later")));
         assert!(!is_gone(&Status::failed_precondition("other")));

@@ -107,7 +107,8 @@ impl Book {
 
     /// Takes out what is due, at most `most`, and wakes its streams.
     pub(super) fn take_due(&mut self, at: Duration, most: usize) -> Vec<TaskId> {
-        let due: Vec<TaskId> = self.due.iter().take_while(|(due, _)| *due <= at).take(most).map(|(_, id)| *id).collect();
+        let due: Vec<TaskId> =
+            self.due.iter().take_while(|(due, _)| *due <= at).take(most).map(|(_, id)| *id).collect();
         for id in &due {
             if let Some(stream) = self.remove(*id).and_then(|held| held.stream) {
                 stream.wake.notify_one();

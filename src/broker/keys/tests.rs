@@ -6,8 +6,15 @@ fn states(broker: &Broker, number: TenantNumber, key_use: KeyUse) -> Vec<KeyStat
     let mut states: Vec<_> =
         rows.iter().filter(|row| row.key_use == key_use).map(|row| row.facts().state.word()).collect();
     states.sort_unstable();
-    states.iter().map(|word| [KeyState::Active, KeyState::Prepared, KeyState::Retired, KeyState::Cut]
-        .into_iter().find(|state| state.word() == *word).expect("state")).collect()
+    states
+        .iter()
+        .map(|word| {
+            [KeyState::Active, KeyState::Prepared, KeyState::Retired, KeyState::Cut]
+                .into_iter()
+                .find(|state| state.word() == *word)
+                .expect("state")
+        })
+        .collect()
 }
 
 fn rotate(use_: &str, step: pb::rotate_keys_request::Step) -> pb::RotateKeysRequest {
