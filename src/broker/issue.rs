@@ -315,7 +315,7 @@ impl Broker {
                 let key = wish.csr.as_ref().map_or(LeafKey::Generate, LeafKey::Request);
                 let leaf = x509::mint_leaf(ca, key, &spec).map_err(|e| Refusal::invalid("csr_der", e.to_string()))?;
                 (lease.credential, lease.spki) = (leaf.sha256, Some(leaf.spki_sha256));
-                Ok(Fresh::Leaf { leaf, roots: self.roots()?, subject })
+                Ok(Fresh::Leaf { leaf, roots: self.known_roots()?, subject })
             }
         }
     }
@@ -357,6 +357,17 @@ impl Broker {
             },
             event,
             now,
+        }
+    }
+
+    /// The roots; they never change within a run.
+    fn known_roots(&self) -> Result<Arc<Vec<Vec<u8>>>, Refusal> {
+        match self.roots.get() {
+            Some(roots) => Ok(Arc::clone(roots)),
+            None => {
+                let read = Arc::new(self.roots()?);
+                Ok(Arc::clone(self.roots.get_or_init(|| read)))
+            }
         }
     }
 
