@@ -141,7 +141,7 @@ impl Broker {
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
-                let task = self.own_task(workload, wish, &decision, now)?;
+                let task = self.opened_here(workload, wish, &decision, now)?;
                 (task.id, Some(task))
             }
         };
@@ -221,7 +221,13 @@ impl Broker {
     }
 
     /// The task that is opened for this credential.
-    fn own_task(&self, workload: &Workload, wish: &Wish, decision: &Decision, now: Timestamp) -> Result<Task, Refusal> {
+    fn opened_here(
+        &self,
+        workload: &Workload,
+        wish: &Wish,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Result<Task, Refusal> {
         let opening = if wish.task_deadline_seconds == 0 {
             TaskDecision::with_lease(decision)
         } else {

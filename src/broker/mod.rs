@@ -3,11 +3,17 @@
 mod apply;
 mod bars;
 pub mod event;
+mod events;
+mod explain;
 pub mod found;
 pub mod hold;
+mod identify;
+pub mod inspect;
 pub mod introspect;
 mod issue;
 pub mod keys;
+pub mod page;
+mod reach;
 pub mod refusal;
 pub mod refusals;
 pub mod registry;
@@ -16,7 +22,9 @@ pub mod rings;
 pub mod ship;
 mod task;
 pub mod time;
+mod trail;
 pub mod upkeep;
+pub mod view;
 mod watch;
 pub mod who;
 

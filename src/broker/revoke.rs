@@ -486,14 +486,6 @@ pub(super) fn barrable(scope: Option<&pb::Scope>) -> Result<Scope, Refusal> {
     Ok(scope)
 }
 
-/// A tenant's name from a filter; empty for none.
-pub(super) fn optional_name<T: std::str::FromStr<Err = crate::model::id::InvalidId>>(
-    field: &'static str,
-    text: &str,
-) -> Result<Option<T>, Refusal> {
-    if text.is_empty() { Ok(None) } else { name(field, text).map(Some) }
-}
-
 /// Longest task.
 const TASK_MAX: Duration = Duration::from_secs(86_400);
 /// Bytes of a reason.

@@ -18,7 +18,7 @@ use crate::{
     identity::Caller,
     ledger::{CheckpointDraft, CutDraft, CutRow, Hold, Refused},
     mint::audit_key::AuditKey,
-    model::{EndReason, Scope, TenantName, TenantNumber, Timestamp, Ttl, time::SKEW},
+    model::{EndReason, Scope, TenantNumber, Timestamp, Ttl, time::SKEW},
     pb,
     policy::Role,
 };
@@ -237,17 +237,6 @@ impl Broker {
         let kept = self.ledger.log_before(now.before(self.settings.audit_kept))?;
         let waits = self.ships.acknowledged_by_all().map_or(u64::MAX, |acknowledged| acknowledged + 1);
         Ok(kept.min(waits))
-    }
-
-    fn tenant_of(&self, scope: &Scope) -> Option<TenantNumber> {
-        let by_name = |name: &TenantName| self.registry.number(name);
-        match scope {
-            Scope::Everything | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => None,
-            Scope::Grant(tenant, _) | Scope::PartnerInTenant(tenant, _) | Scope::Workload(tenant, _) => by_name(tenant),
-            Scope::Tenant(tenant) => by_name(tenant),
-            Scope::Lease(id) => Some(id.tenant()),
-            Scope::Task(id) => Some(id.tenant()),
-        }
     }
 
     fn audit_key(&self) -> Result<AuditKey, Refusal> {
