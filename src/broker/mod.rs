@@ -1,5 +1,6 @@
 //! One file per use case. The order of checks in each is the security argument.
 
+pub mod bundle;
 pub mod event;
 pub mod refusal;
 pub mod registry;
