@@ -2,6 +2,7 @@
 
 mod apply;
 mod bars;
+pub mod bundle;
 pub mod event;
 mod events;
 mod explain;
