@@ -182,7 +182,12 @@ impl Case<'_> {
     }
 }
 
-pub(super) fn may_use(name: &GrantName, grant: &Grant, caller: &WorkloadName, workload: &Workload) -> Result<(), Denied> {
+pub(super) fn may_use(
+    name: &GrantName,
+    grant: &Grant,
+    caller: &WorkloadName,
+    workload: &Workload,
+) -> Result<(), Denied> {
     if !grant.workloads.has(caller) {
         return Err(Denied::WorkloadNotGranted { grant: name.clone(), workload: caller.clone() });
     }

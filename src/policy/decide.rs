@@ -112,12 +112,7 @@ impl fmt::Debug for TaskFacts<'_> {
 ///
 /// # Errors
 /// When the trust map does not allow it. Without a named grant the reason is that of the grant that came closest.
-pub fn decide(
-    trust: &TenantTrust,
-    asked: &Asked<'_>,
-    facts: &Facts<'_>,
-    now: Timestamp,
-) -> Result<Decision, Denied> {
+pub fn decide(trust: &TenantTrust, asked: &Asked<'_>, facts: &Facts<'_>, now: Timestamp) -> Result<Decision, Denied> {
     let workload = trust.workloads.get(asked.workload).ok_or(Denied::UnknownWorkload)?;
     let mut fit: Option<Case<'_>> = None;
     let mut closest: Option<(usize, Denied)> = None;
@@ -213,4 +208,3 @@ pub(super) fn candidates<'a>(
     let fitting = fitting.into_iter().flatten().filter_map(|name| trust.grants.get_key_value(name));
     Ok(one.into_iter().chain(fitting))
 }
-

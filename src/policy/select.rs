@@ -82,7 +82,8 @@ impl Index {
 fn selects(verifier: &Verifier, caller: &Caller, own_trust_domain: &str) -> bool {
     verifier.selectors.iter().any(|selector| match (selector, caller.proof()) {
         (Selector::SpiffeId { id, authority }, Proof::Certificate(certificate)) => {
-            usable_id(certificate, own_trust_domain) == Some(id) && vouches(&certificate.authority, authority.as_deref())
+            usable_id(certificate, own_trust_domain) == Some(id)
+                && vouches(&certificate.authority, authority.as_deref())
         }
         (Selector::DnsName { name, authority }, Proof::Certificate(certificate)) => {
             usable_dns_names(certificate).contains(name) && vouches(&certificate.authority, Some(authority))

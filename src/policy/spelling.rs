@@ -22,7 +22,10 @@ pub(super) mod kinds {
 
     use crate::{model::CredentialKind, policy::sorted::Sorted};
 
-    pub(in crate::policy) fn serialize<S: Serializer>(kinds: &Sorted<CredentialKind>, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::policy) fn serialize<S: Serializer>(
+        kinds: &Sorted<CredentialKind>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(kinds.iter().map(|kind| kind.word()))
     }
 
@@ -30,7 +33,8 @@ pub(super) mod kinds {
         from: D,
     ) -> Result<Sorted<CredentialKind>, D::Error> {
         let words = Vec::<String>::deserialize(from)?;
-        let kind = |word: &String| CredentialKind::from_word(word).ok_or_else(|| serde::de::Error::custom("no such kind"));
+        let kind =
+            |word: &String| CredentialKind::from_word(word).ok_or_else(|| serde::de::Error::custom("no such kind"));
         words.iter().map(kind).collect::<Result<Vec<_>, _>>().map(Sorted::from)
     }
 }

@@ -1,6 +1,9 @@
 //! What a changed grant gives and takes.
 
-use crate::{model::Timestamp, policy::{sorted::Sorted, trust::Grant}};
+use crate::{
+    model::Timestamp,
+    policy::{sorted::Sorted, trust::Grant},
+};
 
 use super::compare::Compared;
 

@@ -9,9 +9,7 @@ use crate::{
     policy::{
         index::Derived,
         problem::{Problem, Problems},
-        trust::{
-            GlobalTrust, GlobalVerifier, Grant, Operator, Partner, TenantTrust, TrustMap, Verifier, Workload,
-        },
+        trust::{GlobalTrust, GlobalVerifier, Grant, Operator, Partner, TenantTrust, TrustMap, Verifier, Workload},
     },
 };
 
@@ -52,12 +50,7 @@ pub(super) struct Found<V> {
 }
 
 impl<'a> Gather<'a> {
-    pub(super) fn new(
-        sources: &'a [Source<'a>],
-        extent: Extent<'a>,
-        now: Timestamp,
-        problems: Vec<Problem>,
-    ) -> Self {
+    pub(super) fn new(sources: &'a [Source<'a>], extent: Extent<'a>, now: Timestamp, problems: Vec<Problem>) -> Self {
         Self {
             sources,
             extent,
@@ -80,8 +73,7 @@ impl<'a> Gather<'a> {
                 twice(self.sources, &row, &name, None, first, &mut self.problems);
                 continue;
             }
-            let draft =
-                Draft { head, workloads: BTreeMap::new(), grants: BTreeMap::new(), verifiers: BTreeMap::new() };
+            let draft = Draft { head, workloads: BTreeMap::new(), grants: BTreeMap::new(), verifiers: BTreeMap::new() };
             self.tenants.insert(name, draft);
         }
     }
@@ -174,11 +166,9 @@ impl<'a> Gather<'a> {
         let Self { sources, extent, mut problems, tenants, partners, operators, verifiers, .. } = self;
         let global = match extent {
             Extent::NamedTenants(global) => global.clone(),
-            Extent::Whole => GlobalTrust {
-                partners: values(partners),
-                operators: values(operators),
-                verifiers: values(verifiers),
-            },
+            Extent::Whole => {
+                GlobalTrust { partners: values(partners), operators: values(operators), verifiers: values(verifiers) }
+            }
         };
         let tenants: BTreeMap<TenantName, TenantTrust> = tenants
             .into_iter()

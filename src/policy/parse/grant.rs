@@ -77,13 +77,7 @@ fn times(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<(u32, u32, u32)> 
     Some((default, max, task))
 }
 
-fn dates(
-    row: &Row<'_>,
-    expires: Timestamp,
-    attest_by: Timestamp,
-    now: Timestamp,
-    problems: &mut Vec<Problem>,
-) -> bool {
+fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp, problems: &mut Vec<Problem>) -> bool {
     let latest = now.after(LONGEST);
     if expires > latest {
         let help = format!("write {} at the latest", latest.rfc3339());

@@ -6,13 +6,14 @@ use crate::{
         pattern::Pattern,
         problem::Problem,
         sorted::{Reach, Sorted},
-        trust::{
-            GlobalVerifier, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, Verifier, Workload,
-        },
+        trust::{GlobalVerifier, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, Verifier, Workload},
     },
 };
 
-use super::{row::Row, words::{DnsName, IssuerUrl, Label, SpiffeId}};
+use super::{
+    row::Row,
+    words::{DnsName, IssuerUrl, Label, SpiffeId},
+};
 
 /// A tenant's own fields.
 #[derive(Debug, Default)]

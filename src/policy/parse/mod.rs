@@ -65,7 +65,11 @@ pub fn parse(documents: &[Document<'_>], extent: Extent<'_>, now: Timestamp) -> 
     gather.finish()
 }
 
-fn table<'a>(source: &Source<'_>, document: &Document<'a>, problems: &mut Vec<Problem>) -> Option<Spanned<DeTable<'a>>> {
+fn table<'a>(
+    source: &Source<'_>,
+    document: &Document<'a>,
+    problems: &mut Vec<Problem>,
+) -> Option<Spanned<DeTable<'a>>> {
     let (table, errors) = DeTable::parse_recoverable(document.text);
     problems.extend(errors.iter().map(|error| Problem {
         path: source.path.to_owned(),

@@ -64,13 +64,7 @@ impl<'a> Row<'a> {
     }
 
     /// Notes a problem with a field, at its line when it is there.
-    pub(super) fn wrong(
-        &self,
-        field: &str,
-        message: impl Display,
-        help: impl Display,
-        problems: &mut Vec<Problem>,
-    ) {
+    pub(super) fn wrong(&self, field: &str, message: impl Display, help: impl Display, problems: &mut Vec<Problem>) {
         let line = self.table.get(field).map_or(self.place, |value| self.source.place(value.span().start)).line;
         problems.push(self.problem(line, field, message, help));
     }
@@ -239,7 +233,13 @@ impl<'a> Row<'a> {
     }
 
     /// A duration in seconds, or a text such as `90s`, `5m`, `1h`; as [`Self::number`].
-    pub(super) fn seconds(&self, field: &str, max: u32, default: Option<u32>, problems: &mut Vec<Problem>) -> Option<u32> {
+    pub(super) fn seconds(
+        &self,
+        field: &str,
+        max: u32,
+        default: Option<u32>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<u32> {
         let value = match (self.value(field), default) {
             (Some(value), _) => value.get_ref(),
             (None, Some(default)) => return Some(default),

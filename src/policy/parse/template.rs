@@ -66,9 +66,10 @@ impl Gather<'_> {
             (false, true) => {
                 let labels: Vec<Label> = row.list("tenants_with", Some(help), &mut self.problems)?;
                 let carries = |held: &[Label]| labels.iter().all(|label| held.contains(label));
-                let with = self.tenants.iter().filter(|(_, draft)| {
-                    draft.head.value.as_ref().is_some_and(|head| carries(&head.labels))
-                });
+                let with = self
+                    .tenants
+                    .iter()
+                    .filter(|(_, draft)| draft.head.value.as_ref().is_some_and(|head| carries(&head.labels)));
                 Some(with.map(|(name, _)| name.clone()).collect())
             }
             (false, false) => {

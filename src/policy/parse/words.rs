@@ -77,9 +77,8 @@ impl FromStr for DnsName {
 
     fn from_str(text: &str) -> Result<Self, Broken> {
         let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let label = |s: &str| {
-            (1..=63).contains(&s.len()) && s.bytes().all(letter) && !s.starts_with('-') && !s.ends_with('-')
-        };
+        let label =
+            |s: &str| (1..=63).contains(&s.len()) && s.bytes().all(letter) && !s.starts_with('-') && !s.ends_with('-');
         if text.len() > 253 || !text.split('.').all(label) {
             return Err(Broken("is no DNS name in lower case"));
         }
