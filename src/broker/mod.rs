@@ -1,10 +1,12 @@
 //! One file per use case. The order of checks in each is the security argument.
 
 pub mod event;
+pub mod page;
 pub mod refusal;
 pub mod registry;
 pub mod rings;
 pub mod time;
+pub mod view;
 pub mod who;
 
 use std::{sync::Arc, time::Duration};
