@@ -1,11 +1,17 @@
 //! One file per use case. The order of checks in each is the security argument.
 
 pub mod event;
+pub mod events;
+pub mod explain;
+pub mod identify;
+pub mod inspect;
 pub mod page;
+pub mod reach;
 pub mod refusal;
 pub mod registry;
 pub mod rings;
 pub mod time;
+pub mod trail;
 pub mod view;
 pub mod who;
 

@@ -81,10 +81,7 @@ pub async fn scan<R, T>(
 ) -> Result<Filled<T>, Refusal> {
     let (mut items, mut seen) = (Vec::new(), 0);
     for prefix in prefixes {
-        let mut after = match begin(prefix, &ask.after) {
-            Some(after) => after,
-            None => continue,
-        };
+        let Some(mut after) = begin(prefix, &ask.after) else { continue };
         loop {
             let (rows, next) = fetch(prefix, &after, SCAN_ROWS)?;
             for row in &rows {

@@ -3,10 +3,7 @@
 use super::{event::stamp, refusal::Refusal, registry::Tenant};
 use crate::{
     ledger::{BarRow, CutRow},
-    model::{
-        Digest, GrantName, Lease, LeaseId, OperatorName, Scope, Standing, Task, TaskId, Timestamp, WorkloadName,
-        id::InvalidId,
-    },
+    model::{Digest, GrantName, Lease, OperatorName, Scope, Standing, Task, Timestamp, WorkloadName, id::InvalidId},
     pb,
     policy::{self, Reach},
 };
@@ -282,7 +279,8 @@ fn proof(bytes: &[u8]) -> Result<Digest, Refusal> {
 
 fn key_id(text: &str) -> Result<String, Refusal> {
     let good = (1..=KEY_ID_MAX_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    let bad = || Refusal::invalid("scope.key_id", format!("is not of 1 to {KEY_ID_MAX_BYTES} visible ASCII characters"));
+    let bad =
+        || Refusal::invalid("scope.key_id", format!("is not of 1 to {KEY_ID_MAX_BYTES} visible ASCII characters"));
     good.then(|| text.to_owned()).ok_or_else(bad)
 }
 
@@ -312,7 +310,7 @@ const KEY_ID_MAX_BYTES: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TenantNumber;
+    use crate::model::{LeaseId, TaskId, TenantNumber};
 
     fn every_scope() -> Vec<Scope> {
         let task = TaskId::fresh(TenantNumber::new(1).unwrap()).unwrap();
