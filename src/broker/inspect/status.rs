@@ -15,7 +15,7 @@ use crate::{
         keyring::{self, KeyFacts, KeyState, RingPolicy, Step},
         signing::Algorithm,
     },
-    model::{Scope, TenantNumber, Timestamp},
+    model::{Scope, TenantName, TenantNumber, Timestamp},
     pb,
     policy::Role,
 };
@@ -34,6 +34,32 @@ pub struct StatusExtra {
 }
 
 impl Broker {
+    /// Signing and CA keys of a tenant; the broker's own when none is named.
+    ///
+    /// # Errors
+    /// When the caller is no operator, the tenant is unknown to it, or the store failed.
+    pub async fn list_keys(
+        &self,
+        caller: &Caller,
+        request: pb::ListKeysRequest,
+    ) -> Result<pb::ListKeysResponse, Refusal> {
+        let now = self.now();
+        let operator = self.operator(caller)?;
+        operator.require(Role::Auditor)?;
+        let tenant: Option<TenantName> = view::optional_id("tenant", &request.tenant)?;
+        let number = match &tenant {
+            None => {
+                operator.require_everywhere()?;
+                TenantNumber::BROKER
+            }
+            Some(tenant) => {
+                let known = self.registry.tenant(&self.ledger, tenant)?.filter(|known| operator.knows(known));
+                known.ok_or(Refusal::Unknown("tenant"))?.number
+            }
+        };
+        Ok(pb::ListKeysResponse { keys: self.key_views(number, &request.tenant, now)? })
+    }
+
     /// Every key of a ring but the wrapping key, as the wire has it.
     ///
     /// # Errors
