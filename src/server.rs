@@ -276,6 +276,7 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         heartbeat: config.limits.heartbeat,
         ended_lease_kept: config.retention.ended_lease,
         audit_kept: config.retention.audit,
+        started: time.now(),
     };
     let registry = Arc::new(Registry::load(&ledger)?);
     let (ledger, rings) = (Arc::new(ledger), Arc::new(Rings::new(seal)));
@@ -288,6 +289,7 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         holds: Holds::new(config.limits.holds),
         ships: Ships::default(),
         ring_steps: tokio::sync::Mutex::default(),
+        watchers: Arc::default(),
         refusals: RefusalLog::default(),
         uses: UseLog::default(),
         roots: OnceLock::new(),
@@ -352,7 +354,7 @@ async fn renew(broker: Arc<Broker>, config: Config, tls: Arc<TlsSwap>) {
         pause = match fresh {
             Ok(()) => CERTIFICATE_LIFE * 7 / 10,
             Err(error) => {
-                tracing::error!(error = %crate::ledger::Chain(&error), "the server's certificate was not renewed");
+                tracing::error!(error = %Chain(&error), "the server's certificate was not renewed");
                 RENEW_RETRY
             }
         };

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use tonic::service::{Routes, interceptor::InterceptedService};
-use tonic_health::server::{HealthReporter, HealthServer, HealthService};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 use super::{
     grpc::{
@@ -29,11 +32,7 @@ pub fn routes(
     gate: &Arc<Gate>,
     health: &HealthReporter,
 ) -> Result<Router, tonic_reflection::server::Error> {
-    let http = if services.contains(&Service::Http) {
-        http::router(Arc::clone(gate.broker()))
-    } else {
-        Router::new()
-    };
+    let http = if services.contains(&Service::Http) { http::router(Arc::clone(gate.broker())) } else { Router::new() };
     let mut routes = Routes::from(http.fallback(http::not_found));
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{
-    Broker, Refusal,
-    rings::KeyUse,
-};
+use super::{Broker, Refusal, rings::KeyUse};
 use crate::{
     identity::Caller,
     mint::{keyring::KeyState, signing::PublicJwk},

@@ -5,9 +5,14 @@ mod bars;
 pub mod bundle;
 pub mod event;
 pub mod events;
-pub mod explain;
+mod explain;
+pub mod found;
+pub mod hold;
 pub mod identify;
 pub mod inspect;
+pub mod introspect;
+mod issue;
+pub mod keys;
 pub mod page;
 pub mod reach;
 pub mod refusal;
@@ -16,10 +21,12 @@ pub mod registry;
 mod revoke;
 pub mod rings;
 pub mod ship;
-mod task;
+pub mod task;
 pub mod time;
 pub mod trail;
+pub mod upkeep;
 pub mod view;
+mod watch;
 pub mod who;
 
 #[cfg(test)]
@@ -58,6 +65,8 @@ pub struct Broker {
     pub ships: ship::Ships,
     /// Held while a key ring is read, stepped and written: two steps from one state would both prepare.
     pub ring_steps: tokio::sync::Mutex<()>,
+    /// Streams that watch revocations now.
+    pub watchers: Arc<std::sync::atomic::AtomicU32>,
     /// Refusals of this minute.
     pub refusals: refusals::RefusalLog,
     /// Uses that are not written yet.
@@ -95,6 +104,8 @@ pub struct Settings {
     pub ended_lease_kept: Duration,
     /// How long audit events are kept.
     pub audit_kept: Duration,
+    /// When the daemon started.
+    pub started: Timestamp,
 }
 
 impl Broker {

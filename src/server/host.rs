@@ -93,10 +93,7 @@ pub async fn adopt_root(config: &Config, chain_pem: &[u8]) -> Result<(), ServerE
 ///
 /// # Errors
 /// When the store does not open; [`set_journal_aside`] may help then.
-pub fn check_store(
-    config: &Config,
-    progress: impl FnMut(engine::Table, u64),
-) -> Result<CheckReport, ServerError> {
+pub fn check_store(config: &Config, progress: impl FnMut(engine::Table, u64)) -> Result<CheckReport, ServerError> {
     let _lock = lock(&config.data_dir)?;
     let engine = super::open_engine(config)?;
     let seal = Seal::new(&seal_key(&config.seal)?);

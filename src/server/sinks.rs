@@ -30,7 +30,7 @@ fn open_one(name: &str, target: &SinkTarget) -> Result<AnySink, ServerError> {
                 host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
                 deadline: DEADLINE,
             };
-            AnySink::Syslog(SyslogSink::new(config).map_err(|e| failed(Box::new(e)))?)
+            AnySink::Syslog(Box::new(SyslogSink::new(config).map_err(|e| failed(Box::new(e)))?))
         }
         SinkTarget::Https { url, ca_file, bearer_token_file } => {
             let config = HttpsSinkConfig {
@@ -40,7 +40,7 @@ fn open_one(name: &str, target: &SinkTarget) -> Result<AnySink, ServerError> {
                 token_file: bearer_token_file.clone(),
                 deadline: DEADLINE,
             };
-            AnySink::Https(HttpsSink::new(config).map_err(|e| failed(Box::new(e)))?)
+            AnySink::Https(Box::new(HttpsSink::new(config).map_err(|e| failed(Box::new(e)))?))
         }
     })
 }

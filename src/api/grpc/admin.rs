@@ -9,12 +9,7 @@ use super::{
     gate::{Gate, StreamKind},
     stream::Outflow,
 };
-use crate::{
-    broker::Refusal,
-    identity::Caller,
-    pb,
-    policy::{Document, Role},
-};
+use crate::{broker::Refusal, identity::Caller, pb, policy::Role};
 
 /// The service over a gate.
 #[derive(Clone, Debug)]
@@ -22,43 +17,64 @@ pub struct AdminService(pub Arc<Gate>);
 
 #[tonic::async_trait]
 impl pb::admin_server::Admin for AdminService {
-    async fn list_tenants(&self, request: Request<pb::ListTenantsRequest>) -> Result<Response<pb::ListTenantsResponse>, Status> {
+    async fn list_tenants(
+        &self,
+        request: Request<pb::ListTenantsRequest>,
+    ) -> Result<Response<pb::ListTenantsResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_tenants(&caller, request).await };
         self.0.answer("list_tenants", request, work).await
     }
 
-    async fn list_partners(&self, request: Request<pb::ListPartnersRequest>) -> Result<Response<pb::ListPartnersResponse>, Status> {
+    async fn list_partners(
+        &self,
+        request: Request<pb::ListPartnersRequest>,
+    ) -> Result<Response<pb::ListPartnersResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_partners(&caller, request).await };
         self.0.answer("list_partners", request, work).await
     }
 
-    async fn list_grants(&self, request: Request<pb::ListGrantsRequest>) -> Result<Response<pb::ListGrantsResponse>, Status> {
+    async fn list_grants(
+        &self,
+        request: Request<pb::ListGrantsRequest>,
+    ) -> Result<Response<pb::ListGrantsResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_grants(&caller, request).await };
         self.0.answer("list_grants", request, work).await
     }
 
-    async fn list_workloads(&self, request: Request<pb::ListWorkloadsRequest>) -> Result<Response<pb::ListWorkloadsResponse>, Status> {
+    async fn list_workloads(
+        &self,
+        request: Request<pb::ListWorkloadsRequest>,
+    ) -> Result<Response<pb::ListWorkloadsResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_workloads(&caller, request).await };
         self.0.answer("list_workloads", request, work).await
     }
 
-    async fn list_operators(&self, request: Request<pb::ListOperatorsRequest>) -> Result<Response<pb::ListOperatorsResponse>, Status> {
+    async fn list_operators(
+        &self,
+        request: Request<pb::ListOperatorsRequest>,
+    ) -> Result<Response<pb::ListOperatorsResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_operators(&caller, request).await };
         self.0.answer("list_operators", request, work).await
     }
 
-    async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Result<Response<pb::ListTasksResponse>, Status> {
+    async fn list_tasks(
+        &self,
+        request: Request<pb::ListTasksRequest>,
+    ) -> Result<Response<pb::ListTasksResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_tasks(&caller, request).await };
         self.0.answer("list_tasks", request, work).await
     }
 
-    async fn list_leases(&self, request: Request<pb::ListLeasesRequest>) -> Result<Response<pb::ListLeasesResponse>, Status> {
+    async fn list_leases(
+        &self,
+        request: Request<pb::ListLeasesRequest>,
+    ) -> Result<Response<pb::ListLeasesResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_leases(&caller, request).await };
         self.0.answer("list_leases", request, work).await
@@ -76,13 +92,19 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("revoke", request, work).await
     }
 
-    async fn get_revocation(&self, request: Request<pb::GetRevocationRequest>) -> Result<Response<pb::RevocationStatus>, Status> {
+    async fn get_revocation(
+        &self,
+        request: Request<pb::GetRevocationRequest>,
+    ) -> Result<Response<pb::RevocationStatus>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.get_revocation(&caller, request).await };
         self.0.answer("get_revocation", request, work).await
     }
 
-    async fn list_revocations(&self, request: Request<pb::ListRevocationsRequest>) -> Result<Response<pb::ListRevocationsResponse>, Status> {
+    async fn list_revocations(
+        &self,
+        request: Request<pb::ListRevocationsRequest>,
+    ) -> Result<Response<pb::ListRevocationsResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_revocations(&caller, request).await };
         self.0.answer("list_revocations", request, work).await
@@ -118,13 +140,19 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("explain", request, work).await
     }
 
-    async fn list_events(&self, request: Request<pb::ListEventsRequest>) -> Result<Response<pb::ListEventsResponse>, Status> {
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<pb::ListEventsResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.list_events(&caller, request).await };
         self.0.answer("list_events", request, work).await
     }
 
-    async fn verify_events(&self, request: Request<pb::VerifyEventsRequest>) -> Result<Response<pb::VerifyEventsResponse>, Status> {
+    async fn verify_events(
+        &self,
+        request: Request<pb::VerifyEventsRequest>,
+    ) -> Result<Response<pb::VerifyEventsResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.verify_events(&caller, request).await };
         self.0.answer("verify_events", request, work).await
@@ -136,25 +164,38 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_keys", request, work).await
     }
 
-    async fn rotate_keys(&self, request: Request<pb::RotateKeysRequest>) -> Result<Response<pb::RotateKeysResponse>, Status> {
+    async fn rotate_keys(
+        &self,
+        request: Request<pb::RotateKeysRequest>,
+    ) -> Result<Response<pb::RotateKeysResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.rotate_keys(&caller, request).await };
         self.0.answer("rotate_keys", request, work).await
     }
 
-    async fn issue_operator_certificate(&self, request: Request<pb::IssueOperatorCertificateRequest>) -> Result<Response<pb::IssueOperatorCertificateResponse>, Status> {
+    async fn issue_operator_certificate(
+        &self,
+        request: Request<pb::IssueOperatorCertificateRequest>,
+    ) -> Result<Response<pb::IssueOperatorCertificateResponse>, Status> {
         let broker = self.0.broker();
-        let work = |caller: Arc<Caller>, request| async move { broker.issue_operator_certificate(&caller, request).await };
+        let work =
+            |caller: Arc<Caller>, request| async move { broker.issue_operator_certificate(&caller, request).await };
         self.0.answer("issue_operator_certificate", request, work).await
     }
 
-    async fn get_status(&self, request: Request<pb::GetStatusRequest>) -> Result<Response<pb::GetStatusResponse>, Status> {
+    async fn get_status(
+        &self,
+        request: Request<pb::GetStatusRequest>,
+    ) -> Result<Response<pb::GetStatusResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.get_status(&caller, request).await };
         self.0.answer("get_status", request, work).await
     }
 
-    async fn confirm_time(&self, request: Request<pb::ConfirmTimeRequest>) -> Result<Response<pb::ConfirmTimeResponse>, Status> {
+    async fn confirm_time(
+        &self,
+        request: Request<pb::ConfirmTimeRequest>,
+    ) -> Result<Response<pb::ConfirmTimeResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.confirm_time(&caller, request).await };
         self.0.answer("confirm_time", request, work).await
@@ -162,7 +203,10 @@ impl pb::admin_server::Admin for AdminService {
 
     type WatchRevocationStream = Outflow<pb::RevocationStatus>;
 
-    async fn watch_revocation(&self, request: Request<pb::GetRevocationRequest>) -> Result<Response<Outflow<pb::RevocationStatus>>, Status> {
+    async fn watch_revocation(
+        &self,
+        request: Request<pb::GetRevocationRequest>,
+    ) -> Result<Response<Outflow<pb::RevocationStatus>>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, _, request| async move { broker.watch_revocation(&caller, request).await };
         self.0.stream("watch_revocation", StreamKind::Watch, request, work).await
@@ -170,7 +214,10 @@ impl pb::admin_server::Admin for AdminService {
 
     type TailEventsStream = Outflow<pb::Event>;
 
-    async fn tail_events(&self, request: Request<pb::TailEventsRequest>) -> Result<Response<Outflow<pb::Event>>, Status> {
+    async fn tail_events(
+        &self,
+        request: Request<pb::TailEventsRequest>,
+    ) -> Result<Response<Outflow<pb::Event>>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, _, request| async move { broker.tail_events(&caller, request).await };
         self.0.stream("tail_events", StreamKind::Watch, request, work).await
@@ -178,20 +225,25 @@ impl pb::admin_server::Admin for AdminService {
 
     type ExportEventsStream = Outflow<pb::ExportEventsResponse>;
 
-    async fn export_events(&self, request: Request<pb::ExportEventsRequest>) -> Result<Response<Outflow<pb::ExportEventsResponse>>, Status> {
+    async fn export_events(
+        &self,
+        request: Request<pb::ExportEventsRequest>,
+    ) -> Result<Response<Outflow<pb::ExportEventsResponse>>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, _, request| async move { broker.export_events(&caller, request).await };
         self.0.stream("export_events", StreamKind::Watch, request, work).await
     }
 
-    async fn apply(&self, request: Request<Streaming<pb::ApplyRequest>>) -> Result<Response<pb::ApplyResponse>, Status> {
+    async fn apply(
+        &self,
+        request: Request<Streaming<pb::ApplyRequest>>,
+    ) -> Result<Response<pb::ApplyResponse>, Status> {
         let gate = &self.0;
         let work = |caller: Arc<Caller>, inbound| async move {
             // Before anything is gathered: only who may apply may fill memory.
             gate.broker().operator(&caller)?.require(Role::Admin)?;
             let _room = gate.apply_room()?;
             let (options, documents) = gather(inbound).await?;
-            let documents = documents.iter().map(|d| Document { path: &d.path, text: &d.text }).collect();
             gate.broker().apply(&caller, options, documents).await
         };
         gate.answer("apply", request, work).await

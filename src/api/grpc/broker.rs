@@ -42,7 +42,10 @@ impl pb::broker_server::Broker for BrokerService {
         self.0.answer("release", request, work).await
     }
 
-    async fn complete_task(&self, request: Request<pb::CompleteTaskRequest>) -> Result<Response<pb::CompleteTaskResponse>, Status> {
+    async fn complete_task(
+        &self,
+        request: Request<pb::CompleteTaskRequest>,
+    ) -> Result<Response<pb::CompleteTaskResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.complete_task(&caller, request).await };
         self.0.answer("complete_task", request, work).await
@@ -59,7 +62,10 @@ impl pb::broker_server::Broker for BrokerService {
         let work = |caller: Arc<Caller>, peer: Arc<Peer>, mut inbound: Streaming<pb::HoldTaskRequest>| async move {
             let first = timeout(patience, inbound.message()).await;
             let Ok(Ok(Some(first))) = first else {
-                return Err(Refusal::invalid("task_id", "did not come in time; send a first message that names the task"));
+                return Err(Refusal::invalid(
+                    "task_id",
+                    "did not come in time; send a first message that names the task",
+                ));
             };
             let (beat, beats) = mpsc::channel(BEATS);
             let answers = broker.hold_task(&caller, first, beats).await?;

@@ -79,7 +79,8 @@ impl Rates {
         let Some(shard) = self.shards.get(key.spread() % self.shards.len().max(1)) else { return Ok(()) };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = shard.bucket(key, self.half, Bucket { left: self.full, at: now });
-        let gained = u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX).saturating_mul(self.per_second);
+        let gained =
+            u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX).saturating_mul(self.per_second);
         bucket.left = bucket.left.saturating_add(gained).min(self.full);
         // Time that stands still or steps back gains nothing, and is not counted twice when it comes again.
         bucket.at = bucket.at.max(now);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::HeaderMap,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 
@@ -21,7 +21,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
 
 /// The answer to what is not there, in the words of whoever asks.
 pub async fn not_found(headers: HeaderMap) -> Response {
-    let kind = headers.get(axum::http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind.is_some_and(|kind| kind.starts_with("application/grpc")) {
         return status::not_offered().into_http::<axum::body::Body>();
     }

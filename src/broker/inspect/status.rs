@@ -15,51 +15,12 @@ use crate::{
         keyring::{self, KeyFacts, KeyState, RingPolicy, Step},
         signing::Algorithm,
     },
-    model::{Scope, TenantName, TenantNumber, Timestamp},
+    model::{Scope, TenantNumber, Timestamp},
     pb,
     policy::Role,
 };
 
-/// What the status says beyond the broker's own knowledge.
-#[derive(Clone, Debug, Default)]
-pub struct StatusExtra {
-    /// Audit sinks.
-    pub sinks: Vec<pb::SinkStatus>,
-    /// Tasks held by a stream.
-    pub holds: u32,
-    /// Streams that watch revocations.
-    pub watchers: u32,
-    /// When the daemon started.
-    pub started: Timestamp,
-}
-
 impl Broker {
-    /// Signing and CA keys of a tenant; the broker's own when none is named.
-    ///
-    /// # Errors
-    /// When the caller is no operator, the tenant is unknown to it, or the store failed.
-    pub async fn list_keys(
-        &self,
-        caller: &Caller,
-        request: pb::ListKeysRequest,
-    ) -> Result<pb::ListKeysResponse, Refusal> {
-        let now = self.now();
-        let operator = self.operator(caller)?;
-        operator.require(Role::Auditor)?;
-        let tenant: Option<TenantName> = view::optional_id("tenant", &request.tenant)?;
-        let number = match &tenant {
-            None => {
-                operator.require_everywhere()?;
-                TenantNumber::BROKER
-            }
-            Some(tenant) => {
-                let known = self.registry.tenant(&self.ledger, tenant)?.filter(|known| operator.knows(known));
-                known.ok_or(Refusal::Unknown("tenant"))?.number
-            }
-        };
-        Ok(pb::ListKeysResponse { keys: self.key_views(number, &request.tenant, now)? })
-    }
-
     /// Every key of a ring but the wrapping key, as the wire has it.
     ///
     /// # Errors
@@ -99,7 +60,6 @@ impl Broker {
         &self,
         caller: &Caller,
         _request: pb::GetStatusRequest,
-        extra: StatusExtra,
     ) -> Result<pb::GetStatusResponse, Refusal> {
         let now = self.now();
         let operator = self.operator(caller)?;
@@ -112,17 +72,17 @@ impl Broker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: Some(view::revision(self.ledger.basis())),
             engine: self.ledger.engine_name().to_owned(),
-            started: Some(stamp(extra.started)),
+            started: Some(stamp(self.settings.started)),
             now: Some(stamp(now)),
             held: self.ledger.holds().first().map_or("", hold_word).to_owned(),
             live_leases,
             cuts: u64::try_from(cuts).unwrap_or(u64::MAX),
             bars: u64::try_from(bars).unwrap_or(u64::MAX),
             set_aside: self.ledger.aside().total(),
-            sinks: extra.sinks,
+            sinks: self.sink_statuses()?,
             disk_bytes: self.ledger.usage().disk_bytes,
-            holds: extra.holds,
-            watchers: extra.watchers,
+            holds: u32::try_from(self.holds.streams()).unwrap_or(u32::MAX),
+            watchers: self.watchers.load(std::sync::atomic::Ordering::Relaxed),
         })
     }
 }
