@@ -110,7 +110,13 @@ pub const QUOTA: Quota =
     Quota { task: 100_000, grant: 100_000, partner: 100_000, partner_everywhere: 100_000, tenant: 100_000 };
 
 pub fn row_key() -> MacKey {
-    MacKey::new(&Secret::try_init(|bytes| -> Result<(), ()> { Ok(bytes.fill(ROW_KEY)) }).unwrap())
+    MacKey::new(
+        &Secret::try_init(|bytes| -> Result<(), ()> {
+            bytes.fill(ROW_KEY);
+            Ok(())
+        })
+        .unwrap(),
+    )
 }
 
 pub fn wait<T>(future: impl Future<Output = T>) -> T {

@@ -79,7 +79,7 @@ fn an_issue_decided_before_a_cut_is_refused_after_it(bed: &mut Bed) {
     let task = bed.new_task();
     let early = Lease { expires: task.deadline, ..bed.new_lease(&task) };
     bed.cut(tenant(), false).unwrap();
-    let draft = IssueDraft { new_task: Some(task.clone()), ..bed.draft(&early) };
+    let draft = IssueDraft { new_task: Some(task), ..bed.draft(&early) };
     assert_eq!(wait(bed.ledger().issue(draft)).unwrap_err(), Refused::Moved);
 
     // In one batch the end goes first, whatever came first.
