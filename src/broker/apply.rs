@@ -188,7 +188,12 @@ impl Broker {
         let row = self.ledger.trust(number)?;
         let version = row.map_or(0, |row| row.version) + 1;
         if let Some(trust) = new.filter(|_| self.ledger.tenant_keys(number).is_ok_and(|keys| keys.is_empty())) {
-            commit.keys.extend(self.new_tenant_keys(number, name, trust.token_algorithm(), now)?);
+            commit.keys.extend(self.new_tenant_keys(
+                number,
+                name,
+                super::keys::algorithm(trust.token_algorithm()),
+                now,
+            )?);
         }
         if let (Some(old), Some(new)) = (old, new) {
             commit.grant_states.extend(lapsed(old, new, number, now));

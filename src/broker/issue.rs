@@ -141,7 +141,7 @@ impl Broker {
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
-                let task = self.own_task(workload, wish, &decision, now)?;
+                let task = self.opened_here(workload, wish, &decision, now)?;
                 (task.id, Some(task))
             }
         };
@@ -221,7 +221,13 @@ impl Broker {
     }
 
     /// The task that is opened for this credential.
-    fn own_task(&self, workload: &Workload, wish: &Wish, decision: &Decision, now: Timestamp) -> Result<Task, Refusal> {
+    fn opened_here(
+        &self,
+        workload: &Workload,
+        wish: &Wish,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Result<Task, Refusal> {
         let opening = if wish.task_deadline_seconds == 0 {
             TaskDecision::with_lease(decision)
         } else {
@@ -315,7 +321,7 @@ impl Broker {
                 let key = wish.csr.as_ref().map_or(LeafKey::Generate, LeafKey::Request);
                 let leaf = x509::mint_leaf(ca, key, &spec).map_err(|e| Refusal::invalid("csr_der", e.to_string()))?;
                 (lease.credential, lease.spki) = (leaf.sha256, Some(leaf.spki_sha256));
-                Ok(Fresh::Leaf { leaf, roots: self.roots()?, subject })
+                Ok(Fresh::Leaf { leaf, roots: self.known_roots()?, subject })
             }
         }
     }
@@ -357,6 +363,17 @@ impl Broker {
             },
             event,
             now,
+        }
+    }
+
+    /// The roots; they never change within a run.
+    fn known_roots(&self) -> Result<Arc<Vec<Vec<u8>>>, Refusal> {
+        match self.roots.get() {
+            Some(roots) => Ok(Arc::clone(roots)),
+            None => {
+                let read = Arc::new(self.roots()?);
+                Ok(Arc::clone(self.roots.get_or_init(|| read)))
+            }
         }
     }
 

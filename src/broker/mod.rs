@@ -1,12 +1,35 @@
 //! One file per use case. The order of checks in each is the security argument.
 
+mod apply;
+mod bars;
 pub mod event;
+mod events;
+mod explain;
+pub mod found;
+pub mod hold;
+mod identify;
+pub mod inspect;
+pub mod introspect;
+mod issue;
+pub mod keys;
+pub mod page;
+mod reach;
 pub mod refusal;
-mod refusals;
+pub mod refusals;
 pub mod registry;
+mod revoke;
 pub mod rings;
+pub mod ship;
+mod task;
 pub mod time;
+mod trail;
+pub mod upkeep;
+pub mod view;
+mod watch;
 pub mod who;
+
+#[cfg(test)]
+mod testing;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -35,8 +58,18 @@ pub struct Broker {
     pub time: time::Time,
     /// What the config says.
     pub settings: Settings,
+    /// Held tasks.
+    pub holds: hold::Holds,
+    /// How far audit sinks are.
+    pub ships: ship::Ships,
+    /// Held while a key ring is read, stepped and written: two steps from one state would both prepare.
+    pub ring_steps: tokio::sync::Mutex<()>,
     /// Refusals of this minute.
     pub refusals: refusals::RefusalLog,
+    /// Uses that are not written yet.
+    pub uses: introspect::UseLog,
+    /// The roots, once read.
+    pub roots: OnceLock<Arc<Vec<Vec<u8>>>>,
     /// Closes connections that came with a certificate; set by who has them.
     pub connections: OnceLock<Box<dyn CloseConnections>>,
 }
@@ -64,6 +97,10 @@ pub struct Settings {
     pub hold_grace: Duration,
     /// How often a holder must beat.
     pub heartbeat: Duration,
+    /// How long leases and tasks are kept after their end.
+    pub ended_lease_kept: Duration,
+    /// How long audit events are kept.
+    pub audit_kept: Duration,
 }
 
 impl Broker {

@@ -192,7 +192,6 @@ impl Broker {
         let leases = task.live.iter().map(|bucket| u64::from(bucket.count)).sum();
         let end = EndTask { task: id, why: EndReason::Revoked, event, now };
         let (changed, receipt) = self.ledger.end_task(end).await?;
-        self.task_ended(id);
         Ok(pb::RevokeResponse {
             revision: Some(revision(&receipt)),
             effective: Some(event::stamp(now)),
@@ -234,7 +233,8 @@ impl Broker {
         let (revoked, receipt) = self.ledger.cut(draft).await?;
         match &scope {
             Scope::Proof(digest) => self.close_connections(digest),
-            Scope::SigningKey(key_id) => self.key_was_cut(key_id, now).await?,
+            // The ring notices the cut, and puts a successor in the key's place.
+            Scope::SigningKey(_) => self.step_rings(now).await,
             Scope::Everything
             | Scope::Grant(..)
             | Scope::Lease(_)
@@ -484,14 +484,6 @@ pub(super) fn barrable(scope: Option<&pb::Scope>) -> Result<Scope, Refusal> {
         return Err(Refusal::invalid("scope.kind", "cannot be barred; revoke it, or bar something wider"));
     }
     Ok(scope)
-}
-
-/// A tenant's name from a filter; empty for none.
-pub(super) fn optional_name<T: std::str::FromStr<Err = crate::model::id::InvalidId>>(
-    field: &'static str,
-    text: &str,
-) -> Result<Option<T>, Refusal> {
-    if text.is_empty() { Ok(None) } else { name(field, text).map(Some) }
 }
 
 /// Longest task.

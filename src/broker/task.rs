@@ -64,7 +64,7 @@ impl Broker {
         let (id, _) = self.ledger.open_task(OpenDraft { task: task.clone(), retry, event, now }).await?;
         let task = if id == task.id { task } else { self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))? };
         if task.held {
-            self.expect_hold(task.id, now);
+            self.expect_hold(task.id);
         }
         let standing = self.ledger.task_standing(&task, now)?;
         Ok(pb::OpenTaskResponse { task: Some(view::task(&task, standing)) })
@@ -143,7 +143,6 @@ impl Broker {
         event::of_task(&mut event, &task);
         let end = EndTask { task: id, why: EndReason::Completed, event, now };
         let (ended_now, receipt) = self.ledger.end_task(end).await?;
-        self.task_ended(id);
         Ok(pb::CompleteTaskResponse { revision: Some(revision(&receipt)), ended_now })
     }
 

@@ -460,6 +460,7 @@ impl Shared {
 }
 
 /// An error with its sources on one line.
+#[derive(Debug)]
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {

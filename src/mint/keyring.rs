@@ -110,6 +110,24 @@ impl RingPolicy {
         }
         Ok(Self { publish_before, active_for, retire_keep })
     }
+
+    /// How long a key is published before it signs.
+    #[must_use]
+    pub fn publish_before(&self) -> Duration {
+        self.publish_before
+    }
+
+    /// How long a key signs.
+    #[must_use]
+    pub fn active_for(&self) -> Duration {
+        self.active_for
+    }
+
+    /// How long a key is published after it has signed.
+    #[must_use]
+    pub fn retire_keep(&self) -> Duration {
+        self.retire_keep
+    }
 }
 
 /// One thing to do, in the order given.

@@ -109,6 +109,13 @@ impl CaKey {
         self.not_after
     }
 
+    /// When a certificate ends; `None` when it cannot be read.
+    #[must_use]
+    pub fn end_of(der: &[u8]) -> Option<Timestamp> {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        Some(timestamp(parsed.validity().not_after.timestamp()))
+    }
+
     /// How many CAs may come below it; `None` when that is not limited.
     #[must_use]
     pub fn path_len(&self) -> Option<u32> {

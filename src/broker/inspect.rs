@@ -1,0 +1,8 @@
+//! Looking: lists of what an operator's scope reaches. Nothing here writes.
+
+mod lease;
+mod revocation;
+mod status;
+mod trust;
+
+pub use status::StatusExtra;

@@ -1,0 +1,146 @@
+//! A broker on a memory store whose clock is moved by hand.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::{Broker, Settings, hold::Holds, registry::Registry, rings::Rings, ship::Ships, time::Time};
+use crate::{
+    config::{Config, TrustDomain},
+    identity::{Authority, Caller, CertificateProof, Proof},
+    ledger::{LaneLimits, Ledger, Opening, TenantChange, TrustCommit, engine::memory::Memory},
+    mint::{
+        keyring::RingPolicy,
+        seal::{Seal, SealKey},
+        signing::Algorithm,
+    },
+    model::{Clock, Digest, TenantName, TenantNumber, Timestamp},
+    policy::TenantTrust,
+};
+
+/// Wall and boot clock in one.
+#[derive(Debug)]
+pub(super) struct Hands(Mutex<u64>);
+
+impl Hands {
+    /// Moves both forward.
+    pub(super) fn advance(&self, by: Duration) {
+        *self.0.lock().expect("lock") += u64::try_from(by.as_millis()).expect("short");
+    }
+}
+
+impl Clock for Hands {
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(START_MILLIS + *self.0.lock().expect("lock"))
+    }
+
+    fn boot(&self) -> Duration {
+        Duration::from_millis(*self.0.lock().expect("lock"))
+    }
+}
+
+/// A broker without keys and tenants.
+pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
+    let seal = Seal::new(&SealKey::random().expect("entropy"));
+    let hands = Arc::new(Hands(Mutex::new(0)));
+    let ledger = Ledger::open(Opening {
+        engine: Arc::new(Memory::new()),
+        row_key: seal.row_key(),
+        seal_check: seal.check_value(),
+        ballast: None,
+        lanes: LaneLimits::default(),
+        now: hands.wall(),
+    })
+    .expect("opens");
+    let (time, _) = Time::start(hands.clone(), ledger.opened_mark, Duration::from_secs(300), days(30));
+    let config = Config::dev(std::path::Path::new("."), 0);
+    let hour = Duration::from_secs(3_600);
+    let settings = Settings {
+        trust_domain: TrustDomain::default(),
+        public_url: config.public_url,
+        key_set_max_age: Duration::from_secs(300),
+        token_ring: RingPolicy::new(Duration::from_secs(900), days(14), hour * 2).expect("policy"),
+        ca_ring: RingPolicy::new(Duration::from_secs(900), days(30), hour * 2).expect("policy"),
+        hold_grace: Duration::from_secs(10),
+        heartbeat: Duration::from_secs(3),
+        ended_lease_kept: Duration::from_secs(600),
+        audit_kept: days(400),
+    };
+    let broker = Broker {
+        registry: Arc::new(Registry::load(&ledger).expect("loads")),
+        ledger: Arc::new(ledger),
+        rings: Arc::new(Rings::new(seal)),
+        time,
+        settings,
+        holds: Holds::new(100),
+        ships: Ships::default(),
+        ring_steps: tokio::sync::Mutex::default(),
+        refusals: super::refusals::RefusalLog::default(),
+        uses: super::introspect::UseLog::default(),
+        roots: std::sync::OnceLock::new(),
+        connections: std::sync::OnceLock::new(),
+    };
+    (Arc::new(broker), hands)
+}
+
+/// A founded broker.
+pub(super) async fn founded() -> (Arc<Broker>, Arc<Hands>) {
+    let (broker, hands) = bare();
+    super::found::ensure(&broker, &super::found::Founding::default()).await.expect("founds");
+    (broker, hands)
+}
+
+/// Adds a tenant with keys and one workload, `w`, named by its SPIFFE ID.
+pub(super) async fn add_tenant(broker: &Broker, name: &str) -> TenantNumber {
+    let name: TenantName = name.parse().expect("name");
+    let now = broker.now();
+    let basis = broker.ledger.basis().1;
+    let number = TenantNumber::new(broker.ledger.reserve_tenants(1).await.expect("reserved")).expect("number");
+    let json = format!(
+        r#"{{"name":"{name}","issuer":null,"token_algorithm":"ES256","max_live_leases":1000,
+        "workloads":{{}},"grants":{{}},"verifiers":{{}}}}"#
+    );
+    let trust = TenantTrust::from_bytes(json.as_bytes()).expect("trust");
+    let keys = broker.new_tenant_keys(number, &name, Algorithm::Es256, now).expect("keys");
+    let change = TenantChange {
+        number,
+        name: name.clone(),
+        trust: trust.to_bytes(),
+        hash: trust.hash(),
+        version: 1,
+        removed: false,
+    };
+    let commit = TrustCommit {
+        basis,
+        tenants: vec![change],
+        global: None,
+        keys,
+        changed: vec![],
+        cuts: vec![],
+        grant_states: vec![],
+        events: vec![],
+        now,
+    };
+    broker.ledger.apply(commit, || ()).await.expect("applies");
+    broker.registry.changed(&[(name, number)]);
+    number
+}
+
+/// The first operator, with a certificate of the broker's.
+pub(super) fn admin() -> Caller {
+    Caller::for_test(Proof::Certificate(CertificateProof {
+        sha256: Digest::of(b"admin"),
+        authority: Authority::Own,
+        spiffe_id: Some("spiffe://mayfly.internal/operator/admin".into()),
+        dns_names: vec![],
+        serial: vec![0x40; 16],
+        not_after: Timestamp::from_millis(u64::MAX / 2),
+    }))
+}
+
+pub(super) fn days(count: u64) -> Duration {
+    Duration::from_secs(86_400 * count)
+}
+
+const START_MILLIS: u64 = 1_750_000_000_000;
