@@ -7,7 +7,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", EVERYTHING),
     ("cli", EVERYTHING),
-    ("server", &["api", "audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"]),
+    (
+        "server",
+        &["api", "audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"],
+    ),
     ("api", &["audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink"]),
     ("broker", &["audit", "config", "identity", "ledger", "mint", "model", "policy", "sink"]),
     // Events go out as the audit spells them.
@@ -28,8 +31,20 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 const EVERYTHING: &[&str] = &[
-    "api", "audit", "broker", "client", "config", "identity", "ledger", "mint", "model", "policy", "server", "sink",
-    "telemetry", "verifier",
+    "api",
+    "audit",
+    "broker",
+    "client",
+    "config",
+    "identity",
+    "ledger",
+    "mint",
+    "model",
+    "policy",
+    "server",
+    "sink",
+    "telemetry",
+    "verifier",
 ];
 
 /// Generated words of the contract and of the rows; whoever may name a row is said by what it does with it.
@@ -38,7 +53,10 @@ const FREE: &[&str] = &["pb", "records"];
 /// Where each foreign library may be named: paths below `src/` that start so.
 const PLACES: &[(&[&str], &[&str])] = &[
     // The contract's surface, and the clients of it. The generated code is included at the root.
-    (&["tonic", "tonic_types", "tonic_health", "tonic_reflection"], &["api/", "client/", "verifier/", "cli/", "lib.rs"]),
+    (
+        &["tonic", "tonic_types", "tonic_health", "tonic_reflection"],
+        &["api/", "client/", "verifier/", "cli/", "lib.rs"],
+    ),
     (&["axum"], &["api/"]),
     // The tour runs a small resource server of its own.
     (&["hyper", "hyper_util"], &["api/", "client/", "cli/demo"]),
