@@ -1,8 +1,8 @@
-//! Commands that act on this machine instead of asking a broker: the daemon, its data folder, and the demo.
+//! Commands that act on this machine instead of asking a broker: the daemon and its data folder.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use crate::{model::OperatorName, server};
 
@@ -20,7 +20,6 @@ pub enum LocalCommand {
     /// Looks after the store.
     #[command(subcommand)]
     Store(StoreCommand),
-    Demo(DemoArgs),
 }
 
 /// Runs the daemon until it is told to stop.
@@ -100,28 +99,6 @@ pub struct RecoverArgs {
     pub out: PathBuf,
 }
 
-/// Shows on a real daemon in a temporary folder that what should be dead is dead and what should live lives.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct DemoArgs {
-    /// Leave the daemon running, and print commands to try.
-    #[arg(long)]
-    pub keep: bool,
-    /// Break one thing on purpose; the demo must then fail.
-    #[arg(long, value_enum)]
-    pub sabotage: Option<SabotageArg>,
-}
-
-/// What the demo can break.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum SabotageArg {
-    /// A revocation ends nothing.
-    Revoke,
-    /// A tenant's credential works in another.
-    Tenant,
-    /// An audit event is altered.
-    Audit,
-}
-
 impl LocalCommand {
     /// Runs the command.
     ///
@@ -133,10 +110,6 @@ impl LocalCommand {
             Self::Init(args) => output.line(server::init(&args).map_err(failed)?.trim_end()),
             Self::AdoptRoot(args) => server::adopt_root(&args).map_err(failed),
             Self::Store(StoreCommand::Check(args)) => check(output, &args),
-            Self::Demo(args) => match server::demo(args).map_err(failed)? {
-                0 => Ok(()),
-                failed => Err(Failure::CheckFailed(format!("{failed} proofs did not hold"))),
-            },
         }
     }
 }

@@ -6,6 +6,7 @@ mod bar;
 mod cell;
 mod completions;
 mod delivery;
+mod demo;
 mod events;
 mod explain;
 mod failure;
@@ -114,6 +115,9 @@ enum Command {
     /// Confirms the daemon's clock.
     #[command(subcommand)]
     Time(status::TimeCommand),
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoResourceServer(demo::ResourceServerArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -179,6 +183,8 @@ impl Command {
             Self::Explain(args) => args.run(session).await,
             Self::Status => status::run(session).await,
             Self::Time(command) => command.run(session).await,
+            Self::Demo(args) => args.run(&session.output).await,
+            Self::DemoResourceServer(args) => args.run(session).await,
             Self::Completions(args) => args.run(&session.output),
         }
     }
