@@ -360,7 +360,7 @@ impl Default for Retention {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log: "info".to_owned(), format: LogFormat::default() }
+        Self { log: LOG.to_owned(), format: LogFormat::default() }
     }
 }
 
@@ -368,3 +368,6 @@ const DAY_SECONDS: u64 = 86_400;
 
 #[cfg(test)]
 mod tests;
+
+/// The log filter when none is given: the store engines tell of their files at `info`.
+const LOG: &str = "info,fjall=warn,lsm_tree=warn,sled=warn";

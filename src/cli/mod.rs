@@ -6,6 +6,7 @@ mod bar;
 mod cell;
 mod completions;
 mod delivery;
+mod demo;
 mod events;
 mod explain;
 mod failure;
@@ -115,6 +116,9 @@ enum Command {
     /// Confirms the daemon's clock.
     #[command(subcommand)]
     Time(status::TimeCommand),
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    DemoResourceServer(demo::ResourceServerArgs),
     Completions(completions::CompletionsArgs),
     #[command(flatten)]
     Local(local::LocalCommand),
@@ -185,6 +189,8 @@ impl Command {
             Self::Explain(args) => args.run(session).await,
             Self::Status => status::run(session).await,
             Self::Time(command) => command.run(session).await,
+            Self::Demo(args) => args.run(&session.output).await,
+            Self::DemoResourceServer(args) => args.run(session).await,
             Self::Completions(args) => args.run(&session.output),
             Self::Local(command) => command.run(&session.output).await,
         }

@@ -92,6 +92,12 @@ impl Session {
         self.global.ca_pem()
     }
 
+    /// The identity folder in use, for a command that keeps more in it than its client certificate.
+    #[must_use]
+    pub fn identity_folder(&self) -> Option<&Path> {
+        self.global.folder()
+    }
+
     async fn channel(&self) -> Outcome<Channel> {
         Ok(Connection::open(&self.global.config()?).await?.channel())
     }

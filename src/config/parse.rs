@@ -312,7 +312,7 @@ fn telemetry(mut section: Section<'_>) -> Telemetry {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("is no filter: {error}")),
     };
-    let log = section.parsed("log", "info", filter).map_or_else(|| "info".to_owned(), |at| at.value);
+    let log = section.parsed("log", "info", filter).map_or_else(|| super::LOG.to_owned(), |at| at.value);
     let format = section.choice("format", FORMATS).map(|at| at.value).unwrap_or_default();
     section.finish();
     Telemetry { log, format }

@@ -184,19 +184,26 @@ pub fn mint_operator(
     operator: &OperatorName,
     validity: Validity,
 ) -> Result<MintedLeaf, NotIssued> {
-    let name = operator_spiffe_id(base_trust_domain, operator);
+    mint_client(issuing, key, &operator_spiffe_id(base_trust_domain, operator), validity)
+}
+
+/// Makes a client certificate that is no lease: an operator's, or one of a platform's CA.
+///
+/// # Errors
+/// When the request asks for another name, or the times make no certificate.
+pub fn mint_client(ca: &CaKey, key: LeafKey<'_>, spiffe_id: &str, validity: Validity) -> Result<MintedLeaf, NotIssued> {
     if let LeafKey::Request(csr) = key {
-        csr.check_names(&name, &[])?;
+        csr.check_names(spiffe_id, &[])?;
     }
     let leaf = Leaf {
         serial: &fresh_serial()?,
-        names: vec![x509::uri(&name)?],
+        names: vec![x509::uri(spiffe_id)?],
         usages: vec![ExtendedKeyUsagePurpose::ClientAuth],
         not_before: validity.not_before,
         not_after: validity.not_after,
         extensions: vec![],
     };
-    x509::sign_leaf(issuing, key, leaf)
+    x509::sign_leaf(ca, key, leaf)
 }
 
 #[derive(Clone, Copy)]
