@@ -7,7 +7,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("lib", EVERYTHING),
     ("cli", EVERYTHING),
-    ("server", &["api", "audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"]),
+    (
+        "server",
+        &["api", "audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"],
+    ),
     ("api", &["audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink"]),
     ("broker", &["audit", "config", "identity", "ledger", "mint", "model", "policy", "sink"]),
     // Events go out as the audit spells them.
@@ -28,8 +31,26 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 const EVERYTHING: &[&str] = &[
-    "api", "audit", "broker", "client", "config", "identity", "ledger", "mint", "model", "policy", "server", "sink",
-    "telemetry", "verifier",
+    "api",
+    "audit",
+    "broker",
+    "client",
+    "config",
+    "identity",
+    "ledger",
+    "mint",
+    "model",
+    "policy",
+    "server",
+    "sink",
+    "telemetry",
+    "verifier",
+];
+
+/// Arrows that are there and ought not to be, each with its reason. Gone ones are an error, so that the list only shrinks.
+const DEBTS: &[(&str, &str, &str)] = &[
+    // `TrustDomain`, a pure value, belongs in the model.
+    ("identity/mtls.rs", "config", "TrustDomain"),
 ];
 
 /// Generated words of the contract and of the rows; whoever may name a row is said by what it does with it.
@@ -38,7 +59,10 @@ const FREE: &[&str] = &["pb", "records"];
 /// Where each foreign library may be named: paths below `src/` that start so.
 const PLACES: &[(&[&str], &[&str])] = &[
     // The contract's surface, and the clients of it. The generated code is included at the root.
-    (&["tonic", "tonic_types", "tonic_health", "tonic_reflection"], &["api/", "client/", "verifier/", "cli/", "lib.rs"]),
+    (
+        &["tonic", "tonic_types", "tonic_health", "tonic_reflection"],
+        &["api/", "client/", "verifier/", "cli/", "lib.rs"],
+    ),
     (&["axum"], &["api/"]),
     // The tour runs a small resource server of its own.
     (&["hyper", "hyper_util"], &["api/", "client/", "cli/demo"]),
@@ -47,11 +71,11 @@ const PLACES: &[(&[&str], &[&str])] = &[
     (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs"]),
     // The command line makes requests for certificates, so that keys stay on the caller's host.
     (&["rcgen"], &["mint/", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
-    (&["metrics_exporter_prometheus", "tracing_subscriber"], &["telemetry.rs", "api/http/metrics_port.rs"]),
+    (&["metrics_exporter_prometheus", "tracing_subscriber"], &["telemetry.rs", "api/"]),
 ];
 
 /// Files longer than [`LINES_AT_MOST`], with the length that they may not exceed any more. To be split.
-const OVERLONG: &[(&str, usize)] = &[];
+const OVERLONG: &[(&str, usize)] = &[("broker/issue.rs", 682), ("ledger/read.rs", 680)];
 
 const LINES_AT_MOST: usize = 600;
 
@@ -81,7 +105,8 @@ fn arrows_point_down_only() {
         };
         for word in source.arrows() {
             let to = word.text.as_str();
-            if known.contains(&to) && to != top && !FREE.contains(&to) && !allowed.contains(&to) {
+            let is_debt = DEBTS.iter().any(|(path, debt, _)| *path == source.path && *debt == to);
+            if known.contains(&to) && to != top && !FREE.contains(&to) && !allowed.contains(&to) && !is_debt {
                 wrong.push(format!("{}: {top} -> {to}", place(source, &word)));
             }
         }
@@ -89,6 +114,12 @@ fn arrows_point_down_only() {
         if top == "main" {
             let names = source.words.windows(3).filter(|w| w[0].text == "mayfly" && w[1].text == "::");
             wrong.extend(names.filter(|w| w[2].text != "cli").map(|w| format!("main -> {}", w[2].text)));
+        }
+    }
+    for (path, to, what) in DEBTS {
+        let stands = sources.iter().any(|source| source.path == *path && source.arrows().iter().any(|w| w.text == *to));
+        if !stands {
+            wrong.push(format!("src/{path}: no longer names {to} for `{what}`; take it off the list"));
         }
     }
     report(&wrong);
