@@ -22,7 +22,7 @@ async fn main() -> Fallible<()> {
 
     // Resume after a revision that is known: nothing that happened since is missed.
     let mut verifier = stage.verifier().await?;
-    let watch = WatchRevocationsRequest { after: Some(basis) };
+    let watch = WatchRevocationsRequest { after: Some(basis), ..WatchRevocationsRequest::default() };
     let mut feed = verifier.watch_revocations(watch).await?.into_inner();
 
     let revoke = RevokeRequest {

@@ -312,7 +312,7 @@ impl Service {
 
 impl Default for ServerCertificate {
     fn default() -> Self {
-        Self::Own { names: vec!["localhost".to_owned()] }
+        Self::Own { names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()] }
     }
 }
 

@@ -25,6 +25,8 @@ pub mod model;
 #[cfg(feature = "server")]
 pub mod policy;
 #[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
 pub mod sink;
 #[cfg(feature = "server")]
 pub mod telemetry;

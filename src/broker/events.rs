@@ -252,14 +252,13 @@ impl Broker {
         request: &pb::ExportEventsRequest,
         to: &mpsc::Sender<Result<pb::ExportEventsResponse, Refusal>>,
     ) -> Result<(), Refusal> {
-        let send = async |item| to.send(Ok(pb::ExportEventsResponse { item: Some(item) })).await.is_ok();
         let mut number = 0;
         while operator.reaches(None, None) {
             let checkpoints = self.ledger.checkpoints(number, PAGES)?;
             let Some(last) = checkpoints.last() else { break };
             number = last.number;
             for checkpoint in checkpoints {
-                if !send(Item::Checkpoint(checkpoint)).await {
+                if !send(to, Item::Checkpoint(checkpoint)).await {
                     return Ok(());
                 }
             }
@@ -271,7 +270,7 @@ impl Broker {
                 let (events, more) = trail::events_from(&self.ledger, &stream.id, from, PAGES)?;
                 next = more;
                 for event in events {
-                    if !send(Item::Event(event)).await {
+                    if !send(to, Item::Event(event)).await {
                         return Ok(());
                     }
                 }
@@ -279,6 +278,11 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// False when nobody listens any more.
+async fn send(to: &mpsc::Sender<Result<pb::ExportEventsResponse, Refusal>>, item: Item) -> bool {
+    to.send(Ok(pb::ExportEventsResponse { item: Some(item) })).await.is_ok()
 }
 
 fn is_other_stream(request: &pb::TailEventsRequest, stream: &keys::StreamId) -> bool {

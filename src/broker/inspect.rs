@@ -4,5 +4,3 @@ mod lease;
 mod revocation;
 mod status;
 mod trust;
-
-pub use status::StatusExtra;

@@ -2,27 +2,28 @@
 
 mod apply;
 mod bars;
+pub mod bundle;
 pub mod event;
-mod events;
+pub mod events;
 mod explain;
 pub mod found;
 pub mod hold;
-mod identify;
+pub mod identify;
 pub mod inspect;
 pub mod introspect;
 mod issue;
 pub mod keys;
 pub mod page;
-mod reach;
+pub mod reach;
 pub mod refusal;
 pub mod refusals;
 pub mod registry;
 mod revoke;
 pub mod rings;
 pub mod ship;
-mod task;
+pub mod task;
 pub mod time;
-mod trail;
+pub mod trail;
 pub mod upkeep;
 pub mod view;
 mod watch;
@@ -64,6 +65,8 @@ pub struct Broker {
     pub ships: ship::Ships,
     /// Held while a key ring is read, stepped and written: two steps from one state would both prepare.
     pub ring_steps: tokio::sync::Mutex<()>,
+    /// Streams that watch revocations now.
+    pub watchers: Arc<std::sync::atomic::AtomicU32>,
     /// Refusals of this minute.
     pub refusals: refusals::RefusalLog,
     /// Uses that are not written yet.
@@ -101,6 +104,8 @@ pub struct Settings {
     pub ended_lease_kept: Duration,
     /// How long audit events are kept.
     pub audit_kept: Duration,
+    /// When the daemon started.
+    pub started: Timestamp,
 }
 
 impl Broker {

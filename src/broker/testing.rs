@@ -66,6 +66,7 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
         heartbeat: Duration::from_secs(3),
         ended_lease_kept: Duration::from_secs(600),
         audit_kept: days(400),
+        started: hands.wall(),
     };
     let broker = Broker {
         registry: Arc::new(Registry::load(&ledger).expect("loads")),
@@ -76,6 +77,7 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
         holds: Holds::new(100),
         ships: Ships::default(),
         ring_steps: tokio::sync::Mutex::default(),
+        watchers: Arc::default(),
         refusals: super::refusals::RefusalLog::default(),
         uses: super::introspect::UseLog::default(),
         roots: std::sync::OnceLock::new(),

@@ -1,6 +1,9 @@
 //! The revocation feed: what still matters, then everything as it happens.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
@@ -60,7 +63,14 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self, mut live: tokio::sync::broadcast::Receiver<Arc<Published>>, published: u64) {
+    async fn run(self, live: tokio::sync::broadcast::Receiver<Arc<Published>>, published: u64) {
+        let watchers = Arc::clone(&self.broker.watchers);
+        watchers.fetch_add(1, Ordering::Relaxed);
+        self.follow(live, published).await;
+        watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn follow(mut self, mut live: tokio::sync::broadcast::Receiver<Arc<Published>>, published: u64) {
         if self.catch_up(published).await.is_none() {
             return;
         }

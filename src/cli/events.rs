@@ -10,6 +10,7 @@ use prost_types::Timestamp;
 use tonic::Streaming;
 
 use crate::{
+    audit::export as lines,
     model::{LeaseId, PartnerName, TaskId, TenantName},
     pb::{self, export_events_response::Item},
 };
@@ -19,10 +20,13 @@ use super::{
     cell::Record,
     failure::{Failure, Outcome},
     issue::text,
-    output::{Format, table},
     page,
     session::Session,
 };
+
+mod verify;
+
+pub use verify::VerifyArgs;
 
 /// Audit events.
 #[derive(Clone, Debug, Subcommand)]
@@ -34,8 +38,7 @@ pub enum EventsCommand {
     Tail(TailArgs),
     /// Writes whole streams with their signed checkpoints as JSON lines.
     Export(ExportArgs),
-    /// Checks chains and checkpoints in the store; exit code 4 when something is wrong.
-    Verify(StreamArgs),
+    Verify(VerifyArgs),
 }
 
 /// Which streams.
@@ -103,7 +106,7 @@ impl EventsCommand {
             Self::List(args) => args.run(session).await,
             Self::Tail(args) => args.run(session).await,
             Self::Export(args) => args.run(session).await,
-            Self::Verify(streams) => verify(session, &streams).await,
+            Self::Verify(args) => args.run(session).await,
         }
     }
 }
@@ -170,12 +173,13 @@ async fn export(
 ) -> Outcome<u64> {
     let mut count = 0_u64;
     while let Some(message) = stream.message().await? {
-        let fields = match message.item {
-            Some(Item::Event(event)) => event.fields(),
-            Some(Item::Checkpoint(checkpoint)) => checkpoint.fields(),
+        // The lines that `events verify FILE` and the sinks know, not those of `--output json`.
+        let line = match message.item {
+            Some(Item::Event(event)) => lines::event_line(&event),
+            Some(Item::Checkpoint(checkpoint)) => lines::checkpoint_line(&checkpoint),
             None => continue,
         };
-        write(&fields.json())?;
+        write(&line.map_err(|error| Failure::Internal(error.to_string()))?)?;
         count += 1;
         if count.is_multiple_of(PROGRESS_EVERY) {
             session.output.progress(&format!("{count} events and checkpoints"));
@@ -198,29 +202,6 @@ async fn export_file(session: &Session, stream: Streaming<pb::ExportEventsRespon
     Ok(count)
 }
 
-async fn verify(session: &Session, streams: &StreamArgs) -> Outcome {
-    let request =
-        pb::VerifyEventsRequest { tenant: text(streams.tenant.as_ref()), partner: text(streams.partner.as_ref()) };
-    let reply = session.admin().await?.verify_events(request).await?.into_inner();
-    match session.output.format() {
-        Format::Json => session.output.one(&reply.fields())?,
-        Format::Table => {
-            let checked = format!(
-                "checked {} streams, {} events, {} checkpoints",
-                reply.streams, reply.events, reply.checkpoints
-            );
-            session.output.line(&checked)?;
-            if !reply.findings.is_empty() {
-                session.output.line(&table(&reply.findings))?;
-            }
-        }
-    }
-    match reply.findings.len() {
-        0 => Ok(()),
-        count => Err(Failure::CheckFailed(format!("the audit is not as it was written: {count} findings"))),
-    }
-}
-
 const PROGRESS_EVERY: u64 = 1000;
 
 const EVENTS_HELP: &str = "\
@@ -228,4 +209,5 @@ Examples:
   mayfly events list --tenant acme --kind lease. --from 2026-11-01
   mayfly events tail --partner globex | jq -c '{at, kind, reason}'
   mayfly events export --tenant acme --out acme-audit.jsonl
-  mayfly events verify";
+  mayfly events verify
+  mayfly events verify acme-audit.jsonl --tenant acme --trusted-key c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";

@@ -4,7 +4,10 @@ use std::{error::Error, fmt::Write as _, io, path::Path, process::ExitCode};
 
 use tonic::{Code, Status};
 
-use crate::client::{self, ConnectError, UnusableFile};
+use crate::{
+    client::{self, ConnectError, UnusableFile},
+    mint::x509::NotIssued,
+};
 
 use super::cell::printable;
 
@@ -43,7 +46,7 @@ pub enum Failure {
     },
     /// A key or certificate request could not be made.
     #[error("cannot make a certificate request")]
-    Request(#[from] rcgen::Error),
+    Request(#[from] NotIssued),
     /// What should not happen, on either side.
     #[error("{0}")]
     Internal(String),

@@ -14,6 +14,7 @@ mod hold;
 mod issue;
 mod key;
 mod lease;
+pub mod local;
 mod operator;
 mod output;
 mod page;
@@ -115,6 +116,8 @@ enum Command {
     #[command(subcommand)]
     Time(status::TimeCommand),
     Completions(completions::CompletionsArgs),
+    #[command(flatten)]
+    Local(local::LocalCommand),
 }
 
 /// Runs the command line and returns its exit code. The first argument is the program's name.
@@ -147,7 +150,10 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn execute(command: Command, session: &Session) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match &command {
+        Command::Local(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    };
     let runtime = runtime.map_err(|error| Failure::io("start the runtime", error))?;
     runtime.block_on(command.run(session))
 }
@@ -180,6 +186,7 @@ impl Command {
             Self::Status => status::run(session).await,
             Self::Time(command) => command.run(session).await,
             Self::Completions(args) => args.run(&session.output),
+            Self::Local(command) => command.run(&session.output).await,
         }
     }
 }

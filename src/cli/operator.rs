@@ -23,6 +23,7 @@ pub enum OperatorCommand {
     List(LimitArgs),
     /// Makes a key here and has it certified for an operator that the trust map names.
     Add(AddArgs),
+    Recover(super::local::RecoverArgs),
 }
 
 /// Arguments of `operator add`.
@@ -46,6 +47,7 @@ impl OperatorCommand {
     pub async fn run(self, session: &Session) -> Outcome {
         match self {
             Self::Add(args) => args.run(session).await,
+            Self::Recover(args) => super::local::recover(&args).await,
             Self::List(limit) => list(session, limit).await,
         }
     }

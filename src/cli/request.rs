@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use zeroize::Zeroizing;
 
-use crate::client::pem;
+use crate::{client::pem, mint};
 
 use super::failure::{Failure, Outcome};
 
@@ -23,7 +22,8 @@ impl OwnRequest {
     /// # Errors
     /// When the system has no entropy.
     pub fn fresh() -> Outcome<Self> {
-        Self::of(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+        let (pkcs8, csr_der) = mint::request::fresh()?;
+        Ok(Self { key_pem: pem::encode(pem::PRIVATE_KEY, pkcs8.expose()), csr_der })
     }
 
     /// With the key of an earlier certificate, for its renewal.
@@ -31,16 +31,10 @@ impl OwnRequest {
     /// # Errors
     /// When the PEM holds no key that can sign a request.
     pub fn with_key(key_pem: &[u8]) -> Outcome<Self> {
-        let text = std::str::from_utf8(key_pem).map_err(|_| Failure::Usage("the key file is not PEM".into()))?;
-        Self::of(&KeyPair::from_pem(text)?)
-    }
-
-    fn of(key: &KeyPair) -> Outcome<Self> {
-        let mut params = CertificateParams::default();
-        // The broker decides the names; rcgen would ask for one of its own.
-        params.distinguished_name = DistinguishedName::new();
-        let csr_der = params.serialize_request(key)?.der().to_vec();
-        Ok(Self { key_pem: pem::encode(pem::PRIVATE_KEY, key.serialized_der()), csr_der })
+        let pkcs8 = mint::pem::parse_private_key(key_pem)
+            .map_err(|error| Failure::Usage(format!("the key file cannot be used: {error}")))?;
+        let csr_der = mint::request::with_key(&pkcs8)?;
+        Ok(Self { key_pem: pem::encode(pem::PRIVATE_KEY, pkcs8.expose()), csr_der })
     }
 }
 

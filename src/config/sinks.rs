@@ -43,7 +43,13 @@ fn sink_target(section: &mut Section<'_>, kind: &At<String>) -> Option<SinkTarge
             let url = section.required_text("url", example);
             let ca_file = optional_file(section, "ca_file", FileRule::Public);
             let bearer_token_file = optional_file(section, "bearer_token_file", FileRule::Private);
-            let url = section.parse(url?, example, https_url)?.value;
+            let url = url?;
+            if url.value.contains('@') {
+                // The URL is shown in logs and errors, and so not here either.
+                section.note_at(&url, "holds a user or password", "name a file with bearer_token_file instead");
+                return None;
+            }
+            let url = section.parse(url, example, https_url)?.value;
             Some(SinkTarget::Https { url, ca_file, bearer_token_file })
         }
         other => {

@@ -180,3 +180,10 @@ fn the_dev_configuration_is_on_loopback_only() {
         assert!(matches!(config.listeners[0].socket, Socket::Tls(address) if address.ip().is_loopback()));
     }
 }
+
+#[test]
+fn a_password_in_a_url_is_refused_and_not_repeated() {
+    let sink = "[[audit_sink]]\nname = \"siem\"\nkind = \"https\"\nurl = \"https://user:hunter2@siem.example.com/\"\n";
+    let problems = parse(&format!("{HEAD}{sink}")).expect_err("refused").to_string();
+    assert!(problems.contains("holds a user or password") && !problems.contains("hunter2"), "{problems}");
+}

@@ -22,6 +22,8 @@ mod ops;
 mod read;
 mod refused;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod tx;
 
 pub use book::ScopeState;

@@ -144,28 +144,13 @@ impl Ledger {
         Ok(read.inspect_err(|e| self.shared.aside.note(Table::Tasks, id.as_bytes(), e)).ok())
     }
 
-    /// Whether a lease may be used now: its row, its task and the tasks above, cuts, bars, the lease it was obtained
-    /// through, and the time.
+    /// Whether a lease may be used now: its row, its task and the tasks above, cuts, bars, the leases that it and they were
+    /// obtained through, and the time.
     ///
     /// # Errors
     /// When the store failed.
     pub fn lease_standing(&self, lease: &Lease, now: Timestamp) -> Result<Standing, Refused> {
-        let mut standing = self.own_lease_standing(lease, now);
-        if !standing.is_live() && !matches!(standing, Standing::Suspended) {
-            return Ok(standing);
-        }
-        standing = standing.and(match self.task(lease.id.task())? {
-            Some(task) => self.task_standing(&task, now)?,
-            None => Standing::Ended(EndReason::Expired),
-        });
-        let mut above = lease.parent;
-        for _ in 0..Task::MAX_ANCESTORS {
-            let Some(id) = above else { break };
-            let Some(parent) = self.lease(id)? else { return Ok(Standing::Ended(EndReason::Expired)) };
-            standing = standing.and(self.own_lease_standing(&parent, now));
-            above = parent.parent;
-        }
-        Ok(standing)
+        self.lease_within(lease, now, Task::MAX_ANCESTORS)
     }
 
     /// Whether something may be begun under a task now.
@@ -173,21 +158,7 @@ impl Ledger {
     /// # Errors
     /// When the store failed.
     pub fn task_standing(&self, task: &Task, now: Timestamp) -> Result<Standing, Refused> {
-        let mut standing = self.own_task_standing(task, now);
-        let mut above = task.parent;
-        for _ in 0..Task::MAX_ANCESTORS {
-            let Some(id) = above else { break };
-            let Some(parent) = self.task(id)? else { return Ok(Standing::Ended(EndReason::Expired)) };
-            standing = standing.and(self.own_task_standing(&parent, now));
-            above = parent.parent;
-        }
-        if let Some(id) = task.parent_lease {
-            standing = standing.and(match self.lease(id)? {
-                Some(lease) => self.own_lease_standing(&lease, now),
-                None => Standing::Ended(EndReason::Expired),
-            });
-        }
-        Ok(standing)
+        self.task_within(task, now, Task::MAX_ANCESTORS)
     }
 
     /// Leases in key order after `after`, under a key prefix (a tenant's or a task's).
@@ -441,6 +412,49 @@ impl Ledger {
     /// When the store failed.
     pub fn acknowledged(&self, sink: &str) -> Result<Option<u64>, Refused> {
         Ok(self.record::<records::MetaRecord>(Table::Sinks, sink.as_bytes())?.map(|record| record.revision))
+    }
+
+    /// `left` leases may stand above; a longer chain counts as ended, for what is above it is not known.
+    fn lease_within(&self, lease: &Lease, now: Timestamp, left: usize) -> Result<Standing, Refused> {
+        let own = self.own_lease_standing(lease, now);
+        if matches!(own, Standing::Ended(_)) {
+            return Ok(own);
+        }
+        let standing = own.and(match self.task(lease.id.task())? {
+            Some(task) => self.task_within(&task, now, left)?,
+            None => Standing::Ended(EndReason::Expired),
+        });
+        self.above(standing, lease.parent, now, left)
+    }
+
+    fn task_within(&self, task: &Task, now: Timestamp, left: usize) -> Result<Standing, Refused> {
+        let mut standing = self.above(self.own_task_standing(task, now), task.parent_lease, now, left)?;
+        let mut parent = task.parent;
+        for _ in 0..Task::MAX_ANCESTORS {
+            let Some(id) = parent else { break };
+            let Some(task) = self.task(id)? else { return Ok(Standing::Ended(EndReason::Expired)) };
+            standing = self.above(standing.and(self.own_task_standing(&task, now)), task.parent_lease, now, left)?;
+            parent = task.parent;
+        }
+        Ok(if parent.is_some() { Standing::Ended(EndReason::Damaged) } else { standing })
+    }
+
+    /// `standing`, and that of the lease above. What has ended already is not looked into.
+    fn above(
+        &self,
+        standing: Standing,
+        lease: Option<LeaseId>,
+        now: Timestamp,
+        left: usize,
+    ) -> Result<Standing, Refused> {
+        match (standing, lease, left.checked_sub(1)) {
+            (Standing::Ended(_), _, _) | (_, None, _) => Ok(standing),
+            (_, Some(_), None) => Ok(Standing::Ended(EndReason::Damaged)),
+            (_, Some(id), Some(left)) => Ok(standing.and(match self.lease(id)? {
+                Some(lease) => self.lease_within(&lease, now, left)?,
+                None => Standing::Ended(EndReason::Expired),
+            })),
+        }
     }
 
     fn own_lease_standing(&self, lease: &Lease, now: Timestamp) -> Standing {

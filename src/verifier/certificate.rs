@@ -8,10 +8,9 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use super::{
     FeedStanding,
     bundle::TrustBundle,
-    offline::Unusable,
-    stamp::{OID, Stamp},
+    offline::{Question, Unusable},
 };
-use crate::model::{Digest, LeaseId, Scope, Timestamp};
+use crate::model::{Digest, LeaseId, Scope, Stamp, Timestamp};
 
 /// Why a certificate is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -64,7 +63,7 @@ pub(super) fn check(
     chain: &[CertificateDer<'_>],
     bundle: &TrustBundle,
     now: Timestamp,
-) -> Result<(VerifiedCertificate, Stamp), CertificateRefusal> {
+) -> Result<(VerifiedCertificate, Question), CertificateRefusal> {
     let (leaf, intermediates) = chain.split_first().ok_or(CertificateRefusal::Malformed)?;
     let verifier = bundle.chains.as_ref().ok_or(CertificateRefusal::Chain)?;
     let at = UnixTime::since_unix_epoch(Duration::from_millis(now.millis()));
@@ -88,7 +87,7 @@ pub(super) fn check(
         Scope::Lease(lease).id(),
         Scope::Proof(verified.sha256).id(),
     ];
-    Ok((verified, Stamp { scopes: [named.as_slice(), &stamp.scopes].concat(), ..stamp }))
+    Ok((verified, ([named.as_slice(), stamp.scopes()].concat(), stamp.basis())))
 }
 
 /// What the feed said, as a verdict on the certificate.
@@ -114,7 +113,7 @@ fn spiffe_id(certificate: &X509Certificate<'_>) -> Option<String> {
 }
 
 fn stamp(certificate: &X509Certificate<'_>) -> Option<Stamp> {
-    let mut found = certificate.extensions().iter().filter(|extension| extension.oid.to_id_string() == OID);
+    let mut found = certificate.extensions().iter().filter(|extension| extension.oid.as_bytes() == Stamp::OID_DER);
     let stamp = Stamp::from_extension(found.next()?.value)?;
     found.next().is_none().then_some(stamp)
 }

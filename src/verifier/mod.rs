@@ -6,7 +6,7 @@
 //! WatchRevocations --> Revocations --/
 //! ```
 //!
-//! Everything unknown refuses: a stale feed, a stale bundle, a basis that the feed does not reach back to. For the last,
+//! Everything unknown refuses: a stale feed, a stale bundle, a feed whose beginning is not complete. For the last,
 //! [`TokenRefusal::NotCovered`] says that `Introspect` can still answer. Only [`Freshness::KeySetOnly`] does without the
 //! feed, and then a revoked credential works until it expires.
 //!
@@ -19,7 +19,6 @@ mod crypto;
 mod follow;
 mod offline;
 mod revocations;
-mod stamp;
 mod token;
 
 pub use bundle::{BundleError, TrustBundle};

@@ -10,12 +10,15 @@ use rustls::pki_types::CertificateDer;
 
 use super::{
     CertificateRefusal, FeedError, Revocations, TokenRefusal, TrustBundle, VerifiedCertificate, VerifiedToken,
-    certificate, stamp::Stamp, token,
+    certificate, token,
 };
 use crate::{
-    model::{Digest, TenantName, Timestamp, time::SKEW},
+    model::{Digest, ScopeId, TenantName, Timestamp, time::SKEW},
     pb::{Revision, WatchRevocationsResponse},
 };
+
+/// What the feed is asked about a credential: its scopes, those that its claims name included, and its basis.
+pub(super) type Question = (Vec<ScopeId>, (u64, u64));
 
 /// What credentials are checked against besides keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,10 +99,10 @@ impl OfflineVerifier {
         self.revocations.write().unwrap_or_else(PoisonError::into_inner).reset();
     }
 
-    /// The revision to resume the feed after.
+    /// The revision to resume the feed after; see [`Revocations::resume_after`].
     #[must_use]
     pub fn resume_after(&self) -> Option<Revision> {
-        self.revocations.read().unwrap_or_else(PoisonError::into_inner).revision()
+        self.revocations.write().unwrap_or_else(PoisonError::into_inner).resume_after()
     }
 
     /// Checks a token presented to `audience`, with the SHA-256 of the client certificate it came with.
@@ -114,8 +117,8 @@ impl OfflineVerifier {
         now: Timestamp,
     ) -> Result<VerifiedToken, TokenRefusal> {
         let bundle = self.fresh_bundle(now)?;
-        let (verified, stamp) = token::check(text, audience, presented_certificate_sha256, &bundle, now)?;
-        self.ask_feed(&stamp, now)?.map_or(Ok(()), token::verdict)?;
+        let (verified, question) = token::check(text, audience, presented_certificate_sha256, &bundle, now)?;
+        self.ask_feed(&question, now)?.map_or(Ok(()), token::verdict)?;
         Ok(verified)
     }
 
@@ -129,8 +132,8 @@ impl OfflineVerifier {
         now: Timestamp,
     ) -> Result<VerifiedCertificate, CertificateRefusal> {
         let bundle = self.fresh_bundle(now)?;
-        let (verified, stamp) = certificate::check(chain, &bundle, now)?;
-        self.ask_feed(&stamp, now)?.map_or(Ok(()), certificate::verdict)?;
+        let (verified, question) = certificate::check(chain, &bundle, now)?;
+        self.ask_feed(&question, now)?.map_or(Ok(()), certificate::verdict)?;
         Ok(verified)
     }
 
@@ -140,7 +143,7 @@ impl OfflineVerifier {
     }
 
     /// What the feed says; `None` when it is not followed.
-    fn ask_feed(&self, stamp: &Stamp, now: Timestamp) -> Result<Option<super::FeedStanding>, Unusable> {
+    fn ask_feed(&self, (scopes, basis): &Question, now: Timestamp) -> Result<Option<super::FeedStanding>, Unusable> {
         let Freshness::Feed { max_staleness } = self.freshness else {
             return Ok(None);
         };
@@ -149,7 +152,7 @@ impl OfflineVerifier {
         if now.since(heard) > max_staleness || heard > now.after(SKEW) {
             return Err(Unusable::StaleFeed);
         }
-        Ok(Some(feed.standing(&stamp.scopes, stamp.basis)))
+        Ok(Some(feed.standing(scopes, *basis)))
     }
 }
 

@@ -18,14 +18,15 @@ pub enum FeedStanding {
     Ended,
     /// Its decision was made in another incarnation of the store, of which this feed says nothing.
     OtherIncarnation,
-    /// Its decision is older than what this feed covers: a cut may have been missed.
+    /// The feed's beginning is not complete yet, or the decision is older than what is remembered: a cut may have been
+    /// missed.
     NotCovered,
 }
 
 /// Why a message of the feed cannot be applied. All that was known is dropped, so that nothing passes for current.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FeedError {
-    /// A revision is missing, or an event's is not of the message's incarnation.
+    /// A revision is missing, or is not of the feed's incarnation.
     #[error("a revision is missing or does not fit")]
     Revision,
     /// The message's revision is below the last one.
@@ -37,6 +38,9 @@ pub enum FeedError {
 }
 
 /// Cuts and suspensions of one incarnation.
+///
+/// A feed that began without a revision to resume after tells first of everything that still matters; once a message
+/// said that this is complete, every decision of the incarnation is covered, and until then none is.
 #[derive(Debug, Default)]
 pub struct Revocations {
     known: Option<Known>,
@@ -46,7 +50,9 @@ pub struct Revocations {
 #[derive(Debug)]
 struct Known {
     incarnation: u64,
-    /// Decisions at this number or later are covered.
+    /// Whether everything that still matters was told.
+    complete: bool,
+    /// Decisions at this number or later are covered then; above zero only if there was too much to remember.
     from: u64,
     number: u64,
     cuts: HashMap<ScopeId, Cut>,
@@ -61,9 +67,14 @@ struct Cut {
 }
 
 impl Revocations {
-    /// The revision to resume after; `None` starts anew.
+    /// The revision to resume the feed after; `None` starts anew.
+    ///
+    /// A beginning that broke off before it was complete is dropped: only a new one says when it is.
     #[must_use]
-    pub fn revision(&self) -> Option<Revision> {
+    pub fn resume_after(&mut self) -> Option<Revision> {
+        if self.known.as_ref().is_some_and(|known| !known.complete) {
+            self.reset();
+        }
         self.known.as_ref().map(|known| Revision { incarnation: known.incarnation, number: known.number })
     }
 
@@ -87,7 +98,7 @@ impl Revocations {
 
     /// Forgets everything, as when the broker says that the revision to resume after is gone.
     ///
-    /// Credentials decided before the next message's revision are not covered from then on.
+    /// Nothing is covered from then on, until the new feed's beginning is complete.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -118,7 +129,7 @@ impl Revocations {
         if scopes.iter().any(|scope| known.cuts.get(scope).is_some_and(|cut| cut.number > number)) {
             return FeedStanding::Ended;
         }
-        if number < known.from {
+        if !known.complete || number < known.from {
             return FeedStanding::NotCovered;
         }
         if scopes.iter().any(|scope| known.suspended.contains_key(scope)) {
@@ -129,11 +140,10 @@ impl Revocations {
 
     fn try_apply(&mut self, message: &WatchRevocationsResponse, now: Timestamp) -> Result<(), FeedError> {
         let revision = message.revision.ok_or(FeedError::Revision)?;
-        if self.known.as_ref().is_some_and(|known| known.incarnation != revision.incarnation) {
-            self.known = None;
-        }
-        // What was before the first message was not heard, and neither was what is in it told from the start.
         let known = self.known.get_or_insert_with(|| Known::begin(revision, now));
+        if revision.incarnation != known.incarnation {
+            return Err(FeedError::Revision);
+        }
         if revision.number < known.number {
             return Err(FeedError::Backwards);
         }
@@ -141,10 +151,17 @@ impl Revocations {
             known.take(event)?;
         }
         known.number = revision.number;
+        // A resumed feed does not say it again.
+        known.complete |= message.complete;
         known.prune(now);
         if known.cuts.len() + known.suspended.len() > MAX_REMEMBERED {
             // Full is not a reason to forget one cut: everything decided so far counts as unknown instead.
-            *known = Known::begin(revision, now);
+            *known = Known {
+                complete: known.complete,
+                from: revision.number,
+                number: revision.number,
+                ..Known::begin(revision, now)
+            };
         }
         Ok(())
     }
@@ -154,7 +171,8 @@ impl Known {
     fn begin(revision: Revision, now: Timestamp) -> Self {
         Self {
             incarnation: revision.incarnation,
-            from: revision.number,
+            complete: false,
+            from: 0,
             number: revision.number,
             cuts: HashMap::new(),
             suspended: HashMap::new(),

@@ -3,8 +3,12 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-use super::{FeedStanding, bundle::TrustBundle, offline::Unusable, stamp::Stamp};
-use crate::model::{Digest, LeaseId, PartnerName, Scope, ScopeId, TaskId, TenantName, Timestamp, time::SKEW};
+use super::{
+    FeedStanding,
+    bundle::TrustBundle,
+    offline::{Question, Unusable},
+};
+use crate::model::{Digest, LeaseId, PartnerName, Scope, ScopeId, Stamp, TaskId, TenantName, Timestamp, time::SKEW};
 
 /// Why a token is refused. Answer 401 for all of them; the reason is for logs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -138,7 +142,7 @@ pub(super) fn check(
     presented: Option<Digest>,
     bundle: &TrustBundle,
     now: Timestamp,
-) -> Result<(VerifiedToken, Stamp), TokenRefusal> {
+) -> Result<(VerifiedToken, Question), TokenRefusal> {
     let (claims, key_id) = signed_claims(text, bundle)?;
     if claims.iss != bundle.issuer {
         return Err(TokenRefusal::Issuer);
@@ -176,8 +180,8 @@ pub(super) fn check(
     if audience.is_empty() || !token.audiences.iter().any(|one| one == audience) {
         return Err(TokenRefusal::Audience);
     }
-    let scopes = [named_scopes(&token, key_id)?, stamp.scopes].concat();
-    Ok((token, Stamp { scopes, ..stamp }))
+    let scopes = [named_scopes(&token, key_id)?.as_slice(), stamp.scopes()].concat();
+    Ok((token, (scopes, stamp.basis())))
 }
 
 /// What the feed said, as a verdict on the token.

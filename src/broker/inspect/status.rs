@@ -20,19 +20,6 @@ use crate::{
     policy::Role,
 };
 
-/// What the status says beyond the broker's own knowledge.
-#[derive(Clone, Debug, Default)]
-pub struct StatusExtra {
-    /// Audit sinks.
-    pub sinks: Vec<pb::SinkStatus>,
-    /// Tasks held by a stream.
-    pub holds: u32,
-    /// Streams that watch revocations.
-    pub watchers: u32,
-    /// When the daemon started.
-    pub started: Timestamp,
-}
-
 impl Broker {
     /// Every key of a ring but the wrapping key, as the wire has it.
     ///
@@ -73,7 +60,6 @@ impl Broker {
         &self,
         caller: &Caller,
         _request: pb::GetStatusRequest,
-        extra: StatusExtra,
     ) -> Result<pb::GetStatusResponse, Refusal> {
         let now = self.now();
         let operator = self.operator(caller)?;
@@ -86,17 +72,17 @@ impl Broker {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: Some(view::revision(self.ledger.basis())),
             engine: self.ledger.engine_name().to_owned(),
-            started: Some(stamp(extra.started)),
+            started: Some(stamp(self.settings.started)),
             now: Some(stamp(now)),
             held: self.ledger.holds().first().map_or("", hold_word).to_owned(),
             live_leases,
             cuts: u64::try_from(cuts).unwrap_or(u64::MAX),
             bars: u64::try_from(bars).unwrap_or(u64::MAX),
             set_aside: self.ledger.aside().total(),
-            sinks: extra.sinks,
+            sinks: self.sink_statuses()?,
             disk_bytes: self.ledger.usage().disk_bytes,
-            holds: extra.holds,
-            watchers: extra.watchers,
+            holds: u32::try_from(self.holds.streams()).unwrap_or(u32::MAX),
+            watchers: self.watchers.load(std::sync::atomic::Ordering::Relaxed),
         })
     }
 }

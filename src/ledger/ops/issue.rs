@@ -1,10 +1,11 @@
 //! Issue and renew: a lease, its task when it is new, its counts and its event in one commit.
 
-use super::{counted, end, lease_standing, live_task};
+use super::{counted, end, ended_or, lease_standing, live_task, proof_standing};
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{
-        Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, Timestamp, task::LiveBucket, time::SKEW,
+        Digest, EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Task, TaskId, Timestamp, task::LiveBucket,
+        time::SKEW,
     },
     pb, records,
 };
@@ -58,9 +59,7 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), 
         return Err(Refused::Held(hold.explanation()));
     }
     tx.check_basis(&lease.scopes(), lease.basis)?;
-    if let Some(parent) = lease.parent
-        && !lease_standing(tx, parent, now)?.is_live()
-    {
+    if !proof_standing(tx, lease.parent, now)?.is_live() {
         return Err(Refused::LeaseEnded(EndReason::Revoked));
     }
     let task = task_of(tx, draft)?;
@@ -99,7 +98,8 @@ fn task_of(tx: &Tx<'_>, draft: &IssueDraft) -> Result<Task, Refused> {
 fn replaced(tx: &Tx<'_>, draft: &IssueDraft) -> Result<Option<Lease>, Refused> {
     if let Some(id) = draft.supersedes {
         let old = tx.lease(id)?.ok_or(Refused::Unknown)?;
-        return match old.own_standing(draft.now) {
+        // Also by cuts and by what is above it: what has ended has no successor.
+        return match lease_standing(tx, id, draft.now)? {
             Standing::Live => Ok(Some(old)),
             Standing::Ended(why) => Err(Refused::LeaseEnded(why)),
             Standing::Suspended => Err(Refused::TaskSuspended),
@@ -125,8 +125,13 @@ fn replaced(tx: &Tx<'_>, draft: &IssueDraft) -> Result<Option<Lease>, Refused> {
 
 fn check_quota(tx: &Tx<'_>, draft: &IssueDraft, task: &Task, replaced: Option<&Lease>) -> Result<(), Refused> {
     let (lease, quota, now) = (&draft.lease, &draft.quota, draft.now);
-    let freed = u64::from(replaced.is_some());
-    if u64::from(live_under(task, now)) >= u64::from(quota.task) + freed {
+    // A replaced lease makes room where it still counts: an ended task has freed its leases' quota already.
+    let replaced = match replaced {
+        Some(old) => ended_or(tx.task(old.id.task()))?.filter(|task| task.ended.is_none()).map(|_| old),
+        None => None,
+    };
+    let freed_in_task = u64::from(replaced.is_some_and(|old| old.id.task() == task.id));
+    if u64::from(live_under(task, now)) >= u64::from(quota.task) + freed_in_task {
         return Err(Refused::Quota("task"));
     }
     let [tenant, everywhere, partner, grant] = counted(lease);
@@ -136,7 +141,10 @@ fn check_quota(tx: &Tx<'_>, draft: &IssueDraft, task: &Task, replaced: Option<&L
         (everywhere, quota.partner_everywhere, "partner"),
         (tenant, quota.tenant, "tenant"),
     ];
-    match limits.into_iter().find(|&(scope, most, _)| tx.live(scope, now) >= u64::from(most) + freed) {
+    let freed = replaced.map_or([None; 4], |old| counted(old).map(Some));
+    let is_full =
+        |scope: ScopeId, most: u32| tx.live(scope, now) >= u64::from(most) + u64::from(freed.contains(&Some(scope)));
+    match limits.into_iter().find(|&(scope, most, _)| is_full(scope, most)) {
         Some((_, _, whose)) => Err(Refused::Quota(whose)),
         None => Ok(()),
     }
@@ -207,6 +215,6 @@ fn add_bucket(task: &mut Task, lease: &Lease, now: Timestamp) {
 }
 
 /// The scope and the latest time that the end of a lease concerns.
-pub(in crate::ledger) fn lease_end(lease: &Lease) -> (crate::model::ScopeId, Timestamp) {
+pub(in crate::ledger) fn lease_end(lease: &Lease) -> (ScopeId, Timestamp) {
     (Scope::Lease(lease.id).id(), lease.expires.after(SKEW))
 }

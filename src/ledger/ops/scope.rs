@@ -61,8 +61,9 @@ pub struct BarDraft {
 pub(in crate::ledger) fn cut(tx: &mut Tx<'_>, draft: &CutDraft) -> Result<Revoked, Refused> {
     let id = draft.scope.id();
     let state = tx.scope(id);
-    // Behind a bar nothing has begun since: the old cut says it all.
-    if draft.bar && state.cut > 0 && state.bar > 0 {
+    // Behind a bar that stood at the cut nothing has begun since: the old cut says it all. Between a cut and a later bar
+    // something may have begun.
+    if draft.bar && state.bar > 0 && state.cut >= state.bar {
         return Ok(Revoked { cut: state.cut, changed: false, leases: 0 });
     }
     let leases = tx.live(id, draft.now);

@@ -1,6 +1,6 @@
 //! Opening a task, and holding it.
 
-use super::{issue, lease_standing, live_task};
+use super::{issue, live_task, proof_standing};
 use crate::{
     ledger::{engine::Table, ops::issue::Retry, refused::Refused, tx::Tx},
     model::{EndReason, Task, TaskId, Timestamp},
@@ -30,9 +30,7 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Task
     if let Some(parent) = task.parent {
         live_task(tx, parent, now)?;
     }
-    if let Some(lease) = task.parent_lease
-        && !lease_standing(tx, lease, now)?.is_live()
-    {
+    if !proof_standing(tx, task.parent_lease, now)?.is_live() {
         return Err(Refused::LeaseEnded(EndReason::Revoked));
     }
     if let Some(before) = opened_before(tx, draft.retry)? {

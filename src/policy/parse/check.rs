@@ -94,7 +94,7 @@ impl Gather<'_> {
 
     /// Two workloads that one caller could be both at once are one credential shared.
     fn check_selectors(&self, tenant: &TenantName, draft: &Draft, found: &mut Vec<Problem>) {
-        let mut seen: BTreeMap<Selector, Vec<(Option<u32>, &WorkloadName, Place)>> = BTreeMap::new();
+        let mut seen: BTreeMap<Selector, Vec<Claim<'_>>> = BTreeMap::new();
         for (name, workload) in &draft.workloads {
             let selectors = workload.value.iter().flat_map(|workload| workload.selectors.iter());
             for selector in selectors {
@@ -103,9 +103,8 @@ impl Gather<'_> {
                     Selector::SpiffeId { .. } | Selector::DnsName { .. } => (selector.clone(), None),
                 };
                 let others = seen.entry(key).or_default();
-                let same = |other: &&(Option<u32>, &WorkloadName, Place)| {
-                    other.1 != name && (other.0.is_none() || group.is_none() || other.0 == group)
-                };
+                let same =
+                    |other: &&Claim<'_>| other.1 != name && (other.0.is_none() || group.is_none() || other.0 == group);
                 if let Some((_, other, first)) = others.iter().find(same) {
                     let message = format!(
                         "{selector} selects workload `{name}` and workload `{other}` ({}) of tenant `{tenant}`",
@@ -163,6 +162,9 @@ impl Gather<'_> {
         }
     }
 }
+
+/// Who claims a selector, for which group, and where.
+type Claim<'a> = (Option<u32>, &'a WorkloadName, Place);
 
 fn spell(sources: &[Source<'_>], place: Place) -> String {
     format!("{}:{}", sources.get(place.document).map_or("-", |source| source.path), place.line)

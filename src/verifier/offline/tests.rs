@@ -105,7 +105,7 @@ fn message(number: u64, event: Option<(RevocationKind, ScopeId)>) -> WatchRevoca
         revision,
         covers_until: None,
     });
-    WatchRevocationsResponse { revision, events: event.into_iter().collect() }
+    WatchRevocationsResponse { revision, events: event.into_iter().collect(), complete: true }
 }
 
 fn check(verifier: &OfflineVerifier, token: &str) -> Result<VerifiedToken, TokenRefusal> {
@@ -261,13 +261,16 @@ fn a_suspended_token_works_again_once_lifted() {
 }
 
 #[test]
-fn a_token_of_another_incarnation_or_before_the_feed_is_refused() {
+fn a_token_of_another_incarnation_or_before_the_feed_is_complete_is_refused() {
     let issuer = Issuer::new();
     let verifier = issuer.verifier(FEED);
     let token = issuer.token_with("mf_basis", json!("0000000000000002.15"));
     assert_eq!(check(&verifier, &token), Err(TokenRefusal::OtherIncarnation));
-    let token = issuer.token_with("mf_basis", json!("0000000000000001.9"));
-    assert_eq!(check(&verifier, &token), Err(TokenRefusal::NotCovered));
+    verifier.reset_feed();
+    verifier.apply(&WatchRevocationsResponse { complete: false, ..message(20, None) }, NOW).expect("first page");
+    assert_eq!(check(&verifier, &issuer.token()), Err(TokenRefusal::NotCovered));
+    verifier.apply(&message(20, None), NOW).expect("last page");
+    assert!(check(&verifier, &issuer.token()).is_ok());
 }
 
 #[test]

@@ -17,7 +17,11 @@ fn event(kind: RevocationKind, number: u64, until: Option<i64>) -> RevocationEve
 }
 
 fn message(number: u64, events: Vec<RevocationEvent>) -> WatchRevocationsResponse {
-    WatchRevocationsResponse { revision: Some(at(number)), events }
+    WatchRevocationsResponse { revision: Some(at(number)), events, complete: true }
+}
+
+fn partial(number: u64, events: Vec<RevocationEvent>) -> WatchRevocationsResponse {
+    WatchRevocationsResponse { complete: false, ..message(number, events) }
 }
 
 fn started() -> Revocations {
@@ -51,17 +55,44 @@ fn a_suspension_holds_until_it_is_lifted() {
 }
 
 #[test]
-fn nothing_is_said_of_what_was_decided_before_the_feed_began() {
-    let feed = started();
-    assert_eq!(standing(&feed, 9), FeedStanding::NotCovered);
-    assert_eq!(standing(&feed, 10), FeedStanding::Live);
+fn every_decision_is_covered_once_the_beginning_is_complete_and_none_before() {
     assert_eq!(standing(&Revocations::default(), 10), FeedStanding::NotCovered);
+    let mut feed = Revocations::default();
+    feed.apply(&partial(5, vec![event(RevocationKind::Cut, 4, None)]), NOW).expect("first page");
+    assert_eq!(standing(&feed, 3), FeedStanding::Ended);
+    assert_eq!(standing(&feed, 5), FeedStanding::NotCovered);
+    assert_eq!(feed.standing(&[], (1, 3)), FeedStanding::NotCovered);
+    feed.apply(&message(10, vec![]), NOW).expect("last page");
+    assert_eq!(standing(&feed, 4), FeedStanding::Live);
+    assert_eq!(feed.standing(&[], (1, 0)), FeedStanding::Live);
 }
 
 #[test]
-fn a_new_incarnation_drops_what_was_known() {
+fn a_resumed_feed_covers_what_it_covered_before_it_broke() {
     let mut feed = started();
-    let restored = WatchRevocationsResponse { revision: Some(Revision { incarnation: 2, number: 3 }), events: vec![] };
+    assert_eq!(feed.resume_after(), Some(at(10)));
+    feed.apply(&partial(11, vec![event(RevocationKind::Cut, 11, None)]), NOW).expect("resumed");
+    assert_eq!(standing(&feed, 10), FeedStanding::Ended);
+    assert_eq!(standing(&feed, 11), FeedStanding::Live);
+    assert_eq!(feed.resume_after(), Some(at(11)));
+}
+
+#[test]
+fn a_beginning_that_broke_off_starts_anew() {
+    let mut feed = Revocations::default();
+    feed.apply(&partial(5, vec![event(RevocationKind::Suspend, 4, None)]), NOW).expect("first page");
+    assert_eq!(feed.resume_after(), None);
+    assert!(feed.is_empty());
+    feed.apply(&message(4, vec![]), NOW).expect("a new beginning");
+    assert_eq!(standing(&feed, 4), FeedStanding::Live);
+}
+
+#[test]
+fn a_new_incarnation_after_a_reset_drops_what_was_known() {
+    let mut feed = started();
+    feed.reset();
+    let mut restored = message(3, vec![]);
+    restored.revision = Some(Revision { incarnation: 2, number: 3 });
     feed.apply(&restored, NOW).expect("restored");
     assert_eq!(standing(&feed, 10), FeedStanding::OtherIncarnation);
 }
@@ -84,7 +115,10 @@ fn a_message_that_makes_no_sense_drops_everything() {
     foreign.revision = Some(Revision { incarnation: 2, number: 20 });
     let mut short = event(RevocationKind::Cut, 20, None);
     short.scope_id.pop();
+    let mut restored = message(20, vec![]);
+    restored.revision = Some(Revision { incarnation: 2, number: 20 });
     let cases = [
+        (restored, FeedError::Revision),
         (WatchRevocationsResponse::default(), FeedError::Revision),
         (message(9, vec![]), FeedError::Backwards),
         (message(20, vec![foreign]), FeedError::Revision),

@@ -1,0 +1,292 @@
+//! For operators.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    gate::{Gate, StreamKind},
+    stream::Outflow,
+};
+use crate::{broker::Refusal, identity::Caller, pb, policy::Role};
+
+/// The service over a gate.
+#[derive(Clone, Debug)]
+pub struct AdminService(pub Arc<Gate>);
+
+#[tonic::async_trait]
+impl pb::admin_server::Admin for AdminService {
+    async fn list_tenants(
+        &self,
+        request: Request<pb::ListTenantsRequest>,
+    ) -> Result<Response<pb::ListTenantsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_tenants(&caller, request).await };
+        self.0.answer("list_tenants", request, work).await
+    }
+
+    async fn list_partners(
+        &self,
+        request: Request<pb::ListPartnersRequest>,
+    ) -> Result<Response<pb::ListPartnersResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_partners(&caller, request).await };
+        self.0.answer("list_partners", request, work).await
+    }
+
+    async fn list_grants(
+        &self,
+        request: Request<pb::ListGrantsRequest>,
+    ) -> Result<Response<pb::ListGrantsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_grants(&caller, request).await };
+        self.0.answer("list_grants", request, work).await
+    }
+
+    async fn list_workloads(
+        &self,
+        request: Request<pb::ListWorkloadsRequest>,
+    ) -> Result<Response<pb::ListWorkloadsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_workloads(&caller, request).await };
+        self.0.answer("list_workloads", request, work).await
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<pb::ListOperatorsRequest>,
+    ) -> Result<Response<pb::ListOperatorsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_operators(&caller, request).await };
+        self.0.answer("list_operators", request, work).await
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<pb::ListTasksRequest>,
+    ) -> Result<Response<pb::ListTasksResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_tasks(&caller, request).await };
+        self.0.answer("list_tasks", request, work).await
+    }
+
+    async fn list_leases(
+        &self,
+        request: Request<pb::ListLeasesRequest>,
+    ) -> Result<Response<pb::ListLeasesResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_leases(&caller, request).await };
+        self.0.answer("list_leases", request, work).await
+    }
+
+    async fn identify(&self, request: Request<pb::IdentifyRequest>) -> Result<Response<pb::IdentifyResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.identify(&caller, request).await };
+        self.0.answer("identify", request, work).await
+    }
+
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Result<Response<pb::RevokeResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.revoke(&caller, request).await };
+        self.0.answer("revoke", request, work).await
+    }
+
+    async fn get_revocation(
+        &self,
+        request: Request<pb::GetRevocationRequest>,
+    ) -> Result<Response<pb::RevocationStatus>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.get_revocation(&caller, request).await };
+        self.0.answer("get_revocation", request, work).await
+    }
+
+    async fn list_revocations(
+        &self,
+        request: Request<pb::ListRevocationsRequest>,
+    ) -> Result<Response<pb::ListRevocationsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_revocations(&caller, request).await };
+        self.0.answer("list_revocations", request, work).await
+    }
+
+    async fn bar(&self, request: Request<pb::BarRequest>) -> Result<Response<pb::BarResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.bar(&caller, request).await };
+        self.0.answer("bar", request, work).await
+    }
+
+    async fn lift(&self, request: Request<pb::LiftRequest>) -> Result<Response<pb::LiftResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.lift(&caller, request).await };
+        self.0.answer("lift", request, work).await
+    }
+
+    async fn list_bars(&self, request: Request<pb::ListBarsRequest>) -> Result<Response<pb::ListBarsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_bars(&caller, request).await };
+        self.0.answer("list_bars", request, work).await
+    }
+
+    async fn attest(&self, request: Request<pb::AttestRequest>) -> Result<Response<pb::AttestResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.attest(&caller, request).await };
+        self.0.answer("attest", request, work).await
+    }
+
+    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.explain(&caller, request).await };
+        self.0.answer("explain", request, work).await
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<pb::ListEventsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_events(&caller, request).await };
+        self.0.answer("list_events", request, work).await
+    }
+
+    async fn verify_events(
+        &self,
+        request: Request<pb::VerifyEventsRequest>,
+    ) -> Result<Response<pb::VerifyEventsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.verify_events(&caller, request).await };
+        self.0.answer("verify_events", request, work).await
+    }
+
+    async fn list_keys(&self, request: Request<pb::ListKeysRequest>) -> Result<Response<pb::ListKeysResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_keys(&caller, request).await };
+        self.0.answer("list_keys", request, work).await
+    }
+
+    async fn rotate_keys(
+        &self,
+        request: Request<pb::RotateKeysRequest>,
+    ) -> Result<Response<pb::RotateKeysResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.rotate_keys(&caller, request).await };
+        self.0.answer("rotate_keys", request, work).await
+    }
+
+    async fn issue_operator_certificate(
+        &self,
+        request: Request<pb::IssueOperatorCertificateRequest>,
+    ) -> Result<Response<pb::IssueOperatorCertificateResponse>, Status> {
+        let broker = self.0.broker();
+        let work =
+            |caller: Arc<Caller>, request| async move { broker.issue_operator_certificate(&caller, request).await };
+        self.0.answer("issue_operator_certificate", request, work).await
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<pb::GetStatusRequest>,
+    ) -> Result<Response<pb::GetStatusResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.get_status(&caller, request).await };
+        self.0.answer("get_status", request, work).await
+    }
+
+    async fn confirm_time(
+        &self,
+        request: Request<pb::ConfirmTimeRequest>,
+    ) -> Result<Response<pb::ConfirmTimeResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.confirm_time(&caller, request).await };
+        self.0.answer("confirm_time", request, work).await
+    }
+
+    type WatchRevocationStream = Outflow<pb::RevocationStatus>;
+
+    async fn watch_revocation(
+        &self,
+        request: Request<pb::GetRevocationRequest>,
+    ) -> Result<Response<Outflow<pb::RevocationStatus>>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, _, request| async move { broker.watch_revocation(&caller, request).await };
+        self.0.stream("watch_revocation", StreamKind::Watch, request, work).await
+    }
+
+    type TailEventsStream = Outflow<pb::Event>;
+
+    async fn tail_events(
+        &self,
+        request: Request<pb::TailEventsRequest>,
+    ) -> Result<Response<Outflow<pb::Event>>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, _, request| async move { broker.tail_events(&caller, request).await };
+        self.0.stream("tail_events", StreamKind::Watch, request, work).await
+    }
+
+    type ExportEventsStream = Outflow<pb::ExportEventsResponse>;
+
+    async fn export_events(
+        &self,
+        request: Request<pb::ExportEventsRequest>,
+    ) -> Result<Response<Outflow<pb::ExportEventsResponse>>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, _, request| async move { broker.export_events(&caller, request).await };
+        self.0.stream("export_events", StreamKind::Watch, request, work).await
+    }
+
+    async fn apply(
+        &self,
+        request: Request<Streaming<pb::ApplyRequest>>,
+    ) -> Result<Response<pb::ApplyResponse>, Status> {
+        let gate = &self.0;
+        let work = |caller: Arc<Caller>, inbound| async move {
+            // Before anything is gathered: only who may apply may fill memory.
+            gate.broker().operator(&caller)?.require(Role::Admin)?;
+            let _room = gate.apply_room()?;
+            let (options, documents) = gather(inbound).await?;
+            gate.broker().apply(&caller, options, documents).await
+        };
+        gate.answer("apply", request, work).await
+    }
+}
+
+/// All documents of an apply, within bounds.
+async fn gather(
+    mut inbound: Streaming<pb::ApplyRequest>,
+) -> Result<(pb::ApplyOptions, Vec<pb::TrustDocument>), Refusal> {
+    let (mut options, mut documents, mut room) = (None, Vec::new(), ALL_DOCUMENTS_BYTES);
+    let mut is_first = true;
+    loop {
+        let message = timeout(PATIENCE, inbound.message()).await;
+        let Ok(Ok(message)) = message else {
+            return Err(Refusal::invalid("document", "did not arrive whole; send it again"));
+        };
+        let Some(message) = message else { break };
+        if message.options.is_some() && !is_first {
+            return Err(Refusal::invalid("options", "came later than the first message"));
+        }
+        options = options.or(message.options);
+        is_first = false;
+        let Some(document) = message.document else { continue };
+        if document.path.len() > PATH_BYTES {
+            return Err(Refusal::invalid("document.path", format!("is longer than {PATH_BYTES} bytes")));
+        }
+        if document.text.len() > DOCUMENT_BYTES {
+            return Err(Refusal::invalid("document.text", format!("is longer than {DOCUMENT_BYTES} bytes; split it")));
+        }
+        // Each counts for something, so that empty ones cannot fill memory.
+        room = room.checked_sub(document.text.len() + PATH_BYTES).ok_or_else(|| {
+            Refusal::invalid("document", format!("all together have more than {ALL_DOCUMENTS_BYTES} bytes"))
+        })?;
+        documents.push(document);
+    }
+    Ok((options.unwrap_or_default(), documents))
+}
+
+/// The longest message: a document with its path and frame.
+pub const MESSAGE_BYTES: usize = DOCUMENT_BYTES + (64 << 10);
+const DOCUMENT_BYTES: usize = 4 << 20;
+const ALL_DOCUMENTS_BYTES: usize = 256 << 20;
+const PATH_BYTES: usize = 255;
+/// How long the next message of an apply may take.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,194 @@
+//! What every service stands on: who asks, how often, how many streams, and how an answer is told.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+
+use super::{rate::Rates, status, stream::Outflow};
+use crate::{
+    api::listen::Peer,
+    broker::{Broker, Refusal},
+    config::Limits,
+    identity::Caller,
+};
+
+/// Shared by the services of a server.
+pub struct Gate {
+    broker: Arc<Broker>,
+    rates: Rates,
+    watchers: Arc<Semaphore>,
+    holds: Arc<Semaphore>,
+    applies: Arc<Semaphore>,
+    drain: CancellationToken,
+    limits: Limits,
+}
+
+/// Who asks, put beside the request before its body is read.
+#[derive(Clone, Debug)]
+struct Admitted {
+    caller: Arc<Caller>,
+    peer: Arc<Peer>,
+}
+
+/// What a stream counts among.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StreamKind {
+    /// Watches something.
+    Watch,
+    /// Keeps a task alive.
+    Hold,
+}
+
+impl Gate {
+    /// `drain` ends streams when the server stops.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, limits: Limits, drain: CancellationToken) -> Self {
+        let room = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self {
+            rates: Rates::new(limits.rate_per_caller_per_second, limits.rate_burst),
+            watchers: room(limits.watchers),
+            holds: room(limits.holds),
+            applies: room(APPLIES),
+            broker,
+            drain,
+            limits,
+        }
+    }
+
+    /// The use cases.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// What bounds load.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Admits a request before its body is read: its caller is proven now and within its rate.
+    ///
+    /// # Errors
+    /// The status of the refusal.
+    pub fn admit(&self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let admitted = self.admitted(&request).map_err(|refusal| status::of(&refusal))?;
+        request.extensions_mut().insert(admitted);
+        Ok(request)
+    }
+
+    /// Room for one apply, which may hold its documents in memory.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`].
+    pub fn apply_room(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.applies).try_acquire_owned().map_err(|_| Refusal::Busy { retry_ms: STREAM_RETRY_MS })
+    }
+
+    /// Answers one request by one use case.
+    ///
+    /// # Errors
+    /// The status of the refusal.
+    pub async fn answer<Q, R, F>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        work: impl FnOnce(Arc<Caller>, Q) -> F,
+    ) -> Result<Response<R>, Status>
+    where
+        F: Future<Output = Result<R, Refusal>>,
+    {
+        let began = Instant::now();
+        let outcome = match admission(&request) {
+            Ok(admitted) => work(admitted.caller, request.into_inner()).await,
+            Err(refusal) => Err(refusal),
+        };
+        told(method, began, outcome.map(Response::new))
+    }
+
+    /// Begins one stream by one use case; the time of the call is that of its beginning.
+    ///
+    /// # Errors
+    /// The status of the refusal.
+    pub async fn stream<Q, R, F>(
+        &self,
+        method: &'static str,
+        kind: StreamKind,
+        request: Request<Q>,
+        work: impl FnOnce(Arc<Caller>, Arc<Peer>, Q) -> F,
+    ) -> Result<Response<Outflow<R>>, Status>
+    where
+        F: Future<Output = Result<mpsc::Receiver<Result<R, Refusal>>, Refusal>>,
+    {
+        let began = Instant::now();
+        let outcome = match admission(&request).and_then(|admitted| Ok((admitted, self.stream_room(kind)?))) {
+            Ok((admitted, room)) => {
+                let cut = admitted.peer.cut().clone();
+                let life = admitted.caller.expires().map(|expires| expires.since(self.broker.now()));
+                let receiver = work(admitted.caller, admitted.peer, request.into_inner()).await;
+                receiver.map(|receiver| Outflow::new(receiver, room, cut, self.drain.clone(), life))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        told(method, began, outcome.map(Response::new))
+    }
+
+    fn admitted(&self, request: &Request<()>) -> Result<Admitted, Refusal> {
+        let peer = request.extensions().get::<Arc<Peer>>().ok_or(Refusal::Unproven(NO_PROOF))?;
+        let now = self.broker.now();
+        let caller = peer.caller(now).map_err(|_| Refusal::Unproven("your certificate is not valid now"))?;
+        let caller = caller.ok_or(Refusal::Unproven(NO_PROOF))?;
+        self.rates.take(&caller, now).map_err(|retry_ms| Refusal::Busy { retry_ms })?;
+        Ok(Admitted { caller: Arc::new(caller), peer: Arc::clone(peer) })
+    }
+
+    fn stream_room(&self, kind: StreamKind) -> Result<Room, Refusal> {
+        let (room, gauge) = match kind {
+            StreamKind::Watch => (&self.watchers, "mayfly_watchers"),
+            StreamKind::Hold => (&self.holds, "mayfly_holds"),
+        };
+        let permit = Arc::clone(room).try_acquire_owned();
+        let permit = permit.map_err(|_| Refusal::Busy { retry_ms: STREAM_RETRY_MS })?;
+        metrics::gauge!(gauge).increment(1);
+        Ok(Room { _permit: permit, gauge })
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The place of one stream among those that are open.
+#[derive(Debug)]
+pub(super) struct Room {
+    _permit: OwnedSemaphorePermit,
+    gauge: &'static str,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        metrics::gauge!(self.gauge).decrement(1);
+    }
+}
+
+fn admission<Q>(request: &Request<Q>) -> Result<Admitted, Refusal> {
+    request.extensions().get::<Admitted>().cloned().ok_or(Refusal::Unproven(NO_PROOF))
+}
+
+fn told<R>(method: &'static str, began: Instant, outcome: Result<R, Refusal>) -> Result<R, Status> {
+    let outcome = outcome.map_err(|refusal| status::of(&refusal));
+    let code = outcome.as_ref().err().map_or(Code::Ok, Status::code);
+    let histogram = metrics::histogram!("mayfly_rpc_seconds", "method" => method, "code" => status::name(code));
+    histogram.record(began.elapsed().as_secs_f64());
+    outcome
+}
+
+const NO_PROOF: &str = "prove who you are with a client certificate";
+/// Applies at a time: each may hold 256 MiB.
+const APPLIES: usize = 2;
+/// When to try again where streams are many.
+const STREAM_RETRY_MS: u32 = 1_000;

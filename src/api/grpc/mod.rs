@@ -1,0 +1,9 @@
+//! The gRPC surface: each method decodes, calls one use case, and encodes.
+
+pub mod admin;
+pub mod broker;
+pub mod gate;
+pub mod rate;
+pub mod status;
+pub mod stream;
+pub mod verifier;

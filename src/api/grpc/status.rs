@@ -1,0 +1,236 @@
+//! Why a request was refused, in gRPC's words: the only place that chooses a status code.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::{
+    broker::Refusal,
+    ledger::Chain,
+    policy::{Denied, Problems},
+};
+
+/// The status of a refusal, with `google.rpc` details; counts it, and logs it when it is our failure.
+#[must_use]
+pub fn of(refusal: &Refusal) -> Status {
+    let reason = reason(refusal);
+    metrics::counter!("mayfly_refused_total", "reason" => reason).increment(1);
+    if let Refusal::Fault(error) = refusal {
+        tracing::error!(error = %Chain(error.as_ref()), "a request failed");
+    }
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata(refusal));
+    let mut message = message(refusal);
+    match refusal {
+        Refusal::Invalid { field, problem } => {
+            details.set_bad_request(vec![FieldViolation::new(*field, limited(problem.clone()))]);
+        }
+        Refusal::Problems(problems) => {
+            let violations = violations(problems);
+            message = told(problems, violations.len());
+            details.set_bad_request(violations);
+        }
+        Refusal::Busy { retry_ms } => {
+            details.set_retry_info(Some(Duration::from_millis(u64::from(*retry_ms))));
+        }
+        Refusal::Barred(_)
+        | Refusal::Denied(_)
+        | Refusal::Ended { .. }
+        | Refusal::Fault(_)
+        | Refusal::Held(_)
+        | Refusal::NotAllowed(_)
+        | Refusal::Unavailable(_)
+        | Refusal::Quota(_)
+        | Refusal::RetryMismatch
+        | Refusal::RevisionGone
+        | Refusal::Suspended(_)
+        | Refusal::Unknown(_)
+        | Refusal::Unproven(_) => {}
+    }
+    Status::with_error_details(code(refusal), limited(message), details)
+}
+
+/// The status of a method or service that this listener does not offer.
+#[must_use]
+pub fn not_offered() -> Status {
+    Status::unimplemented("this listener does not offer that")
+}
+
+/// A code as metrics name it.
+#[must_use]
+pub fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+fn code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::Denied(denied) => code_of_denied(denied),
+        Refusal::Barred(_) | Refusal::NotAllowed(_) => Code::PermissionDenied,
+        Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => Code::FailedPrecondition,
+        Refusal::Fault(_) => Code::Internal,
+        Refusal::Invalid { .. } | Refusal::Problems(_) => Code::InvalidArgument,
+        Refusal::Held(_) | Refusal::Unavailable(_) => Code::Unavailable,
+        Refusal::Quota(_) | Refusal::Busy { .. } => Code::ResourceExhausted,
+        Refusal::RevisionGone => Code::OutOfRange,
+        Refusal::Unknown(_) => Code::NotFound,
+        Refusal::Unproven(_) => Code::Unauthenticated,
+    }
+}
+
+/// What a change of the request mends is its argument's fault; what only time mends, a precondition; the rest is policy.
+fn code_of_denied(denied: &Denied) -> Code {
+    match denied {
+        Denied::AudienceRequired
+        | Denied::DnsNamesNotForKind { .. }
+        | Denied::BindingNotForKind
+        | Denied::GrantAmbiguous(..) => Code::InvalidArgument,
+        Denied::LifetimeTooShort(_) | Denied::ParentEndsSooner(_) => Code::FailedPrecondition,
+        Denied::UnknownWorkload
+        | Denied::AmbiguousWorkload
+        | Denied::PartnerNotGranted(_)
+        | Denied::UnknownGrant(_)
+        | Denied::WorkloadNotGranted { .. }
+        | Denied::EnvironmentMismatch { .. }
+        | Denied::PurposeNotGranted(_)
+        | Denied::KindNotGranted { .. }
+        | Denied::AudienceNotGranted { .. }
+        | Denied::ActionNotGranted { .. }
+        | Denied::DnsNameNotGranted { .. }
+        | Denied::GrantExpired { .. }
+        | Denied::AttestationOverdue { .. }
+        | Denied::TtlTooLong { .. }
+        | Denied::BindingRequired(_)
+        | Denied::CertificateRequired
+        | Denied::TaskTooLong { .. } => Code::PermissionDenied,
+    }
+}
+
+/// The reason as callers see it: whoever is no workload of a tenant gets one answer, whether or not there is one.
+fn reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Denied(denied) if !denied.is_for_the_caller() => Denied::UnknownWorkload.reason(),
+        known => known.reason(),
+    }
+}
+
+fn message(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Denied(denied) if !denied.is_for_the_caller() => Denied::UnknownWorkload.to_string(),
+        // What is not there and what the caller may not know of must read the same, whichever check found it.
+        Refusal::Unknown(_) => UNKNOWN.to_owned(),
+        known => known.to_string(),
+    }
+}
+
+fn metadata(refusal: &Refusal) -> HashMap<String, String> {
+    let pairs: Vec<(&str, String)> = match refusal {
+        Refusal::Denied(denied) => grant(denied).map(|grant| ("grant", grant)).into_iter().collect(),
+        Refusal::Ended { what, why } => vec![("what", (*what).to_owned()), ("why", why.word().to_owned())],
+        Refusal::Invalid { field, .. } => vec![("field", (*field).to_owned())],
+        Refusal::Problems(problems) => vec![("problems", (problems.list().len() + problems.more()).to_string())],
+        Refusal::Quota(whose) => vec![("quota", (*whose).to_owned())],
+        Refusal::Suspended(what) => vec![("what", (*what).to_owned())],
+        Refusal::Barred(_)
+        | Refusal::Fault(_)
+        | Refusal::Held(_)
+        | Refusal::NotAllowed(_)
+        | Refusal::Unavailable(_)
+        | Refusal::Busy { .. }
+        | Refusal::RetryMismatch
+        | Refusal::RevisionGone
+        | Refusal::Unknown(_)
+        | Refusal::Unproven(_) => Vec::new(),
+    };
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The grant that a denial is about.
+fn grant(denied: &Denied) -> Option<String> {
+    match denied {
+        Denied::UnknownGrant(grant)
+        | Denied::BindingRequired(grant)
+        | Denied::WorkloadNotGranted { grant, .. }
+        | Denied::EnvironmentMismatch { grant, .. }
+        | Denied::KindNotGranted { grant, .. }
+        | Denied::AudienceNotGranted { grant, .. }
+        | Denied::ActionNotGranted { grant, .. }
+        | Denied::DnsNameNotGranted { grant, .. }
+        | Denied::GrantExpired { grant, .. }
+        | Denied::AttestationOverdue { grant, .. }
+        | Denied::TtlTooLong { grant, .. } => Some(grant.to_string()),
+        Denied::UnknownWorkload
+        | Denied::AmbiguousWorkload
+        | Denied::PartnerNotGranted(_)
+        | Denied::PurposeNotGranted(_)
+        | Denied::AudienceRequired
+        | Denied::DnsNamesNotForKind { .. }
+        | Denied::BindingNotForKind
+        | Denied::CertificateRequired
+        | Denied::LifetimeTooShort(_)
+        | Denied::GrantAmbiguous(..)
+        | Denied::TaskTooLong { .. }
+        | Denied::ParentEndsSooner(_) => None,
+    }
+}
+
+/// One violation a problem, as many as fit: details travel in a header, and clients bound their headers.
+fn violations(problems: &Problems) -> Vec<FieldViolation> {
+    let mut room = PROBLEMS_MAX_BYTES;
+    let mut violations = Vec::new();
+    for problem in problems.list() {
+        let place = format!("{}:{}: {}; {}", problem.path, problem.line, problem.message, problem.help);
+        let description = limited(place);
+        let bytes = problem.field.len() + description.len();
+        if bytes > room && !violations.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(bytes);
+        violations.push(FieldViolation::new(problem.field.clone(), description));
+    }
+    violations
+}
+
+fn told(problems: &Problems, listed: usize) -> String {
+    match problems.list().len() + problems.more() {
+        1 => "the trust map has a problem".to_owned(),
+        all if all == listed => format!("the trust map has {all} problems"),
+        all => format!("the trust map has {all} problems; these are the first {listed}"),
+    }
+}
+
+/// Cuts what may echo a request down to what a header holds.
+fn limited(mut text: String) -> String {
+    if text.len() > TEXT_MAX_BYTES {
+        text.truncate(text.floor_char_boundary(TEXT_MAX_BYTES));
+        text.push_str("...");
+    }
+    text
+}
+
+const DOMAIN: &str = "mayfly";
+const UNKNOWN: &str = "there is none of this name that you may know of";
+/// Of one text.
+const TEXT_MAX_BYTES: usize = 512;
+/// Of all problems in one answer. With Base64 and the rest, the answer stays under the 8 KiB that all clients take.
+const PROBLEMS_MAX_BYTES: usize = 4_096;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What one listener offers: its services, health, reflection, and HTTP.
+
+use std::sync::Arc;
+
+use axum::Router;
+use tonic::service::{Routes, interceptor::InterceptedService};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use super::{
+    grpc::{
+        admin::{self, AdminService},
+        broker::BrokerService,
+        gate::Gate,
+        verifier::VerifierService,
+    },
+    http,
+};
+use crate::{
+    config::Service,
+    pb::{self, admin_server::AdminServer, broker_server::BrokerServer, verifier_server::VerifierServer},
+};
+
+/// The routes of a listener with these services.
+///
+/// # Errors
+/// When the descriptors that reflection shows cannot be read.
+pub fn routes(
+    services: &[Service],
+    gate: &Arc<Gate>,
+    health: &HealthReporter,
+) -> Result<Router, tonic_reflection::server::Error> {
+    let http = if services.contains(&Service::Http) { http::router(Arc::clone(gate.broker())) } else { Router::new() };
+    let mut routes = Routes::from(http.fallback(http::not_found));
+    let mut reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health");
+    let mut reflection_alpha = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health");
+    for service in services {
+        routes = offer(routes, *service, gate);
+        if let Some(name) = name(*service) {
+            reflection = reflection.with_service_name(name);
+            reflection_alpha = reflection_alpha.with_service_name(name);
+        }
+    }
+    let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
+    let routes = routes.add_service(health).add_service(reflection.build_v1()?);
+    Ok(routes.add_service(reflection_alpha.build_v1alpha()?).prepare().into_axum_router())
+}
+
+/// A service's name in health and reflection; HTTP has none.
+#[must_use]
+pub fn name(service: Service) -> Option<&'static str> {
+    match service {
+        Service::Broker => Some("mayfly.v1.Broker"),
+        Service::Verifier => Some("mayfly.v1.Verifier"),
+        Service::Admin => Some("mayfly.v1.Admin"),
+        Service::Http => None,
+    }
+}
+
+fn offer(routes: Routes, service: Service, gate: &Arc<Gate>) -> Routes {
+    let (own, bytes) = (Arc::clone(gate), gate.limits().request_bytes);
+    let admit = {
+        let gate = Arc::clone(gate);
+        move |request| gate.admit(request)
+    };
+    match service {
+        Service::Broker => {
+            let server = BrokerServer::new(BrokerService(own)).max_decoding_message_size(bytes);
+            routes.add_service(InterceptedService::new(server, admit))
+        }
+        Service::Verifier => {
+            let server = VerifierServer::new(VerifierService(own)).max_decoding_message_size(bytes);
+            routes.add_service(InterceptedService::new(server, admit))
+        }
+        Service::Admin => {
+            let bytes = bytes.max(admin::MESSAGE_BYTES);
+            let server = AdminServer::new(AdminService(own)).max_decoding_message_size(bytes);
+            routes.add_service(InterceptedService::new(server, admit))
+        }
+        Service::Http => routes,
+    }
+}

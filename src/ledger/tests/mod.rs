@@ -1,0 +1,19 @@
+//! The laws of the ledger, the same on every engine.
+
+mod damage;
+mod faults;
+mod harness;
+mod laws;
+mod model;
+mod upkeep;
+
+/// Runs each law on each engine.
+macro_rules! on_each_engine {
+    ($($law:ident),* $(,)?) => {
+        mod memory { $(#[test] fn $law() { super::$law(&mut super::Bed::new(super::Kind::Memory)); })* }
+        mod fjall { $(#[test] fn $law() { super::$law(&mut super::Bed::new(super::Kind::Fjall)); })* }
+        #[cfg(feature = "sled")]
+        mod sled { $(#[test] fn $law() { super::$law(&mut super::Bed::new(super::Kind::Sled)); })* }
+    };
+}
+use on_each_engine;

@@ -1,0 +1,130 @@
+//! Walks, sweeps and what they cost.
+
+use super::{
+    harness::{Bed, Kind, partner, tenant, wait},
+    on_each_engine,
+};
+use crate::{
+    ledger::{Hold, engine::Table, keys},
+    model::{EndReason, Lease, Scope, Task},
+};
+
+on_each_engine! {
+    a_cut_is_one_write_whatever_it_covers,
+    a_walk_marks_what_the_cut_covers_and_goes_on_after_reopening,
+    a_sweep_removes_what_is_over_and_nothing_while_the_clock_is_in_doubt,
+    a_cut_is_forgotten_only_when_it_can_concern_nothing_and_its_walk_is_done,
+    churn_leaves_nothing_behind,
+}
+
+/// Many live leases, several to a commit.
+fn leases(bed: &Bed, task: &Task, count: usize) -> Vec<Lease> {
+    let leases: Vec<_> = (0..count).map(|_| bed.new_lease(task)).collect();
+    wait(async {
+        for part in leases.chunks(256) {
+            let mut asked: Vec<_> = part.iter().map(|lease| Box::pin(bed.ledger().issue(bed.draft(lease)))).collect();
+            std::future::poll_fn(|context| {
+                asked.retain_mut(|ask| match ask.as_mut().poll(context) {
+                    std::task::Poll::Ready(answer) => {
+                        answer.unwrap();
+                        false
+                    }
+                    std::task::Poll::Pending => true,
+                });
+                if asked.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+            .await;
+        }
+    });
+    leases
+}
+
+fn a_cut_is_one_write_whatever_it_covers(bed: &mut Bed) {
+    let task = bed.task();
+    let first = bed.lease(&task);
+    let one = bed.ops(|| assert!(bed.cut(partner(), false).unwrap().changed));
+    assert!(!bed.is_live(first.id));
+    let task = bed.task();
+    let many = leases(bed, &task, 10_000);
+    let all = bed.ops(|| assert!(bed.cut(partner(), false).unwrap().changed));
+    assert_eq!(one, all);
+    assert!(many.iter().step_by(997).all(|lease| !bed.is_live(lease.id)));
+}
+
+fn a_walk_marks_what_the_cut_covers_and_goes_on_after_reopening(bed: &mut Bed) {
+    let task = bed.task();
+    let covered = leases(bed, &task, 1_200);
+    let released = bed.lease(&task);
+    bed.release(released.id).unwrap();
+    let grant = Scope::Grant("acme".parse().unwrap(), "read".parse().unwrap());
+    let other = Lease { grant: "write".parse().unwrap(), ..bed.new_lease(&task) };
+    bed.issue(&other).unwrap();
+    let cut = bed.cut(grant.clone(), false).unwrap().cut;
+    let later = bed.lease(&task);
+    let step = wait(bed.ledger().walk(grant.id(), cut, None)).unwrap();
+    assert!(!step.done);
+    bed.reopen();
+    assert_eq!(bed.walk(&grant, cut), 1_200);
+    assert_eq!(bed.walk(&grant, cut), 1_200);
+    let ended = |bed: &Bed, lease: &Lease| bed.ledger().lease(lease.id).unwrap().unwrap().ended.map(|(why, _)| why);
+    assert!(covered.iter().all(|lease| ended(bed, lease) == Some(EndReason::Revoked)));
+    assert_eq!(ended(bed, &released), Some(EndReason::Released));
+    assert_eq!([ended(bed, &other), ended(bed, &later)], [None, None]);
+    assert_eq!((bed.live(&grant), bed.live(&tenant())), (1, 2));
+}
+
+fn a_sweep_removes_what_is_over_and_nothing_while_the_clock_is_in_doubt(bed: &mut Bed) {
+    let task = bed.task();
+    let early = bed.lease(&task);
+    bed.advance(300);
+    let late = bed.lease(&task);
+    bed.advance(400);
+    bed.ledger().holds().set(Hold::Clock);
+    assert_eq!(bed.sweep(), 0);
+    bed.ledger().holds().clear(Hold::Clock);
+    assert_eq!(bed.sweep(), 1);
+    assert_eq!(bed.ledger().lease(early.id).unwrap(), None);
+    assert!(bed.is_live(late.id));
+    bed.advance(4_000);
+    assert_eq!(bed.sweep(), 2);
+    for table in [Table::Leases, Table::Tasks, Table::Expiry, Table::Counts, Table::Feed] {
+        assert!(bed.rows(table).is_empty(), "{table:?}");
+    }
+}
+
+fn a_cut_is_forgotten_only_when_it_can_concern_nothing_and_its_walk_is_done(bed: &mut Bed) {
+    bed.lease(&bed.task());
+    let walked = bed.cut(tenant(), false).unwrap().cut;
+    bed.cut(partner(), false).unwrap();
+    bed.walk(&tenant(), walked);
+    bed.sweep();
+    assert_eq!(bed.ledger().cuts_and_bars(), (2, 0));
+    bed.advance(3_631);
+    bed.sweep();
+    for _ in 0..2 {
+        assert_eq!(bed.ledger().cuts_and_bars(), (1, 0));
+        assert_eq!(bed.ledger().scope(tenant().id()).cut, 0);
+        assert!(bed.ledger().doubt.is_none());
+        bed.reopen();
+    }
+    assert!(bed.ledger().feed_after(0, 9).unwrap().is_empty());
+}
+
+fn churn_leaves_nothing_behind(bed: &mut Bed) {
+    const MOST: u64 = 128 << 20;
+    for _ in 0..20 {
+        let task = bed.task();
+        leases(bed, &task, 200);
+        bed.complete(task.id).unwrap();
+        bed.advance(3_700);
+        bed.sweep();
+        let usage = bed.ledger().usage();
+        assert!(usage.disk_bytes < MOST, "{usage:?}");
+    }
+    let streams = bed.rows(Table::Streams).len();
+    assert_eq!(streams, 1);
+    for table in [Table::Leases, Table::Tasks, Table::Expiry, Table::Counts, Table::Retries] {
+        assert!(bed.rows(table).is_empty(), "{table:?}");
+    }
+    assert!(bed.rows(Table::Log).iter().all(|(key, _)| keys::leading_revision(key).is_some()));
+}

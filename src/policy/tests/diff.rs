@@ -1,0 +1,100 @@
+use crate::{
+    model::Scope,
+    policy::{ChangeKind, Noun, TrustMap, diff, diff_global, diff_tenant},
+};
+
+use super::{BASE, grant, map};
+
+fn with(text: &str) -> TrustMap {
+    map(&format!("{BASE}{text}"))
+}
+
+#[test]
+fn each_grant_field_gives_takes_or_neither() {
+    use ChangeKind::{Edited, Narrowed, Widened};
+    let table = [
+        ("partner = \"other\"", Narrowed),
+        ("purposes = [\"deploy\", \"scan\"]", Widened),
+        ("purposes = [\"scan\"]", Narrowed),
+        ("audiences = [\"https://api.test\"]", Narrowed),
+        ("audiences = [\"https://api.test\", \"https://api.test/*\"]", Widened),
+        ("audiences = [\"https://api.test\", \"https://api.test/orders/7\"]", Narrowed),
+        ("audiences = [\"https://api.test\", \"https://api.test/orders/*\", \"https://api.test/orders/7\"]", Edited),
+        ("audiences = [\"https://new.test\"]", Narrowed),
+        ("actions = [\"read\"]", Narrowed),
+        ("actions = [\"read\", \"write\", \"delete\"]", Widened),
+        ("kinds = [\"jwt\"]", Narrowed),
+        ("kinds = [\"jwt\", \"x509\", \"opaque\"]", Widened),
+        ("dns_names = []", Narrowed),
+        ("ttl_max = 599", Narrowed),
+        ("ttl_max = 601", Widened),
+        ("ttl_default = 10", Edited),
+        ("task_max = 1800", Narrowed),
+        ("task_max = \"2h\"", Widened),
+        ("owner = \"someone else\"", Edited),
+        ("expires = 2026-12-31", Narrowed),
+        ("expires = 2027-01-02", Widened),
+        ("attest_by = 2026-12-01", Narrowed),
+        ("attest_by = 2026-12-31", Widened),
+        ("revokers = [\"alice\", \"bob\"]", Edited),
+        ("require_binding = false", Widened),
+        ("max_live_leases = 1", Edited),
+        ("max_live_leases = 20_000", Widened),
+        ("max_leases_per_task = 65", Widened),
+        ("environment = \"lab\"\nworkloads = [\"lab\"]", Narrowed),
+    ];
+    let bob = "[[operator]]\nname = \"bob\"\nrole = \"revoker\"\ntenants = \"all\"\npartners = \"all\"\n";
+    let old = with(&format!("{bob}{}", grant("g", "")));
+    for (more, kind) in table {
+        let new = with(&format!("{bob}{}", grant("g", more)));
+        let changes = diff(&old, &new);
+        assert_eq!(changes.len(), 1, "{more}: {changes:?}");
+        let change = &changes[0];
+        assert_eq!((change.kind, change.noun, change.name.as_str()), (kind, Noun::Grant, "g"), "{more}: {change:?}");
+        assert!(!change.details.is_empty());
+        let cut = Scope::Grant("acme".parse().expect("a name"), "g".parse().expect("a name"));
+        assert_eq!(change.cut_scope(), (kind == Narrowed).then_some(cut), "{more}");
+    }
+    assert!(diff(&old, &old.clone()).is_empty());
+    let back = diff(&with(&format!("{bob}{}", grant("g", "require_binding = false"))), &old);
+    assert_eq!((back[0].kind, back[0].details[0].as_str()), (Narrowed, "require_binding false -> true"));
+    let ttl = diff(&old, &with(&format!("{bob}{}", grant("g", "ttl_max = 120"))));
+    assert!(ttl[0].details.contains(&"ttl_max 600s -> 120s".to_owned()), "{ttl:?}");
+}
+
+#[test]
+fn what_is_removed_ends_in_the_narrowest_scope() {
+    let old = with(&grant("g", ""));
+    let without_grant = with("");
+    let acme = || "acme".parse().expect("a name");
+    let cuts = |old: &TrustMap, new: &TrustMap| diff(old, new).iter().filter_map(|c| c.cut_scope()).collect::<Vec<_>>();
+    assert_eq!(cuts(&old, &without_grant), [Scope::Grant(acme(), "g".parse().expect("a name"))]);
+    assert_eq!(cuts(&without_grant, &old), []);
+    let moved = map(&BASE.replace("unix_uid = 7", "unix_uid = 8"));
+    assert_eq!(cuts(&without_grant, &moved), [Scope::Workload(acme(), "lab".parse().expect("a name"))]);
+    let more = map(&BASE.replace("{ unix_uid = 7 }", "{ unix_uid = 7 }, { unix_uid = 8 }"));
+    assert_eq!(diff(&without_grant, &more)[0].kind, ChangeKind::Widened);
+    let gone = diff_tenant(old.tenants.get(&acme()), None);
+    assert_eq!((gone.len(), gone[0].cut_scope(), gone[0].is_removal()), (1, Some(Scope::Tenant(acme())), true));
+    let mut global = old.global.clone();
+    global.partners.remove(&"other".parse().expect("a name"));
+    global.operators.clear();
+    let changes = diff_global(&old.global, &global);
+    assert_eq!(changes.iter().filter_map(|c| c.cut_scope()).count(), 1);
+    assert_eq!(changes[0].cut_scope(), Some(Scope::Partner("other".parse().expect("a name"))));
+    assert_eq!(diff_tenant(None, old.tenants.get(&acme())).len(), 4);
+}
+
+#[test]
+fn an_operators_role_and_reach_are_ordered() {
+    let old = map(BASE);
+    for (from, to, kind) in [
+        ("role = \"admin\"", "role = \"auditor\"", ChangeKind::Narrowed),
+        ("tenants = \"all\"", "tenants = [\"acme\"]", ChangeKind::Narrowed),
+    ] {
+        let new = map(&BASE.replace(from, to));
+        assert_eq!(diff(&old, &new)[0].kind, kind);
+        assert_eq!(diff(&new, &old)[0].kind, ChangeKind::Widened);
+        assert_eq!(diff(&old, &new)[0].cut_scope(), None);
+    }
+}

@@ -1,0 +1,186 @@
+use crate::policy::{Document, Extent, parse as parse_documents};
+
+use super::{BASE, grant, map, now, problems, read, tenant};
+
+#[test]
+fn the_sample_folder_is_a_trust_map() {
+    let documents = [
+        Document { path: "global.toml", text: include_str!("../../../examples/trust/global.toml") },
+        Document { path: "acme.toml", text: include_str!("../../../examples/trust/acme.toml") },
+        Document { path: "globex.toml", text: include_str!("../../../examples/trust/globex.toml") },
+    ];
+    let map = parse_documents(&documents, Extent::Whole, now()).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((map.tenants.len(), map.global.partners.len(), map.global.operators.len()), (2, 2, 3));
+    let acme = tenant(&map, "acme");
+    assert_eq!((acme.grants().len(), acme.workloads().len()), (4, 3));
+    let export = &acme.grants()[&"nightly-export".parse().expect("a name")];
+    assert_eq!((export.owner.as_str(), export.ttl_default), ("data-team@acme.example", 300));
+    assert!(export.audiences[0].fits("https://files.shipfast.example/acme/x"));
+    assert_eq!(tenant(&map, "globex").grants().len(), 1);
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_their_lines() {
+    let text = "\
+[[tenant]]
+name = \"Acme\"
+
+[[grant]]
+tenant = \"gone\"
+name = \"g\"
+
+[[operator]]
+name = \"a\"
+role = \"boss\"
+tenant = \"x\"
+[grunt]
+";
+    assert_eq!(
+        problems(text),
+        [
+            "a.toml:2: tenant.name: `Acme` has a character at byte 0 that is not one of a-z, 0-9 and inner `-`; \
+             correct it",
+            "a.toml:5: grant.tenant: tenant `gone` is not defined; add a [[tenant]] with this name",
+            "a.toml:8: operator.partners: is missing; write \"all\" or a list of names",
+            "a.toml:8: operator.tenants: is missing; write \"all\" or a list of names",
+            "a.toml:10: operator.role: `boss` is not known; write \"admin\", \"revoker\" or \"auditor\"",
+            "a.toml:11: operator.tenant: is not known; did you mean `tenants`?",
+            "a.toml:12: document.grunt: is not known; did you mean `grant`?",
+        ]
+    );
+}
+
+#[test]
+fn a_grant_without_owner_purpose_expiry_or_revoker_is_refused_with_a_message_of_its_own() {
+    for (line, wanted) in [
+        ("owner = \"team\"\n", "grant.owner: is missing; say who answers for it"),
+        ("purposes = [\"deploy\"]\n", "grant.purposes: is missing; say what it is for"),
+        ("expires = 2027-01-01\n", "grant.expires: is missing; say when it ends"),
+        ("revokers = [\"alice\"]\n", "grant.revokers: is missing; name the operators who can end it"),
+        ("attest_by = 2026-12-15\n", "grant.attest_by: is missing; say when its owner"),
+        ("workloads = [\"ci\"]\n", "grant.workloads: is missing; name the workloads"),
+        ("environment = \"prod\"\n", "grant.environment: is missing; say where"),
+    ] {
+        let text = grant("g", "");
+        assert!(text.contains(line), "{line}");
+        let found = problems(&format!("{BASE}{}", text.replace(line, "")));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(wanted), "{found:?}");
+    }
+    for (more, wanted) in [("owner = \"\"", "grant.owner"), ("purposes = []", "grant.purposes: is empty")] {
+        assert!(problems(&format!("{BASE}{}", grant("g", more)))[0].contains(wanted));
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let own = |more: &str| format!("{BASE}{}", grant("g", more));
+    let workload = |name: &str, selector: &str| {
+        let head = format!("{BASE}[[workload]]\ntenant = \"acme\"\nname = \"{name}\"\nenvironment = \"prod\"\n");
+        format!("{head}selectors = [{{ {selector} }}]\n")
+    };
+    for (text, wanted) in [
+        (own("partner = \"gone\""), "partner `gone` is not defined"),
+        (own("workloads = [\"gone\"]"), "workload `gone` is not defined"),
+        (own("revokers = [\"gone\"]"), "operator `gone` is not defined"),
+        (own("revokers = [\"workload:ci\"]"), "grant.revokers"),
+        (own("workloads = [\"lab\"]"), "workload `lab` is in environment `lab`"),
+        (own("audiences = [\"*\"]"), "grant.audiences: `*` has a `*`"),
+        (own("ownr = \"x\""), "grant.ownr: is not known; did you mean `owner`?"),
+        (own("frobnicate = 1"), "known are tenant, name"),
+        (own("ttl_max = 3601"), "write 1s to 3600s"),
+        (own("ttl_max = 0"), "write 1s to 3600s"),
+        (own("ttl_max = -1"), "write 1s to 3600s"),
+        (own("ttl_max = \"5 minutes\""), "write 1s to 3600s"),
+        (own("ttl_default = 601"), "exceed ttl_max"),
+        (own("task_max = 599"), "exceed task_max"),
+        (own("task_max = 86_401"), "write 1s to 86400s"),
+        (own("expires = 2028-01-01"), "more than 400 days ahead"),
+        (own("expires = 2027-01-01T00:00:00"), "neither a date"),
+        (own("attest_by = 2027-01-02"), "is after expires"),
+        (own("kinds = [\"saml\"]"), "is none of"),
+        (own("dns_names = [\"*.test\"]"), "is no DNS name"),
+        (own("") + &grant("g", ""), "is defined twice, first at a.toml:"),
+        (format!("{BASE}{BASE}"), "`acme` is defined twice, first at a.toml:2"),
+        (workload("two", "spiffe_id = \"spiffe://acme.test/ci\""), "selects workload `two` and workload `ci`"),
+        (workload("two", "unix_uid = 7, unix_gid = 1"), "selects workload `two` and workload `lab`"),
+        (workload("two", "spiffe_id = \"spiffe://acme.test/../x\""), "path segment"),
+        (workload("two", "dns_name = \"x.test\""), "authority: is missing"),
+        (workload("two", "unix_uid = 8, spiffe_id = \"spiffe://a/b\""), "exclude each other"),
+        (workload("two", ""), "is missing; write one of them"),
+        (format!("{BASE}[tenant2]"), "did you mean `tenant`?"),
+        (BASE.replacen("[[tenant]]", "[[tenant]]\nissuer = \"http://x\"", 1), "is no https URL"),
+        (BASE.replacen("tenants = \"all\"", "tenants = [\"gone\"]", 1), "tenant `gone` is not defined"),
+        ("[tenant]\nname = \"a\"".to_owned(), "write [[tenant]], with two brackets"),
+        ("[[tenant]\nname = \"a\"".to_owned(), "a.toml:1: toml: "),
+        (
+            "[[tenant]]\nname=\"a\"\nissuer=\"https://x.test\"\n[[tenant]]\nname=\"b\"\nissuer=\"https://x.test\""
+                .to_owned(),
+            "is also that of tenant `a` (a.toml:1)",
+        ),
+    ] {
+        let found = problems(&text);
+        assert!(found.iter().any(|problem| problem.contains(wanted)), "{wanted}: {found:?}");
+        assert!(found.len() <= 6, "{wanted}: {found:?}");
+    }
+}
+
+#[test]
+fn a_broken_thing_is_not_also_reported_by_those_who_refer_to_it() {
+    let text = format!("{BASE}{}", grant("g", "")).replace("\"spiffe://acme.test/ci\"", "\"nonsense\"");
+    let found = problems(&text);
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn a_template_is_as_if_written_out_and_may_not_clash() {
+    let template = |set: &str| {
+        let text = grant("t", "workloads = [\"bot\"]\nowner = \"{tenant}-team\"").replace("tenant = \"acme\"\n", "");
+        let text = text.replace("[[grant]]", "[[template.grant]]");
+        format!(
+            "[[template]]\nname = \"x\"\n{set}\n[[template.workload]]\nname = \"bot\"\nenvironment = \"prod\"\n\
+             selectors = [{{ spiffe_id = \"spiffe://{{tenant}}.test/bot\" }}]\n{text}"
+        )
+    };
+    let labelled = BASE.replacen("name = \"acme\"", "name = \"acme\"\nlabels = [\"eu\", \"x\"]", 1)
+        + "[[tenant]]\nname = \"globex\"\nlabels = [\"eu\"]\n";
+    let both = map(&format!("{labelled}{}", template("tenants_with = [\"eu\"]")));
+    let name = "t".parse().expect("a name");
+    assert_eq!(tenant(&both, "acme").grants()[&name].owner, "acme-team");
+    assert_eq!(tenant(&both, "globex").grants()[&name].owner, "globex-team");
+    let globex = tenant(&both, "globex");
+    let bot = &globex.workloads()[&"bot".parse().expect("a name")];
+    assert_eq!(bot.selectors[0].to_string(), "spiffe_id = \"spiffe://globex.test/bot\"");
+    let one = map(&format!("{labelled}{}", template("tenants_with = [\"eu\", \"x\"]")));
+    assert_eq!((tenant(&one, "acme").grants().len(), tenant(&one, "globex").grants().len()), (1, 0));
+    let listed = map(&format!("{labelled}{}", template("tenants = [\"globex\"]")));
+    assert_eq!((tenant(&listed, "acme").grants().len(), tenant(&listed, "globex").grants().len()), (0, 1));
+    for (set, more, wanted) in [
+        ("tenants = [\"gone\"]", String::new(), "tenant `gone` is not defined"),
+        ("", String::new(), "or tenants_with is missing"),
+        ("tenants = [\"acme\"]\ntenants_with = [\"eu\"]", String::new(), "exclude each other"),
+        ("tenants = [\"acme\"]", grant("t", ""), "`t` of tenant `acme` is defined twice"),
+    ] {
+        let found = problems(&format!("{labelled}{more}{}", template(set)));
+        assert!(found.len() == 1 && found[0].contains(wanted), "{wanted}: {found:?}");
+    }
+}
+
+#[test]
+fn named_tenants_refer_to_the_global_part_in_force_and_cannot_change_it() {
+    let whole = map(&format!("{BASE}{}", grant("g", "")));
+    let global = &whole.global;
+    let alone: String = {
+        let workload = "[[workload]]\ntenant = \"acme\"\nname = \"ci\"\nenvironment = \"prod\"\n\
+                        selectors = [{ spiffe_id = \"spiffe://acme.test/ci\" }]\n";
+        format!("[[tenant]]\nname = \"acme\"\n{workload}{}", grant("g", ""))
+    };
+    let named = |text: &str| parse_documents(&[Document { path: "b", text }], Extent::NamedTenants(global), now());
+    let part = named(&alone).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((&part.global, part.tenants.len()), (global, 1));
+    assert!(read(&alone).is_err());
+    let stranger = alone.replace("\"payco\"", "\"gone\"");
+    assert!(named(&stranger).expect_err("dangling").to_string().contains("partner `gone` is not defined"));
+    let global_too = format!("{alone}[[partner]]\nname = \"new\"\ndisplay_name = \"n\"\ncontact = \"c\"\n");
+    assert!(named(&global_too).expect_err("global").to_string().contains("apply the whole trust map"));
+}

@@ -1,0 +1,97 @@
+use crate::{
+    identity::{Authority, Caller, CertificateProof, Proof, UnixProof},
+    model::{Digest, Timestamp},
+    policy::TenantTrust,
+};
+
+use super::{BASE, map, tenant};
+
+fn certificate(authority: Authority, id: &str, dns: &str) -> Caller {
+    Caller::for_test(Proof::Certificate(CertificateProof {
+        sha256: Digest::of(b"x"),
+        authority,
+        spiffe_id: Some(id.to_owned()),
+        dns_names: vec![dns.to_owned()],
+        serial: vec![1],
+        not_after: Timestamp::from_seconds(u64::from(u32::MAX)),
+    }))
+}
+
+fn unix(uid: u32, gid: u32) -> Caller {
+    Caller::for_test(Proof::Unix(UnixProof { uid, gid, pid: None }))
+}
+
+fn trust() -> TenantTrust {
+    let more = r#"
+[[workload]]
+tenant = "acme"
+name = "foreign"
+environment = "prod"
+selectors = [{ spiffe_id = "spiffe://acme.test/ci", authority = "corp" }, { dns_name = "x.test", authority = "corp" }]
+[[workload]]
+tenant = "acme"
+name = "stray"
+environment = "prod"
+selectors = [{ spiffe_id = "spiffe://other.test/ci" }, { unix_uid = 9, unix_gid = 1 }]
+[[verifier]]
+tenant = "acme"
+name = "api"
+audiences = ["https://api.test/*"]
+selectors = [{ unix_uid = 11 }]
+"#;
+    tenant(&map(&format!("{BASE}{more}")), "acme")
+}
+
+#[test]
+fn a_proof_selects_exactly_one_workload_or_none() {
+    let trust = trust();
+    let corp = || Authority::Foreign("corp".to_owned());
+    let table = [
+        (certificate(Authority::Own, "spiffe://acme.test/ci", "x.test"), Ok("ci")),
+        (certificate(corp(), "spiffe://acme.test/ci", "x.test"), Ok("foreign")),
+        (certificate(corp(), "spiffe://acme.test/no", "x.test"), Ok("foreign")),
+        (
+            certificate(Authority::Foreign("evil".to_owned()), "spiffe://acme.test/ci", "x.test"),
+            Err("UNKNOWN_WORKLOAD"),
+        ),
+        (certificate(Authority::Own, "spiffe://acme.test/c", "x.test"), Err("UNKNOWN_WORKLOAD")),
+        (certificate(Authority::Own, "spiffe://other.test/ci", "x.test"), Err("UNKNOWN_WORKLOAD")),
+        (unix(7, 0), Ok("lab")),
+        (unix(9, 1), Ok("stray")),
+        (unix(9, 2), Err("UNKNOWN_WORKLOAD")),
+        (unix(0, 0), Err("UNKNOWN_WORKLOAD")),
+    ];
+    for (caller, wanted) in table {
+        let got = trust.workload_of(&caller, "acme.test").map(|name| name.as_str()).map_err(|why| why.reason());
+        assert_eq!(got, wanted, "{caller:?}");
+    }
+}
+
+#[test]
+fn a_proof_that_selects_two_workloads_selects_none() {
+    let more = r#"
+[[workload]]
+tenant = "acme"
+name = "one"
+environment = "prod"
+selectors = [{ dns_name = "one.test", authority = "corp" }]
+[[workload]]
+tenant = "acme"
+name = "two"
+environment = "prod"
+selectors = [{ spiffe_id = "spiffe://corp.test/two", authority = "corp" }]
+"#;
+    let trust = tenant(&map(&format!("{BASE}{more}")), "acme");
+    let caller = certificate(Authority::Foreign("corp".to_owned()), "spiffe://corp.test/two", "one.test");
+    assert_eq!(trust.workload_of(&caller, "acme.test").map_err(|why| why.reason()), Err("WORKLOAD_AMBIGUOUS"));
+}
+
+#[test]
+fn a_verifier_sees_its_audiences_only() {
+    let trust = trust();
+    let caller = unix(11, 0);
+    let found: Vec<_> = trust.verifiers_of(&caller, "acme.test").collect();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].1.may_see("https://api.test/x") && !found[0].1.may_see("https://other.test/x"));
+    assert_eq!(trust.verifiers_of(&unix(7, 0), "acme.test").count(), 0);
+}
