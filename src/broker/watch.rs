@@ -101,6 +101,9 @@ impl Watch {
     /// Sends what the feed holds up to `until`, page by page, and where that leads.
     async fn catch_up(&mut self, until: u64) -> Option<()> {
         let complete = std::mem::replace(&mut self.complete, false);
+        if complete && self.sent == 0 && self.suspensions().await.is_none() {
+            return None;
+        }
         loop {
             let rows = match self.broker.ledger.feed_after(self.sent, PAGE) {
                 Ok(rows) => rows,
@@ -122,6 +125,22 @@ impl Watch {
             }
             self.send(reached?, events).await?;
         }
+    }
+
+    /// Suspensions in force, however old; the feed tells of the ends.
+    async fn suspensions(&mut self) -> Option<()> {
+        let covers_until = Timestamp::from_millis(u64::MAX >> 12).millis();
+        let of = |scope: &crate::model::ScopeId| records::FeedRecord {
+            kind: i32::from(pb::RevocationKind::Suspend).unsigned_abs(),
+            scope_id: scope.as_bytes().to_vec(),
+            covers_until,
+        };
+        let suspended = self.broker.ledger.suspensions();
+        let events: Vec<_> = suspended.iter().map(|(scope, number)| self.event(*number, &of(scope))).collect();
+        if events.is_empty() {
+            return Some(());
+        }
+        self.send(0, events).await
     }
 
     async fn send(&mut self, number: u64, events: Vec<pb::RevocationEvent>) -> Option<()> {

@@ -24,8 +24,11 @@ use crate::{
 /// Commands of the host.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LocalCommand {
+    #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
     Serve(ServeArgs),
+    #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
     Init(InitArgs),
+    #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
     AdoptRoot(AdoptRootArgs),
     /// Looks after the store while no daemon runs on it.
     #[command(subcommand)]

@@ -202,6 +202,7 @@ mod tests {
                 revision: Some(pb::Revision { incarnation: 1, number: 8 }),
                 covers_until: None,
             }],
+            complete: true,
         };
         let want = r#"{"seen":"0000000000000001:9","events":[{"kind":"cut","scope_id":"0707","revision":"0000000000000001:8","covers_until":null}]}"#;
         assert_eq!(watch_line(&message).json(), want);

@@ -70,6 +70,13 @@ impl Book {
         scopes.iter().any(|&scope| self.state(scope).bar > 0)
     }
 
+    /// Scopes that are suspended now, with the revision of their bar.
+    #[must_use]
+    pub fn suspensions(&self) -> Vec<(ScopeId, u64)> {
+        let suspended = self.scopes.iter().filter(|(_, state)| state.bar > 0 && state.suspend);
+        suspended.map(|(&scope, state)| (scope, state.bar)).collect()
+    }
+
     /// Scopes with a cut.
     #[must_use]
     pub fn cuts(&self) -> usize {

@@ -99,6 +99,12 @@ impl Ledger {
         (book.cuts(), book.bars())
     }
 
+    /// Scopes that are suspended now, with the revision of their bar.
+    #[must_use]
+    pub fn suspensions(&self) -> Vec<(ScopeId, u64)> {
+        self.shared.book().suspensions()
+    }
+
     /// Live leases counted for a scope: tenant, partner, partner in tenant or grant.
     #[must_use]
     pub fn live(&self, scope: &Scope, now: Timestamp) -> u64 {

@@ -4,15 +4,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use mayfly::pb::{self, issue_response::Credential};
 
 use super::{
-    rig::{get_plain, told},
+    rig::{get_plain, refused, told},
     world::{KINDS, World, introspect, issue, lease_of, lease_scope, presented, request, revocation},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_session_at_trace_shows_no_secret() {
-    let mut world = World::with(&["--log", "trace"], "trace").await;
+    let mut world = World::configured("[telemetry]\nlog = \"trace\"\n").await;
     let (mut secrets, mut said) = (Vec::new(), String::new());
-    let seal = std::fs::read(world.launch.data().join("seal.key")).expect("the seal key");
+    let seal = std::fs::read(world.seal_key()).expect("the seal key");
     secrets.push(("seal key", String::from_utf8_lossy(&seal).trim().to_owned()));
     let operator = std::fs::read_to_string(world.launch.data().join("operator/key.pem")).expect("the operator's key");
     secrets.push(("operator's key", operator.lines().nth(1).expect("a line").to_owned()));
@@ -46,8 +46,8 @@ async fn a_whole_session_at_trace_shows_no_secret() {
             secrets.push(("renewed token", token.rsplit('.').next().expect("a part").to_owned()));
         }
         world.admin().await.revoke(revocation(lease_scope(&lease_id))).await.expect("revoked");
-        let refused = broker.renew(pb::RenewRequest { lease_id, ..Default::default() }).await;
-        said += &format!("{:?}", told(&refused.expect_err("over")));
+        let refusal = broker.renew(pb::RenewRequest { lease_id, ..Default::default() }).await;
+        said += &format!("{:?}", told(&refused(refusal, "a revoked lease")));
     }
     let (mut export, mut events) = (String::new(), 0);
     let request = pb::ExportEventsRequest::default();

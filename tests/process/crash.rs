@@ -40,7 +40,7 @@ async fn nothing_acknowledged_is_lost_by_a_crash_over_sled() {
 
 async fn crash(engine: &str) {
     let rounds = std::env::var("MAYFLY_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
-    let mut world = World::with(&["--engine", engine], "info").await;
+    let mut world = World::with(&["--engine", engine]).await;
     let records = Records::default();
     for round in 0..rounds {
         let before = records.lock().unwrap().len();
@@ -131,7 +131,7 @@ async fn check(world: &World, records: &Records, when: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_task_survives_a_restart_when_it_is_resumed_and_ends_when_not() {
     for engine in ["fjall", "sled"] {
-        let mut world = World::with(&["--engine", engine], "info").await;
+        let mut world = World::with(&["--engine", engine]).await;
         let identity = world.identity("alpha/worker");
         let mut leases = Vec::new();
         let mut streams = Vec::new();

@@ -4,7 +4,7 @@ use mayfly::pb::{self, CredentialKind, IssueRequest};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 
 use super::{
-    rig::told,
+    rig::{refused, told},
     world::{World, issue, request},
 };
 use crate::support::signing_request;
@@ -42,7 +42,7 @@ const BAD: &[(&str, CredentialKind, Change, &str)] = &[
     ("a TTL of 136 years", CredentialKind::Jwt, |r| r.ttl_seconds = u32::MAX, "TTL_TOO_LONG"),
     ("a long idempotency key", CredentialKind::Jwt, |r| r.idempotency_key = "k".repeat(65), "INVALID_FIELD"),
     ("an endless task", CredentialKind::Jwt, |r| r.task_deadline_seconds = 86_401, "INVALID_FIELD"),
-    ("a request with a token", CredentialKind::Jwt, |r| r.csr_der = csr(), "INVALID_FIELD"),
+    ("a request with a token", CredentialKind::Jwt, |r| r.csr_der = csr().into(), "INVALID_FIELD"),
     ("a key with a token", CredentialKind::Jwt, |r| r.generate_key = true, "INVALID_FIELD"),
     (
         "DNS names with a token",
@@ -52,7 +52,7 @@ const BAD: &[(&str, CredentialKind, Change, &str)] = &[
     ),
     ("binding a certificate", CredentialKind::X509, |r| r.binding = 1, "BINDING_NOT_FOR_KIND"),
     ("neither request nor key", CredentialKind::X509, |r| r.generate_key = false, "INVALID_FIELD"),
-    ("request and key", CredentialKind::X509, |r| r.csr_der = csr(), "INVALID_FIELD"),
+    ("request and key", CredentialKind::X509, |r| r.csr_der = csr().into(), "INVALID_FIELD"),
     ("a request of 8,193 bytes", CredentialKind::X509, |r| with_csr(r, vec![0x30; 8_193]), "INVALID_FIELD"),
     ("a request of rubbish", CredentialKind::X509, |r| with_csr(r, vec![0x30; 100]), "INVALID_FIELD"),
     ("a broken signature", CredentialKind::X509, |r| with_csr(r, broken_csr()), "INVALID_FIELD"),
@@ -62,7 +62,7 @@ const BAD: &[(&str, CredentialKind, Change, &str)] = &[
 ];
 
 fn with_csr(request: &mut IssueRequest, csr: Vec<u8>) {
-    (request.csr_der, request.generate_key) = (csr, false);
+    (request.csr_der, request.generate_key) = (csr.into(), false);
 }
 
 fn csr() -> Vec<u8> {
@@ -109,7 +109,7 @@ async fn bad_ids_get_their_reason() {
     let (mut broker, mut admin) = (world.broker("alpha").await, world.admin().await);
     for id in ["", "xyz", &"0".repeat(39), &"0".repeat(40), &"F".repeat(40), &"0".repeat(1_000)] {
         let renewed = broker.renew(pb::RenewRequest { lease_id: id.into(), ..Default::default() }).await;
-        assert_eq!(told(&renewed.expect_err(id)).2, "NOT_FOUND", "{id}");
+        assert_eq!(told(&refused(renewed, id)).2, "NOT_FOUND", "{id}");
         let released = broker.release(pb::ReleaseRequest { lease_id: id.into() }).await;
         assert_eq!(told(&released.expect_err(id)).2, "NOT_FOUND", "{id}");
         let completed = broker.complete_task(pb::CompleteTaskRequest { task_id: id.into() }).await;

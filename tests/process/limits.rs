@@ -66,3 +66,16 @@ async fn a_retry_never_leaves_two_live() {
     }
     assert_eq!(live, 1, "of {} answers", replies.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_beyond_its_rate_is_told_so_and_others_are_not() {
+    let world = World::configured("[limits]\nrate_per_caller_per_second = 1\nrate_burst = 10\n").await;
+    let mut broker = world.broker("alpha").await;
+    let mut reasons = Vec::new();
+    for _ in 0..30 {
+        reasons.push(reason(&issue(&mut broker, request("alpha", CredentialKind::Opaque)).await));
+    }
+    assert!(reasons[..10].iter().all(String::is_empty), "refused within the burst: {reasons:?}");
+    assert!(reasons.iter().any(|reason| reason == "TOO_MANY_REQUESTS"), "{reasons:?}");
+    issue(&mut world.broker("beta").await, request("beta", CredentialKind::Opaque)).await.expect("another caller");
+}

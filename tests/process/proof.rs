@@ -3,7 +3,10 @@
 use mayfly::pb::{CredentialKind, GetStatusRequest, admin_client::AdminClient, broker_client::BrokerClient};
 use time::{Duration, OffsetDateTime};
 
-use super::world::{World, issue, request};
+use super::{
+    rig::refused,
+    world::{World, issue, request},
+};
 use crate::support::{Authority, Identity, dial};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,7 +19,7 @@ async fn expired_foreign_and_missing_certificates_get_nothing() {
     for (what, identity) in [("expired", Some(expired)), ("foreign", Some(foreign)), ("missing", None)] {
         // Either the handshake or the call refuses.
         if let Ok(channel) = dial(world.process.address, &world.roots(), identity.as_ref()).await {
-            issue(&mut BrokerClient::new(channel), request("alpha", CredentialKind::Jwt)).await.expect_err(what);
+            refused(issue(&mut BrokerClient::new(channel), request("alpha", CredentialKind::Jwt)).await, what);
         }
     }
     assert_eq!(world.live().await, 0);

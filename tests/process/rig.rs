@@ -30,8 +30,8 @@ pub struct Launch {
     pub folder: PathBuf,
     /// More arguments of `serve`.
     pub arguments: Vec<String>,
-    /// The log filter.
-    pub log: &'static str,
+    /// A configuration to use instead of the development one.
+    pub config: Option<PathBuf>,
 }
 
 /// A daemon that did not start.
@@ -49,12 +49,12 @@ impl Launch {
     /// Starts it and waits until it is ready or gone.
     pub fn start(&self) -> Result<Process, NotStarted> {
         let log = self.folder.join(format!("daemon-{}.log", unique()));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mayfly"))
-            .args(["serve", "--dev", "--port", "0", "--data"])
-            .arg(self.data())
-            .args(&self.arguments)
-            .env("MAYFLY_LOG", self.log)
-            .env("RUST_LOG", self.log)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        match &self.config {
+            Some(file) => command.args(["serve", "--config"]).arg(file),
+            None => command.args(["serve", "--dev", "--port", "0", "--data"]).arg(self.data()).args(&self.arguments),
+        };
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).expect("log"))
@@ -125,6 +125,14 @@ pub fn told(status: &Status) -> (tonic::Code, String, String) {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
     (status.code(), status.message().to_owned(), reason)
+}
+
+/// The refusal in an answer that may hold a credential, which has no `Debug`.
+pub fn refused<T>(answer: Result<T, Status>, what: &str) -> Status {
+    match answer {
+        Ok(_) => panic!("not refused: {what}"),
+        Err(status) => status,
+    }
 }
 
 /// The stable reason of a refusal; empty when it was none.

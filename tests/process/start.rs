@@ -13,7 +13,7 @@ use crate::support::Authority;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_drains_and_a_new_start_knows_what_was_issued() {
     for engine in ["fjall", "sled"] {
-        let mut world = World::with(&["--engine", engine], "info").await;
+        let mut world = World::with(&["--engine", engine]).await;
         let mut broker = world.broker("alpha").await;
         let reply = issue(&mut broker, request("alpha", CredentialKind::Opaque)).await.expect("issued");
         assert!(world.process.stop().success(), "{engine}: {}", world.process.log());
@@ -49,7 +49,7 @@ async fn a_wrong_or_readable_seal_key_is_refused_and_changes_nothing() {
 
     // A key of the same shape, from another folder.
     let (folder, authority) = (tempfile::tempdir().expect("folder"), Authority::new("platform").expect("authority"));
-    let other = launch(folder.path(), &authority, &[], "info");
+    let other = launch(folder.path(), &authority, &[]);
     drop(other.start().expect("starts"));
     fs::write(&file, fs::read(other.data().join("seal.key")).expect("another key")).expect("written");
     let refused = world.launch.start().err().expect("the wrong key");

@@ -1,6 +1,6 @@
 //! Three tenants, each with a caller, a resource server and an operator of its own, on a daemon of their own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mayfly::pb::{
     self, ApplyOptions, ApplyResponse, CredentialKind, IntrospectRequest, IssueOperatorCertificateRequest,
@@ -29,17 +29,43 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(&[], "info").await
+        Self::with(&[]).await
     }
 
-    pub async fn with(arguments: &[&str], log: &'static str) -> Self {
+    pub async fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let authority = Authority::new("platform").expect("authority");
-        let launch = launch(folder.path(), &authority, arguments, log);
+        let launch = launch(folder.path(), &authority, arguments);
         let process = launch.start().expect("starts");
         let world = Self { process, launch, authority, trust: trust(), _folder: folder };
         world.apply(&world.trust, ApplyOptions::default()).await.expect("applies");
         world
+    }
+
+    /// The same, with a configuration of its own; `extra` is appended to it.
+    pub async fn configured(extra: &str) -> Self {
+        let mut world = Self::new().await;
+        assert!(world.process.stop().success());
+        let (folder, data) = (world.launch.folder.clone(), world.launch.data());
+        // Outside of development the key lies outside of the data folder.
+        std::fs::rename(data.join("seal.key"), world.seal_key()).expect("moved");
+        let text = format!(
+            "data_dir = {data:?}\npublic_url = \"https://localhost:7443\"\nseal.key_file = {:?}\n\
+             metrics.address = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+             [[client_ca]]\nname = \"platform\"\nfile = {:?}\n{extra}",
+            world.seal_key(),
+            folder.join("platform.pem"),
+        );
+        let file = folder.join("mayfly.toml");
+        std::fs::write(&file, text).expect("written");
+        world.launch.config = Some(file);
+        world.restart().await;
+        world
+    }
+
+    /// Where [`World::configured`] keeps the seal key.
+    pub fn seal_key(&self) -> PathBuf {
+        self.launch.folder.join("seal.key")
     }
 
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
@@ -103,12 +129,12 @@ impl World {
     }
 }
 
-pub fn launch(folder: &Path, authority: &Authority, arguments: &[&str], log: &'static str) -> Launch {
+pub fn launch(folder: &Path, authority: &Authority, arguments: &[&str]) -> Launch {
     let file = folder.join("platform.pem");
     std::fs::write(&file, &authority.pem).expect("written");
     let mut all = vec!["--client-ca".to_owned(), format!("platform={}", file.display())];
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    Launch { folder: folder.to_owned(), arguments: all, log }
+    Launch { folder: folder.to_owned(), arguments: all, config: None }
 }
 
 /// The trust map of the world.

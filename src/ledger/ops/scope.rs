@@ -2,7 +2,7 @@
 
 use crate::{
     ledger::{book::ScopeState, codec, engine::Table, keys, refused::Refused, tx::Tx},
-    model::{EndReason, Scope, Timestamp, time::SKEW},
+    model::{EndReason, Scope, Timestamp},
     pb, records,
 };
 
@@ -132,7 +132,7 @@ pub(in crate::ledger) fn lift(tx: &mut Tx<'_>, draft: &BarDraft) -> Result<bool,
     tx.audit(&draft.event)?;
     tx.delete(Table::Bars, id.as_bytes().to_vec());
     if state.suspend {
-        tx.announce(pb::RevocationKind::Lift, id, draft.now.after(SKEW));
+        tx.announce(pb::RevocationKind::Lift, id, draft.now.after(FEED_KEPT));
     }
     // A decision made under the bar cannot exist; one made before it must not pass now either.
     let changed = tx.number();
@@ -152,8 +152,12 @@ fn write_bar(tx: &mut Tx<'_>, scope: &Scope, suspend: bool, operator: &str, reas
     };
     tx.put_record(Table::Bars, id.as_bytes().to_vec(), &record);
     if suspend {
-        tx.announce(pb::RevocationKind::Suspend, id, Timestamp::from_millis(u64::MAX >> 1));
+        tx.announce(pb::RevocationKind::Suspend, id, now.after(FEED_KEPT));
     }
     let state = tx.scope(id);
     tx.set_scope(id, ScopeState { bar: number, suspend, ..state });
 }
+
+/// How long the feed tells of a suspension or its end: longer than anything that lives now. Watchers that begin later get
+/// suspensions in force from the book.
+const FEED_KEPT: std::time::Duration = std::time::Duration::from_secs(26 * 3_600);
