@@ -25,7 +25,7 @@ const BAD: &[(&str, CredentialKind, Change, &str)] = &[
     ("an unknown grant", CredentialKind::Jwt, |r| r.grant = "nothing".into(), "UNKNOWN_GRANT"),
     ("a malformed task", CredentialKind::Jwt, |r| r.task_id = "xyz".into(), "NOT_FOUND"),
     ("an unknown task", CredentialKind::Jwt, |r| r.task_id = "0".repeat(24), "NOT_FOUND"),
-    ("no audience", CredentialKind::Jwt, |r| r.audiences.clear(), "AUDIENCE_REQUIRED"),
+    ("no audience", CredentialKind::Jwt, |r| r.audiences.clear(), "INVALID_FIELD"),
     ("nine audiences", CredentialKind::Jwt, |r| r.audiences = vec!["a".into(); 9], "INVALID_FIELD"),
     ("a long audience", CredentialKind::Jwt, |r| r.audiences = vec!["a".repeat(256)], "INVALID_FIELD"),
     ("a line break", CredentialKind::Jwt, |r| r.audiences = vec!["a\nb".into()], "INVALID_FIELD"),
