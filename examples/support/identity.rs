@@ -41,8 +41,15 @@ impl Authority {
 
     /// Certifies a fresh key for a SPIFFE ID, for two days.
     pub fn identity(&self, spiffe_id: &str) -> Fallible<Identity> {
+        self.identity_until(spiffe_id, OffsetDateTime::now_utc() + Duration::days(2))
+    }
+
+    /// Certifies a fresh key for a SPIFFE ID, from an hour ago until `not_after`.
+    pub fn identity_until(&self, spiffe_id: &str, not_after: OffsetDateTime) -> Fallible<Identity> {
         let key = KeyPair::generate()?;
         let mut params = dated(CertificateParams::default())?;
+        params.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
+        params.not_after = not_after;
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(spiffe_id.try_into()?)];
         params.is_ca = IsCa::ExplicitNoCa;

@@ -1,0 +1,22 @@
+//! The real program from outside: a daemon process, real TLS and gRPC, signals and crashes.
+
+#[cfg(test)]
+#[path = "../examples/support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+#[path = "process"]
+mod process {
+    mod authority;
+    mod canary;
+    mod crash;
+    mod input;
+    mod limits;
+    mod proof;
+    mod revoke;
+    mod rig;
+    mod start;
+    mod surface;
+    mod tenants;
+    mod world;
+}

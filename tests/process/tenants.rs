@@ -1,0 +1,271 @@
+//! Nobody learns anything about another tenant: what is foreign and what does not exist get the same answer.
+
+use std::fmt::Debug;
+
+use mayfly::pb::{self, CredentialKind, introspect_request::Credential as Presented};
+use tonic::{Response, Status};
+
+use super::{
+    rig::{refused, told},
+    world::{KINDS, TENANTS, World, audience, holder, introspect, is_active, issue, lease_of, presented, request},
+};
+
+/// What a caller of one tenant can name of another.
+#[derive(Clone)]
+struct Names {
+    tenant: String,
+    grant: String,
+    workload: String,
+    task: String,
+    lease: String,
+    credential: Presented,
+}
+
+impl Names {
+    /// Names of the same shape that nothing has.
+    fn of_nothing(&self) -> Self {
+        let turned = |id: &str| {
+            let (head, tail) = id.split_at(id.len() - 12);
+            head.to_owned() + &tail.chars().map(|c| if c == '0' { '1' } else { '0' }).collect::<String>()
+        };
+        let credential = match &self.credential {
+            Presented::Token(token) => Presented::Token(token.chars().rev().collect()),
+            Presented::CertificateDer(der) => Presented::CertificateDer(der.iter().rev().copied().collect()),
+        };
+        Self {
+            tenant: "nowhere".into(),
+            grant: "nothing".into(),
+            workload: "nobody".into(),
+            task: turned(&self.task),
+            lease: turned(&self.lease),
+            credential,
+        }
+    }
+
+    /// An answer without the names that were asked for.
+    fn hide(&self, answer: &str) -> String {
+        [&self.lease, &self.task, &self.tenant, &self.grant, &self.workload]
+            .into_iter()
+            .fold(answer.to_owned(), |text, name| text.replace(name.as_str(), "NAME"))
+    }
+}
+
+fn said<T: Debug>(result: Result<Response<T>, Status>) -> String {
+    match result {
+        Ok(reply) => format!("{:?}", reply.into_inner()),
+        Err(status) => format!("{:?}", told(&status)),
+    }
+}
+
+/// An answer that holds a credential, which has no `Debug`.
+fn issued(result: Result<Response<pb::IssueResponse>, Status>) -> String {
+    said(result.map(|reply| Response::new(reply.into_inner().lease)))
+}
+
+/// The first message of a stream, or how it ended.
+async fn first<T: Debug>(result: Result<Response<tonic::Streaming<T>>, Status>) -> String {
+    match result {
+        Ok(reply) => match reply.into_inner().message().await {
+            Ok(message) => format!("{message:?}"),
+            Err(status) => format!("{:?}", told(&status)),
+        },
+        Err(status) => format!("{:?}", told(&status)),
+    }
+}
+
+async fn ask_broker(world: &World, own: &str, names: &Names, kind: CredentialKind) -> Vec<(&'static str, String)> {
+    let mut broker = world.broker(own).await;
+    let renew = pb::RenewRequest { lease_id: names.lease.clone(), ..Default::default() };
+    let open = |tenant: &str, parent: &str| pb::OpenTaskRequest {
+        tenant: tenant.into(),
+        partner: "courier".into(),
+        purpose: "report".into(),
+        parent_task_id: parent.into(),
+        ..Default::default()
+    };
+    let under =
+        |tenant: &str| pb::IssueRequest { task_id: names.task.clone(), tenant: tenant.into(), ..request(own, kind) };
+    let hold = tokio_stream::iter([pb::HoldTaskRequest { task_id: names.task.clone() }]);
+    vec![
+        ("Issue/tenant", issued(broker.issue(request(&names.tenant, kind)).await)),
+        ("Issue/task", issued(broker.issue(under("")).await)),
+        ("Issue/task of own tenant", issued(broker.issue(under(own)).await)),
+        ("OpenTask/tenant", said(broker.open_task(open(&names.tenant, "")).await)),
+        ("OpenTask/parent", said(broker.open_task(open(own, &names.task)).await)),
+        ("Renew", issued(broker.renew(renew).await)),
+        ("Release", said(broker.release(pb::ReleaseRequest { lease_id: names.lease.clone() }).await)),
+        ("CompleteTask", said(broker.complete_task(pb::CompleteTaskRequest { task_id: names.task.clone() }).await)),
+        ("HoldTask", first(broker.hold_task(hold).await).await),
+    ]
+}
+
+async fn ask_verifier(world: &World, own: &str, names: &Names) -> Vec<(&'static str, String)> {
+    let mut verifier = world.verifier(own).await;
+    let answer = introspect(&mut verifier, names.credential.clone()).await;
+    let answer = pb::IntrospectResponse { revision: None, ..answer };
+    let watch = pb::WatchRevocationsRequest { tenant: names.tenant.clone(), after: None };
+    // A resource server of one tenant may watch; which heads it gets is the same, whatever tenant it names.
+    let watch = match verifier.watch_revocations(watch).await {
+        Ok(_) => "a stream".to_owned(),
+        Err(status) => format!("{:?}", told(&status)),
+    };
+    let bundle = pb::GetTrustBundleRequest { tenant: names.tenant.clone() };
+    vec![
+        ("Introspect", format!("{answer:?}")),
+        ("WatchRevocations", watch),
+        ("GetTrustBundle", said(verifier.get_trust_bundle(bundle).await)),
+    ]
+}
+
+/// The scopes that an operator of one tenant can name of another.
+fn scopes(names: &Names) -> Vec<(&'static str, pb::Scope)> {
+    let scope = |kind: pb::ScopeKind| pb::Scope { kind: kind.into(), ..Default::default() };
+    let of_tenant = |kind| pb::Scope { tenant: names.tenant.clone(), ..scope(kind) };
+    vec![
+        ("lease", pb::Scope { lease_id: names.lease.clone(), ..scope(pb::ScopeKind::Lease) }),
+        ("task", pb::Scope { task_id: names.task.clone(), ..scope(pb::ScopeKind::Task) }),
+        ("grant", pb::Scope { grant: names.grant.clone(), ..of_tenant(pb::ScopeKind::Grant) }),
+        ("workload", pb::Scope { workload: names.workload.clone(), ..of_tenant(pb::ScopeKind::Workload) }),
+        ("partner", pb::Scope { partner: "courier".into(), ..of_tenant(pb::ScopeKind::PartnerInTenant) }),
+        ("tenant", of_tenant(pb::ScopeKind::Tenant)),
+    ]
+}
+
+async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind) -> Vec<(String, String)> {
+    let mut admin = world.operator(&format!("op-{own}")).await;
+    let mut answers = Vec::new();
+    let mut note = |what: String, answer: String| answers.push((what, answer));
+    for (what, scope) in scopes(names) {
+        for dry_run in [true, false] {
+            let reason = "test".to_owned();
+            let revoke = pb::RevokeRequest { scope: Some(scope.clone()), dry_run, reason, ..Default::default() };
+            note(format!("Revoke/{what}/dry={dry_run}"), said(admin.revoke(revoke).await));
+        }
+        let bar = pb::BarRequest { scope: Some(scope.clone()), suspend: false, reason: "test".into() };
+        note(format!("Bar/{what}"), said(admin.bar(bar).await));
+        let lift = pb::LiftRequest { scope: Some(scope), reason: "test".into() };
+        note(format!("Lift/{what}"), said(admin.lift(lift).await));
+    }
+    let tenant = || names.tenant.clone();
+    let found = match &names.credential {
+        Presented::Token(token) => token.clone(),
+        Presented::CertificateDer(_) => names.lease.clone(),
+    };
+    let revoke = pb::RevokeRequest { credential: found.clone(), dry_run: true, ..Default::default() };
+    note("Revoke/credential".into(), said(admin.revoke(revoke).await));
+    let identified = admin.identify(pb::IdentifyRequest { found: names.lease.clone() }).await;
+    note("Identify/lease".into(), said(identified));
+    let leases = pb::ListLeasesRequest { tenant: tenant(), ..Default::default() };
+    note("ListLeases/tenant".into(), said(admin.list_leases(leases).await));
+    let leases = pb::ListLeasesRequest { task_id: names.task.clone(), ..Default::default() };
+    note("ListLeases/task".into(), said(admin.list_leases(leases).await));
+    let tasks = pb::ListTasksRequest { tenant: tenant(), ..Default::default() };
+    note("ListTasks".into(), said(admin.list_tasks(tasks).await));
+    let grants = pb::ListGrantsRequest { tenant: tenant(), ..Default::default() };
+    note("ListGrants".into(), said(admin.list_grants(grants).await));
+    let workloads = pb::ListWorkloadsRequest { tenant: tenant(), ..Default::default() };
+    note("ListWorkloads".into(), said(admin.list_workloads(workloads).await));
+    let partners = pb::ListPartnersRequest { tenant: tenant(), ..Default::default() };
+    note("ListPartners".into(), said(admin.list_partners(partners).await));
+    for (what, events) in [
+        ("tenant", pb::ListEventsRequest { tenant: tenant(), ..Default::default() }),
+        ("task", pb::ListEventsRequest { task_id: names.task.clone(), ..Default::default() }),
+        ("lease", pb::ListEventsRequest { lease_id: names.lease.clone(), ..Default::default() }),
+    ] {
+        note(format!("ListEvents/{what}"), said(admin.list_events(events).await));
+    }
+    let export = pb::ExportEventsRequest { tenant: tenant(), ..Default::default() };
+    note("ExportEvents".into(), first(admin.export_events(export).await).await);
+    let verify = pb::VerifyEventsRequest { tenant: tenant(), ..Default::default() };
+    note("VerifyEvents".into(), said(admin.verify_events(verify).await));
+    let keys = pb::ListKeysRequest { tenant: tenant() };
+    note("ListKeys".into(), said(admin.list_keys(keys).await));
+    let step = pb::rotate_keys_request::Step::Prepare.into();
+    let rotate = pb::RotateKeysRequest { tenant: tenant(), r#use: "token".into(), step };
+    note("RotateKeys".into(), said(admin.rotate_keys(rotate).await));
+    let attest = pb::AttestRequest {
+        tenant: tenant(),
+        grant: names.grant.clone(),
+        attest_by: Some(in_days(30)),
+        reason: "test".into(),
+    };
+    note("Attest".into(), said(admin.attest(attest).await));
+    let explain = pb::ExplainRequest {
+        tenant: tenant(),
+        partner: "courier".into(),
+        workload: names.workload.clone(),
+        request: Some(pb::IssueRequest { tenant: tenant(), ..request(own, kind) }),
+    };
+    note("Explain".into(), said(admin.explain(explain).await));
+    answers
+}
+
+fn in_days(days: i64) -> prost_types::Timestamp {
+    let at = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+    prost_types::Timestamp { seconds: at.unix_timestamp(), nanos: 0 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_of_another_tenant_and_what_does_not_exist_get_the_same_answer() {
+    let world = World::new().await;
+    let mut differ = Vec::new();
+    for other in TENANTS {
+        for kind in KINDS {
+            let reply = issue(&mut world.broker(other).await, request(other, kind)).await.expect("issued");
+            let lease = lease_of(&reply);
+            let names = Names {
+                tenant: other.into(),
+                grant: "report".into(),
+                workload: "worker".into(),
+                task: lease.task_id,
+                lease: lease.lease_id,
+                credential: presented(&reply),
+            };
+            let nothing = names.of_nothing();
+            for own in TENANTS.into_iter().filter(|own| *own != other) {
+                let mut foreign = Vec::new();
+                let mut random = Vec::new();
+                for (names, answers) in [(&names, &mut foreign), (&nothing, &mut random)] {
+                    let owned = |(what, answer): (&'static str, String)| (what.to_owned(), answer);
+                    answers.extend(ask_broker(&world, own, names, kind).await.into_iter().map(owned));
+                    answers.extend(ask_verifier(&world, own, names).await.into_iter().map(owned));
+                    answers.extend(ask_admin(&world, own, names, kind).await);
+                }
+                for ((what, foreign), (_, random)) in foreign.into_iter().zip(random) {
+                    let (foreign, random) = (names.hide(&foreign), nothing.hide(&random));
+                    if foreign != random {
+                        differ.push(format!("{what} ({kind:?}, {own} of {other}): {foreign} | {random}"));
+                    }
+                }
+            }
+            assert!(is_active(&mut world.verifier(other).await, &reply).await, "{kind:?} of {other} was ended");
+        }
+    }
+    differ.sort();
+    differ.dedup_by_key(|line| line.split(" (").next().map(str::to_owned));
+    assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_the_broker_is_good_in_its_own_tenant_and_task_only() {
+    let world = World::new().await;
+    let parent = issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::X509)).await.expect("issued");
+    let foreign = issue(&mut world.broker("beta").await, request("beta", CredentialKind::Jwt)).await.expect("issued");
+    let sibling = issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Jwt)).await.expect("issued");
+    let mut thief = world.broker_as(&holder(&parent)).await;
+
+    let offspring = issue(&mut thief, request("alpha", CredentialKind::Opaque)).await.expect("within its task");
+    assert_eq!(lease_of(&offspring).task_id, lease_of(&parent).task_id);
+    assert_eq!(lease_of(&offspring).parent_lease_id, lease_of(&parent).lease_id);
+
+    refused(issue(&mut thief, request("beta", CredentialKind::Jwt)).await, "another tenant");
+    for other in [&foreign, &sibling] {
+        let task_id = lease_of(other).task_id;
+        let under = pb::IssueRequest { task_id: task_id.clone(), ..request("alpha", CredentialKind::Jwt) };
+        refused(issue(&mut thief, under).await, "another task");
+        thief.complete_task(pb::CompleteTaskRequest { task_id }).await.expect_err("another task");
+        let lease_id = lease_of(other).lease_id;
+        thief.release(pb::ReleaseRequest { lease_id }).await.expect_err("another task's lease");
+    }
+    let _ = audience("alpha");
+}
