@@ -16,7 +16,9 @@ mod sinks;
 mod values;
 
 pub use problem::{Problem, Problems};
-pub use values::{PublicUrl, TrustDomain};
+pub use values::PublicUrl;
+
+use crate::model::TrustDomain;
 
 /// A commented configuration with every field, as `mayfly init` writes it.
 pub const SAMPLE: &str = include_str!("config/sample.toml");

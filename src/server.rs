@@ -18,11 +18,11 @@ use std::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::{
         grpc::gate::Gate,
+        health::Health,
         http::metrics_port::{self, Probes, Readiness},
         listen::{BindError, Connections, Edge, EdgeLimits, Listener, ServerIdentity, TlsError, TlsSwap, certificates},
         routes,
@@ -39,7 +39,7 @@ use crate::{
         time::{Start, Time},
         upkeep,
     },
-    config::{Config, Engine, SealSource, ServerCertificate, Service},
+    config::{Config, Engine, SealSource, ServerCertificate},
     identity::{AuthorityError, ClientAuthorities},
     ledger::{
         Chain, LaneLimits, Ledger, OpenError, Opening, Refused,
@@ -111,7 +111,7 @@ pub enum ServerError {
     Sink(String, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// The descriptors for reflection.
     #[error("the contract's descriptors cannot be read")]
-    Reflection(#[from] tonic_reflection::server::Error),
+    Reflection(#[from] routes::DescriptorError),
 }
 
 /// Where a server listens.
@@ -130,10 +130,10 @@ pub struct Server {
     config: Config,
     tls: Arc<TlsSwap>,
     edge: Arc<Edge>,
-    listeners: Vec<(Listener, axum::Router)>,
+    listeners: Vec<(Listener, routes::Router)>,
     metrics: TcpListener,
     addresses: Addresses,
-    health: HealthReporter,
+    health: Health,
     stop: CancellationToken,
     sinks: Vec<AnySink>,
     /// Held for its lock on the data folder.
@@ -154,15 +154,13 @@ impl Server {
         let tls = Arc::new(TlsSwap::new(identity(&broker, &config)?, authorities(&broker, &config)?)?);
         let edge = Edge::new(Arc::clone(&tls), EdgeLimits::from(&config.limits), clock, stop.clone());
         let gate = Arc::new(Gate::new(Arc::clone(&broker), config.limits.clone(), stop.clone()));
-        let (health, _) = tonic_health::server::health_reporter();
+        let health = Health::new();
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             let router = routes::routes(&listener.services, &gate, &health)?;
             listeners.push((Listener::bind(&listener.socket).await?, router));
         }
-        for name in Service::ALL.into_iter().filter_map(routes::name) {
-            health.set_service_status(name, ServingStatus::Serving).await;
-        }
+        health.tell(true).await;
         let unbound = |error| ServerError::Metrics(config.metrics, error);
         let metrics = TcpListener::bind(config.metrics).await.map_err(unbound)?;
         let addresses = Addresses {
@@ -215,9 +213,7 @@ impl Server {
             JoinSet::new()
         });
         stop.await;
-        for name in Service::ALL.into_iter().filter_map(routes::name) {
-            self.health.set_service_status(name, ServingStatus::NotServing).await;
-        }
+        self.health.tell(false).await;
         self.stop.cancel();
         while serving.join_next().await.is_some() {}
         background.cancel();

@@ -1,6 +1,7 @@
 //! The surfaces: decode, call one use case, encode.
 
 pub mod grpc;
+pub mod health;
 pub mod http;
 pub mod listen;
 pub mod routes;

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+pub use axum::Router;
 use tonic::service::{Routes, interceptor::InterceptedService};
-use tonic_health::{
-    pb::health_server::HealthServer,
-    server::{HealthReporter, HealthService},
-};
+use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 
 use super::{
     grpc::{
@@ -16,6 +13,7 @@ use super::{
         gate::Gate,
         verifier::VerifierService,
     },
+    health::Health,
     http,
 };
 use crate::{
@@ -23,15 +21,14 @@ use crate::{
     pb::{self, admin_server::AdminServer, broker_server::BrokerServer, verifier_server::VerifierServer},
 };
 
+/// The descriptors that reflection shows cannot be read.
+pub type DescriptorError = tonic_reflection::server::Error;
+
 /// The routes of a listener with these services.
 ///
 /// # Errors
 /// When the descriptors that reflection shows cannot be read.
-pub fn routes(
-    services: &[Service],
-    gate: &Arc<Gate>,
-    health: &HealthReporter,
-) -> Result<Router, tonic_reflection::server::Error> {
+pub fn routes(services: &[Service], gate: &Arc<Gate>, health: &Health) -> Result<Router, DescriptorError> {
     let http = if services.contains(&Service::Http) { http::router(Arc::clone(gate.broker())) } else { Router::new() };
     let mut routes = Routes::from(http.fallback(http::not_found));
     let mut reflection = tonic_reflection::server::Builder::configure()
@@ -49,7 +46,7 @@ pub fn routes(
             reflection_alpha = reflection_alpha.with_service_name(name);
         }
     }
-    let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
+    let health = HealthServer::new(HealthService::from_health_reporter(health.reporter().clone()));
     let routes = routes.add_service(health).add_service(reflection.build_v1()?);
     Ok(routes.add_service(reflection_alpha.build_v1alpha()?).prepare().into_axum_router())
 }

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Broker, event,
-    issue::name,
     refusal::Refusal,
     revoke::{barrable, check_reason},
     task::revision,
+    wish::name,
 };
 use crate::{
     identity::Caller,

@@ -28,6 +28,7 @@ pub mod upkeep;
 pub mod view;
 mod watch;
 pub mod who;
+mod wish;
 
 #[cfg(test)]
 mod testing;
@@ -40,10 +41,10 @@ use std::{
 pub use refusal::Refusal;
 
 use crate::{
-    config::{PublicUrl, TrustDomain},
+    config::PublicUrl,
     ledger::Ledger,
     mint::keyring::RingPolicy,
-    model::{Digest, TenantName, Timestamp},
+    model::{Digest, TenantName, Timestamp, TrustDomain},
 };
 
 /// The broker: every use case is a method of it, in a file of its own.

@@ -109,7 +109,12 @@ impl Broker {
 
     async fn target(&self, operator: &Operator, request: &pb::RevokeRequest) -> Result<Scope, Refusal> {
         match (&request.scope, request.credential.is_empty()) {
-            (Some(scope), true) => self.known(view::scope_of(scope)?),
+            (Some(scope), true) => {
+                let scope = view::scope_of(scope)?;
+                // Reach first: who may not see a tenant does not learn whether there is one.
+                self.may_end(operator, &scope)?;
+                self.known(scope)
+            }
             (None, false) => {
                 let found = self.find_credential(operator, &request.credential).await?;
                 found.map(|lease| Scope::Lease(lease.id)).ok_or(Refusal::Unknown("credential"))

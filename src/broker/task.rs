@@ -2,10 +2,10 @@
 
 use super::{
     Broker, event,
-    issue::{TASK_MAX_SECONDS, check_idempotency_key, name, new_task, retry, within},
     refusal::Refusal,
     view,
     who::Workload,
+    wish::{TASK_MAX_SECONDS, check_idempotency_key, name, new_task, retry, within},
 };
 use crate::{
     identity::Caller,

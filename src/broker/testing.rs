@@ -7,7 +7,7 @@ use std::{
 
 use super::{Broker, Settings, hold::Holds, registry::Registry, rings::Rings, ship::Ships, time::Time};
 use crate::{
-    config::{Config, TrustDomain},
+    config::Config,
     identity::{Authority, Caller, CertificateProof, Proof},
     ledger::{LaneLimits, Ledger, Opening, TenantChange, TrustCommit, engine::memory::Memory},
     mint::{
@@ -15,7 +15,7 @@ use crate::{
         seal::{Seal, SealKey},
         signing::Algorithm,
     },
-    model::{Clock, Digest, TenantName, TenantNumber, Timestamp},
+    model::{Clock, Digest, TenantName, TenantNumber, Timestamp, TrustDomain},
     policy::TenantTrust,
 };
 

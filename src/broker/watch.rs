@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{Broker, event::stamp, issue::name, refusal::Refusal};
+use super::{Broker, event::stamp, refusal::Refusal, wish::name};
 use crate::{
     identity::Caller,
     ledger::Published,

@@ -4,9 +4,11 @@ use std::{collections::HashSet, path::Path, time::Duration};
 
 use toml::de::DeTable;
 
+use crate::model::TrustDomain;
+
 use super::{
     ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, KeyLives, Limits, Listener, LogFormat, Problems, PublicUrl,
-    Retention, SealSource, ServerCertificate, Service, Socket, Telemetry, TrustDomain,
+    Retention, SealSource, ServerCertificate, Service, Socket, Telemetry,
     problem::Notes,
     read::{At, FileRule, Section},
     sinks,

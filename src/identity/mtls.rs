@@ -14,10 +14,7 @@ use super::{
     Authority, Caller, CertificateProof, Proof,
     spiffe::{self, InvalidSpiffeId},
 };
-use crate::{
-    config::TrustDomain,
-    model::{Digest, Timestamp},
-};
+use crate::model::{Digest, Timestamp, TrustDomain};
 
 /// Every CA whose client certificates count, each set on its own, the broker's own first.
 #[derive(Debug)]

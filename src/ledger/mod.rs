@@ -19,6 +19,7 @@ mod lanes;
 mod migrate;
 mod open;
 mod ops;
+mod propose;
 mod read;
 mod refused;
 mod shared;

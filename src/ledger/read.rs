@@ -6,9 +6,8 @@ use super::{
     codec,
     engine::{Order, Range, Row, Table, Usage, prefix_end},
     keys::{self, StreamId},
-    lanes::Lane,
-    open::{Ledger, Receipt},
-    ops::{self, apply::TrustCommit, end, issue, keys::KeyCommit, scope, task, upkeep},
+    open::Ledger,
+    ops::upkeep,
     refused::Refused,
     shared::{Aside, Holds},
 };
@@ -530,140 +529,6 @@ impl Ledger {
 
     fn scan(&self, table: Table, range: Range<'_>, order: Order, limit: usize) -> Result<Vec<Row>, Refused> {
         self.shared.engine.scan(table, range, order, limit).map_err(|e| self.shared.fault(&e))
-    }
-}
-
-/// Proposals. Each returns once it is on disk and published.
-#[expect(clippy::missing_errors_doc, reason = "every one: refused, with nothing done")]
-impl Ledger {
-    /// Begins a lease.
-    pub async fn issue(&self, draft: issue::IssueDraft) -> Result<Receipt, Refused> {
-        let lane = Lane::Begin(draft.lease.id.tenant());
-        Ok(self.propose(lane, move |tx| issue::run(tx, &draft)).await?.1)
-    }
-
-    /// Opens a task; answers with the one that the same idempotency key opened before.
-    pub async fn open_task(&self, draft: task::OpenDraft) -> Result<(TaskId, Receipt), Refused> {
-        let lane = Lane::Begin(draft.task.id.tenant());
-        self.propose(lane, move |tx| task::open(tx, &draft)).await
-    }
-
-    /// Notes that a task is held by a stream.
-    pub async fn hold(&self, id: TaskId, now: Timestamp) -> Result<Task, Refused> {
-        Ok(self.propose(Lane::Begin(id.tenant()), move |tx| task::hold(tx, id, now)).await?.0)
-    }
-
-    /// Ends a lease; false when it had ended before.
-    pub async fn end_lease(&self, end: end::EndLease) -> Result<(bool, Receipt), Refused> {
-        self.propose(Lane::End, move |tx| end::lease(tx, &end)).await
-    }
-
-    /// Ends a task; false when it had ended before.
-    pub async fn end_task(&self, end: end::EndTask) -> Result<(bool, Receipt), Refused> {
-        self.propose(Lane::End, move |tx| end::task(tx, &end)).await
-    }
-
-    /// Ends the past of a scope.
-    pub async fn cut(&self, draft: scope::CutDraft) -> Result<(scope::Revoked, Receipt), Refused> {
-        self.propose(Lane::End, move |tx| scope::cut(tx, &draft)).await
-    }
-
-    /// Bars a scope; false when it was.
-    pub async fn bar(&self, draft: scope::BarDraft) -> Result<(bool, Receipt), Refused> {
-        self.propose(Lane::End, move |tx| scope::bar(tx, &draft)).await
-    }
-
-    /// Lifts a bar; false when there was none.
-    pub async fn lift(&self, draft: scope::BarDraft) -> Result<(bool, Receipt), Refused> {
-        self.propose(Lane::End, move |tx| scope::lift(tx, &draft)).await
-    }
-
-    /// Reserves numbers for new tenants and returns the first.
-    pub async fn reserve_tenants(&self, count: u32) -> Result<u32, Refused> {
-        Ok(self.propose(Lane::End, move |tx| ops::apply::reserve(tx, count)).await?.0)
-    }
-
-    /// Changes the trust map; `publish` runs once it is on disk, before any decision can be made at the new revision.
-    pub async fn apply(
-        &self,
-        commit: TrustCommit,
-        publish: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Receipt, Refused> {
-        let publish = std::sync::Arc::new(publish);
-        let body = move |tx: &mut super::tx::Tx<'_>| {
-            ops::apply::run(tx, &commit)?;
-            let publish = std::sync::Arc::clone(&publish);
-            tx.on_publish(move || publish());
-            Ok(())
-        };
-        Ok(self.propose(Lane::End, body).await?.1)
-    }
-
-    /// Writes a step of a key ring; `publish` as for [`Self::apply`].
-    pub async fn step_keys(
-        &self,
-        commit: KeyCommit,
-        publish: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Receipt, Refused> {
-        let publish = std::sync::Arc::new(publish);
-        let body = move |tx: &mut super::tx::Tx<'_>| {
-            ops::keys::run(tx, &commit)?;
-            let publish = std::sync::Arc::clone(&publish);
-            tx.on_publish(move || publish());
-            Ok(())
-        };
-        Ok(self.propose(Lane::End, body).await?.1)
-    }
-
-    /// Writes events alone, in the lane of beginnings.
-    pub async fn note(&self, events: Vec<pb::Event>, now: Timestamp) -> Result<Receipt, Refused> {
-        let lane = Lane::Begin(TenantNumber::BROKER);
-        Ok(self.propose(lane, move |tx| ops::keys::note(tx, &events, now)).await?.1)
-    }
-
-    /// Writes events of an operator's act, in the lane of ends.
-    pub async fn note_act(&self, events: Vec<pb::Event>, now: Timestamp) -> Result<Receipt, Refused> {
-        Ok(self.propose(Lane::End, move |tx| ops::keys::note(tx, &events, now)).await?.1)
-    }
-
-    /// Removes a page of what ended in minutes before `before`, and log rows before revision `log_kept_from`.
-    pub async fn sweep(
-        &self,
-        before: Timestamp,
-        now: Timestamp,
-        log_kept_from: u64,
-    ) -> Result<upkeep::SweepReport, Refused> {
-        Ok(self.propose(Lane::Background, move |tx| upkeep::sweep(tx, before, now, log_kept_from)).await?.0)
-    }
-
-    /// Takes the next step of the walk behind a cut.
-    pub async fn walk(
-        &self,
-        scope: ScopeId,
-        number: u64,
-        tenant: Option<TenantNumber>,
-    ) -> Result<upkeep::WalkReport, Refused> {
-        Ok(self.propose(Lane::Background, move |tx| upkeep::walk(tx, scope, number, tenant)).await?.0)
-    }
-
-    /// Signs where every stream stands that moved since the last time.
-    pub async fn checkpoint(&self, draft: upkeep::CheckpointDraft) -> Result<Option<pb::Checkpoint>, Refused> {
-        let moved = std::sync::Arc::clone(&self.moved);
-        Ok(self.propose(Lane::Background, move |tx| upkeep::checkpoint(tx, &draft, &moved)).await?.0)
-    }
-
-    /// Removes audit pages older than `before` from a stream's front.
-    pub async fn trim_stream(&self, id: StreamId, before: Timestamp) -> Result<u64, Refused> {
-        Ok(self.propose(Lane::Background, move |tx| upkeep::trim_stream(tx, id, before)).await?.0)
-    }
-
-    /// Notes how far a sink has acknowledged.
-    pub async fn acknowledge(&self, sink: String, number: u64) -> Result<(), Refused> {
-        let body = move |tx: &mut super::tx::Tx<'_>| {
-            upkeep::acknowledge(tx, &sink, number);
-            Ok(())
-        };
-        Ok(self.propose(Lane::Background, body).await?.0)
     }
 }
 

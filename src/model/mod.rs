@@ -1,5 +1,6 @@
 //! Pure values and their transitions: no I/O, no clock, no store.
 
+pub mod domain;
 pub mod id;
 pub mod lease;
 pub mod scope;
@@ -9,6 +10,7 @@ pub mod standing;
 pub mod task;
 pub mod time;
 
+pub use domain::TrustDomain;
 pub use id::{GrantName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName};
 pub use lease::{CredentialKind, Lease};
 pub use scope::{Scope, ScopeId};

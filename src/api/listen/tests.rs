@@ -11,12 +11,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 use crate::{
-    config::TrustDomain,
     identity::{
         Authority, ClientAuthorities,
         testing::{LeafNames, TestCa, TestLeaf},
     },
-    model::{Timestamp, time::system_wall},
+    model::{Timestamp, TrustDomain, time::system_wall},
 };
 
 #[derive(Debug)]

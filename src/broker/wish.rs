@@ -1,0 +1,266 @@
+//! What is asked of Issue and Renew, parsed and within bounds.
+
+use super::{refusal::Refusal, rings::Ring, who::Workload};
+use crate::{
+    identity::Caller,
+    ledger::Retry,
+    mint::x509::{self, Csr},
+    model::{CredentialKind, Digest, Lease, LeaseId, Task, TaskId, Timestamp},
+    pb,
+    policy::{BindingWish, Decision, TaskDecision},
+};
+
+/// What is asked, parsed, whether by Issue or by Renew.
+pub(super) struct Wish {
+    pub(super) task: Option<Task>,
+    pub(super) partner: crate::model::PartnerName,
+    pub(super) purpose: crate::model::Purpose,
+    pub(super) grant: Option<crate::model::GrantName>,
+    pub(super) kind: CredentialKind,
+    pub(super) audiences: Vec<String>,
+    pub(super) actions: Vec<String>,
+    pub(super) dns_names: Vec<String>,
+    pub(super) ttl_seconds: u32,
+    pub(super) binding: BindingWish,
+    pub(super) csr: Option<Csr>,
+    pub(super) task_deadline_seconds: u32,
+    pub(super) retry: Option<Retry>,
+    /// The lease to take the place of.
+    pub(super) renews: Option<Lease>,
+}
+
+/// Parses a name field.
+pub(super) fn name<T: std::str::FromStr<Err = crate::model::id::InvalidId>>(
+    field: &'static str,
+    text: &str,
+) -> Result<T, Refusal> {
+    text.parse().map_err(|e: crate::model::id::InvalidId| Refusal::invalid(field, e.to_string()))
+}
+
+/// Refuses what lies outside the task that a certificate of ours confines its holder to.
+pub(super) fn within(workload: &Workload, task: TaskId, what: &'static str) -> Result<(), Refusal> {
+    match workload.confined_to() {
+        Some(own) if own != task => Err(Refusal::Unknown(what)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// An idempotency key, bound to who used it and for what.
+pub(super) fn retry(
+    key: &str,
+    request: Digest,
+    workload: &Workload,
+    task: Option<TaskId>,
+    caller: &Caller,
+) -> Option<Retry> {
+    if key.is_empty() {
+        return None;
+    }
+    let proof = caller.proof_text();
+    let task = task.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    let parts: [&[u8]; 5] = [
+        workload.tenant.trust.name().as_str().as_bytes(),
+        workload.name.as_str().as_bytes(),
+        &task,
+        proof.as_bytes(),
+        key.as_bytes(),
+    ];
+    // Each part ends in a byte that none of them can hold.
+    let framed: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied().chain([0xff])).collect();
+    let mut hash = [0; 16];
+    hash.iter_mut().zip(Digest::of(&framed).0).for_each(|(to, from)| *to = from);
+    Some(Retry { key: hash, request })
+}
+
+pub(super) fn check_idempotency_key(key: &str) -> Result<(), Refusal> {
+    if key.len() > IDEMPOTENCY_KEY_MAX {
+        return Err(Refusal::invalid(
+            "idempotency_key",
+            format!("has {} bytes of at most {IDEMPOTENCY_KEY_MAX}", key.len()),
+        ));
+    }
+    Ok(())
+}
+
+/// A task's first state.
+pub(super) fn new_task(
+    workload: &Workload,
+    opening: &TaskDecision,
+    parent: Option<TaskId>,
+    held: bool,
+) -> Result<Task, Refusal> {
+    Ok(Task {
+        id: TaskId::fresh(workload.tenant.number)?,
+        tenant: opening.tenant().clone(),
+        partner: opening.partner().clone(),
+        workload: opening.workload().clone(),
+        purpose: opening.purpose().clone(),
+        parent,
+        opened: opening.opened(),
+        deadline: opening.deadline(),
+        ended: None,
+        held,
+        leases_issued: 0,
+        live: Vec::new(),
+        basis: opening.basis(),
+        proofs: opening.proofs().to_vec(),
+        parent_lease: workload.lease.as_ref().map(|lease| lease.id),
+    })
+}
+
+pub(super) fn lease_of(
+    id: LeaseId,
+    decision: &Decision,
+    workload: &Workload,
+    wish: &Wish,
+    caller: &Caller,
+    ring: &Ring,
+) -> Lease {
+    let certificate = caller.certificate().map(|certificate| certificate.sha256);
+    Lease {
+        id,
+        tenant: decision.tenant().clone(),
+        partner: decision.partner().clone(),
+        grant: decision.grant().clone(),
+        workload: decision.workload().clone(),
+        purpose: decision.purpose().clone(),
+        kind: decision.kind(),
+        audiences: decision.audiences().to_vec(),
+        actions: decision.actions().to_vec(),
+        dns_names: decision.dns_names().to_vec(),
+        issued: decision.issued(),
+        expires: decision.expires(),
+        basis: decision.basis(),
+        credential: Digest::default(),
+        key_id: match decision.kind() {
+            CredentialKind::Jwt => ring.token.as_ref().map(|key| key.key_id().to_owned()).unwrap_or_default(),
+            CredentialKind::X509 => ring.ca_key_id.clone(),
+            CredentialKind::Opaque => String::new(),
+        },
+        bound: certificate.filter(|_| decision.bind() && decision.kind() != CredentialKind::X509),
+        spki: None,
+        parent: workload.lease.as_ref().map(|lease| lease.id),
+        proofs: decision.proofs().to_vec(),
+        renewals: wish.renews.as_ref().map_or(0, |old| old.renewals.saturating_add(1)),
+        broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
+        ended: None,
+    }
+}
+
+pub(super) fn wish(
+    request: &pb::IssueRequest,
+    task: Option<Task>,
+    workload: &Workload,
+    caller: &Caller,
+) -> Result<Wish, Refusal> {
+    let kind = u32::try_from(request.kind).ok().and_then(CredentialKind::from_code);
+    let kind = kind.ok_or_else(|| Refusal::invalid("kind", "is not one of JWT, OPAQUE, X509"))?;
+    let (partner, purpose) = match &task {
+        Some(task) => {
+            let fits = |asked: &str, is: &str| asked.is_empty() || asked == is;
+            if !fits(&request.partner, task.partner.as_str()) {
+                return Err(Refusal::invalid("partner", "is not the task's; leave it empty or open another task"));
+            }
+            if !fits(&request.purpose, task.purpose.as_str()) {
+                return Err(Refusal::invalid("purpose", "is not the task's; leave it empty or open another task"));
+            }
+            (task.partner.clone(), task.purpose.clone())
+        }
+        None => (name("partner", &request.partner)?, name("purpose", &request.purpose)?),
+    };
+    let csr = check_key_source(request, kind)?;
+    let mut hashed = request.clone();
+    hashed.idempotency_key.clear();
+    let hash = Digest::of(&prost::Message::encode_to_vec(&hashed));
+    Ok(Wish {
+        partner,
+        purpose,
+        grant: if request.grant.is_empty() { None } else { Some(name("grant", &request.grant)?) },
+        kind,
+        audiences: request.audiences.clone(),
+        actions: request.actions.clone(),
+        dns_names: request.dns_names.clone(),
+        ttl_seconds: request.ttl_seconds,
+        binding: match request.binding() {
+            pb::Binding::Unspecified => BindingWish::Default,
+            pb::Binding::Certificate => BindingWish::Certificate,
+            pb::Binding::None => BindingWish::None,
+        },
+        csr,
+        task_deadline_seconds: if task.is_some() { 0 } else { request.task_deadline_seconds },
+        retry: retry(&request.idempotency_key, hash, workload, task.as_ref().map(|task| task.id), caller),
+        task,
+        renews: None,
+    })
+}
+
+fn check_key_source(request: &pb::IssueRequest, kind: CredentialKind) -> Result<Option<Csr>, Refusal> {
+    match (kind, request.csr_der.is_empty(), request.generate_key) {
+        (CredentialKind::X509, false, false) => parse_csr(&request.csr_der),
+        (CredentialKind::X509, true, true) | (CredentialKind::Jwt | CredentialKind::Opaque, true, false) => Ok(None),
+        (CredentialKind::X509, true, false) => {
+            Err(Refusal::invalid("csr_der", "is missing; give a request, or set generate_key"))
+        }
+        (CredentialKind::X509, false, true) => {
+            Err(Refusal::invalid("generate_key", "is set beside csr_der; give one of the two"))
+        }
+        (CredentialKind::Jwt | CredentialKind::Opaque, false, _) => {
+            Err(Refusal::invalid("csr_der", "is for certificates only; leave it empty"))
+        }
+        (CredentialKind::Jwt | CredentialKind::Opaque, true, true) => {
+            Err(Refusal::invalid("generate_key", "is for certificates only; leave it unset"))
+        }
+    }
+}
+
+pub(super) fn parse_csr(der: &[u8]) -> Result<Option<Csr>, Refusal> {
+    if der.is_empty() {
+        return Ok(None);
+    }
+    x509::parse_csr(der).map(Some).map_err(|e| Refusal::invalid("csr_der", e.to_string()))
+}
+
+pub(super) fn check_fields(request: &pb::IssueRequest) -> Result<(), Refusal> {
+    check_list("audiences", &request.audiences, AUDIENCES_MAX, 255)?;
+    check_list("actions", &request.actions, ACTIONS_MAX, 128)?;
+    check_list("dns_names", &request.dns_names, DNS_NAMES_MAX, 253)?;
+    if request.audiences.is_empty() {
+        return Err(Refusal::invalid("audiences", "is empty; say who the credential is for"));
+    }
+    if request.task_deadline_seconds > TASK_MAX_SECONDS {
+        return Err(Refusal::invalid("task_deadline_seconds", format!("is more than {TASK_MAX_SECONDS}")));
+    }
+    check_idempotency_key(&request.idempotency_key)
+}
+
+fn check_list(field: &'static str, list: &[String], most: usize, longest: usize) -> Result<(), Refusal> {
+    if list.len() > most {
+        return Err(Refusal::invalid(field, format!("has {} entries of at most {most}", list.len())));
+    }
+    let bad = |text: &String| text.is_empty() || text.len() > longest || !text.bytes().all(|b| b.is_ascii_graphic());
+    match list.iter().position(bad) {
+        Some(at) => Err(Refusal::invalid(
+            field,
+            format!("has an entry (number {at}) that is not 1 to {longest} visible ASCII characters"),
+        )),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+/// Entries of `audiences`.
+const AUDIENCES_MAX: usize = 8;
+/// Entries of `actions`.
+const ACTIONS_MAX: usize = 32;
+/// Entries of `dns_names`.
+const DNS_NAMES_MAX: usize = 8;
+/// Bytes of an idempotency key.
+const IDEMPOTENCY_KEY_MAX: usize = 64;
+/// Longest task: one day.
+pub(super) const TASK_MAX_SECONDS: u32 = 86_400;
