@@ -66,18 +66,26 @@ impl DemoArgs {
     /// When a proof did not hold, the daemon did not start, or the demo was interrupted.
     pub async fn run(self, output: &Output) -> Outcome {
         let mut interrupted = Interrupted::listen()?;
+        let mut report = Report::new(output);
         // Dropping the tour drops the stage, and with it the processes and the folder.
-        tokio::select! {
-            outcome = self.tour(output) => outcome,
-            () = interrupted.wait() => Err(Failure::Negative("interrupted".into())),
+        let mut stage = tokio::select! {
+            toured = self.tour(&mut report) => toured?,
+            () = interrupted.wait() => return Err(Failure::Negative("interrupted".into())),
+        };
+        if self.keep {
+            keep::explain(&stage, output)?;
+            tokio::select! {
+                () = stage.wait_for_daemon() => output.remark("the daemon is gone"),
+                () = interrupted.wait() => {}
+            }
         }
+        report.verdict()
     }
 
-    async fn tour(self, output: &Output) -> Outcome {
-        let mut report = Report::new(output);
+    async fn tour(self, report: &mut Report<'_>) -> Outcome<Stage> {
         let mut stage = Stage::set(self.sabotage).await?;
         for act in Act::ALL {
-            let outcome = act.play(&mut stage, &mut report).await;
+            let outcome = act.play(&mut stage, report).await;
             report.settle(act.name(), outcome)?;
             if *act == Act::Apply && report.is_broken() {
                 // Nothing else can be shown without a trust map.
@@ -85,11 +93,7 @@ impl DemoArgs {
             }
         }
         report.close()?;
-        if self.keep {
-            keep::explain(&stage, output)?;
-            stage.wait_for_daemon().await;
-        }
-        report.verdict()
+        Ok(stage)
     }
 }
 

@@ -125,13 +125,18 @@ fn only_a_ready_line_says_where_a_process_listens() {
 #[test]
 fn every_command_to_try_parses() {
     let folder = || "/tmp/x".to_owned();
-    let commands =
-        Commands { server: "https://127.0.0.1:7443".into(), operator: folder(), worker: folder(), verifier: folder() };
+    let commands = Commands {
+        program: "mayfly".into(),
+        server: "https://127.0.0.1:7443".into(),
+        operator: folder(),
+        worker: folder(),
+        verifier: folder(),
+    };
     let text = commands.text().replace("\\\n", " ");
     let mut count = 0;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let Some(at) = line.find("mayfly ") else { continue };
-        let words = line[at..].trim_end_matches(')').split_whitespace();
+        let Some((_, arguments)) = line.split_once("mayfly ") else { continue };
+        let words = std::iter::once("mayfly").chain(arguments.trim_end_matches(')').split_whitespace());
         Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         count += 1;
     }

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use crate::{
     cli::{
+        cell::rfc3339,
         demo::{
             report::Report,
             stage::{Credential, Stage, request},
@@ -82,7 +83,8 @@ async fn execute(stage: &mut Stage, report: &mut Report<'_>, doomed: &[Credentia
     let what = format!("all {} are refused; the call itself took {} ms", doomed.len(), returned.as_millis());
     report.prove("revoke", what, since, broken)?;
     for exposure in &reply.exposure {
-        report.tell(&format!("checked by {}: {}", exposure.checked_by, exposure.explanation))?;
+        let until = exposure.until.as_ref().map(|until| format!(" ({})", rfc3339(until))).unwrap_or_default();
+        report.tell(&format!("checked by {}: {}{until}", exposure.checked_by, exposure.explanation))?;
     }
 
     let asked = asking.await.map_err(|error| Failure::Internal(format!("the asking workload: {error}")))?;
