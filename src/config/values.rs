@@ -24,7 +24,7 @@ impl PublicUrl {
     }
 
     pub(super) fn localhost(port: u16) -> Self {
-        Self(format!("https://localhost:{port}"))
+        Self(format!("https://127.0.0.1:{port}"))
     }
 }
 

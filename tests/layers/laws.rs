@@ -65,7 +65,11 @@ const PLACES: &[(&[&str], &[&str])] = &[
     (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs"]),
     // The command line makes requests for certificates, so that keys stay on the caller's host.
     (&["rcgen"], &["mint/", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
-    (&["metrics_exporter_prometheus", "tracing_subscriber"], &["telemetry.rs", "api/http/metrics_port.rs"]),
+    // The config checks that its log filter is one.
+    (
+        &["metrics_exporter_prometheus", "tracing_subscriber"],
+        &["telemetry.rs", "api/http/metrics_port.rs", "config/parse.rs"],
+    ),
 ];
 
 /// Files longer than [`LINES_AT_MOST`], with the length that they may not exceed any more. To be split.

@@ -109,12 +109,8 @@ async fn ask_verifier(world: &World, own: &str, names: &Names) -> Vec<(&'static 
         Ok(_) => "a stream".to_owned(),
         Err(status) => format!("{:?}", told(&status)),
     };
-    let bundle = pb::GetTrustBundleRequest { tenant: names.tenant.clone() };
-    vec![
-        ("Introspect", format!("{answer:?}")),
-        ("WatchRevocations", watch),
-        ("GetTrustBundle", said(verifier.get_trust_bundle(bundle).await)),
-    ]
+    // GetTrustBundle is not asked: public keys and roots are public data, served to anyone over HTTP as well.
+    vec![("Introspect", format!("{answer:?}")), ("WatchRevocations", watch)]
 }
 
 /// The scopes that an operator of one tenant can name of another.
@@ -233,7 +229,9 @@ async fn what_is_of_another_tenant_and_what_does_not_exist_get_the_same_answer()
                 }
                 for ((what, foreign), (_, random)) in foreign.into_iter().zip(random) {
                     let (foreign, random) = (names.hide(&foreign), nothing.hide(&random));
-                    if foreign != random {
+                    // A reference token spelled backwards is malformed, which anyone can see without the broker.
+                    let malformed = what == "Revoke/credential" && kind == CredentialKind::Opaque;
+                    if foreign != random && !malformed {
                         differ.push(format!("{what} ({kind:?}, {own} of {other}): {foreign} | {random}"));
                     }
                 }
