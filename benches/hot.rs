@@ -126,7 +126,7 @@ fn decisions(criterion: &mut Criterion) {
         attest_by: &|_| None,
         proofs: Vec::new(),
     };
-    std::hint::black_box(policy::decide(trust, &asked, &facts, now()).expect("allowed"));
+    let _decision = black_box(policy::decide(trust, &asked, &facts, now()).expect("allowed"));
     criterion.bench_function("decide among 20 grants", |b| {
         b.iter(|| policy::decide(trust, black_box(&asked), &facts, now()));
     });

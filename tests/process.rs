@@ -1,5 +1,7 @@
 //! The real program from outside: a daemon process, real TLS and gRPC, signals and crashes.
 
+#![expect(clippy::string_slice, reason = "tests cut ASCII texts that they made")]
+
 #[cfg(test)]
 #[path = "../examples/support/mod.rs"]
 mod support;

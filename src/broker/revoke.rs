@@ -51,7 +51,14 @@ impl Broker {
         match scope {
             Scope::Lease(id) => self.revoke_lease(caller, &operator, id, &request.reason, now).await,
             Scope::Task(id) => self.revoke_task(caller, &operator, id, &request.reason, now).await,
-            scope => self.revoke_scope(caller, &operator, scope, &request, now).await,
+            Scope::Everything
+            | Scope::Grant(..)
+            | Scope::Partner(_)
+            | Scope::PartnerInTenant(..)
+            | Scope::Proof(_)
+            | Scope::SigningKey(_)
+            | Scope::Tenant(_)
+            | Scope::Workload(..) => self.revoke_scope(caller, &operator, scope, &request, now).await,
         }
     }
 

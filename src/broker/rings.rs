@@ -138,8 +138,11 @@ impl Ring {
 #[derive(Debug)]
 pub struct Rings {
     seal: Seal,
-    rings: RwLock<HashMap<TenantNumber, (u64, Option<Arc<Ring>>)>>,
+    rings: RwLock<HashMap<TenantNumber, Slot>>,
 }
+
+/// An epoch that every change raises, and the ring when it was opened since.
+type Slot = (u64, Option<Arc<Ring>>);
 
 impl Rings {
     /// None yet.

@@ -154,10 +154,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn execute(command: Command, session: &Session) -> Outcome {
-    let runtime = match &command {
-        Command::Local(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
-        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    let mut runtime = if matches!(&command, Command::Local(_)) {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
     };
+    let runtime = runtime.enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("start the runtime", error))?;
     runtime.block_on(command.run(session))
 }

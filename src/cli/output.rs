@@ -90,7 +90,7 @@ impl Output {
         }
     }
 
-    /// Writes one line of text as it is; it must come from this program or be made [`printable`].
+    /// Writes one line of text as it is; it must come from this program or be made `printable`.
     ///
     /// # Errors
     /// When stdout cannot be written to.

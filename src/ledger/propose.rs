@@ -142,6 +142,6 @@ impl Ledger {
             upkeep::acknowledge(tx, &sink, number);
             Ok(())
         };
-        Ok(self.propose(Lane::Background, body).await?.0)
+        self.propose(Lane::Background, body).await.map(|((), _)| ())
     }
 }

@@ -51,6 +51,9 @@ pub struct LogRow {
     pub pages: Vec<(StreamId, u64)>,
 }
 
+/// A grant's name and its run-time facts; an unreadable row closes the grant.
+pub type GrantState = (String, Result<records::GrantStateRecord, codec::Unreadable>);
+
 /// Rows of a page, and where the next one begins.
 pub type Paged<T> = (Vec<T>, Option<Vec<u8>>);
 
@@ -398,10 +401,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store failed or the row is damaged: then the grant is closed.
-    pub fn grant_states(
-        &self,
-        number: TenantNumber,
-    ) -> Result<Vec<(String, Result<records::GrantStateRecord, codec::Unreadable>)>, Refused> {
+    pub fn grant_states(&self, number: TenantNumber) -> Result<Vec<GrantState>, Refused> {
         Ok(self
             .page(Table::GrantStates, &keys::tenant(number), &[], usize::MAX, |key, value| {
                 let grant = String::from_utf8(key.get(4..)?.to_vec()).ok()?;

@@ -49,7 +49,7 @@ impl Bound {
     }
 }
 
-/// Proof that policy allowed exactly this credential. Only [`super::decide`] builds one, and minting accepts nothing
+/// Proof that policy allowed exactly this credential. Only [`super::decide()`] builds one, and minting accepts nothing
 /// else.
 ///
 /// Invariant: nothing in it is wider than the grant it names.

@@ -1,7 +1,7 @@
 //! May it? The trust map, and decisions made with it. Pure: no I/O, no clock, no store.
 //!
-//! A trust map is read from files ([`parse`]), compared with the one in force ([`diff`]), kept one row a tenant
-//! ([`TenantTrust::to_bytes`]) and asked ([`decide`], [`decide_task`]). Only this module can build a [`Decision`].
+//! A trust map is read from files ([`parse()`]), compared with the one in force ([`diff()`]), kept one row a tenant
+//! ([`TenantTrust::to_bytes`]) and asked ([`decide()`], [`decide_task`]). Only this module can build a [`Decision`].
 
 mod bytes;
 mod case;

@@ -117,7 +117,7 @@ impl Verifier {
 
 /// One tenant's part of the trust map.
 ///
-/// Invariant: built by [`super::parse`] or from a row that it was written to; never changed.
+/// Invariant: built by [`super::parse()`] or from a row that it was written to; never changed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TenantTrust {

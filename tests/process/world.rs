@@ -228,10 +228,6 @@ pub fn lease_scope(id: &str) -> Scope {
     Scope { kind: pb::ScopeKind::Lease.into(), lease_id: id.into(), ..Scope::default() }
 }
 
-pub fn task_scope(id: &str) -> Scope {
-    Scope { kind: pb::ScopeKind::Task.into(), task_id: id.into(), ..Scope::default() }
-}
-
 pub fn partner_scope(tenant: &str) -> Scope {
     let kind = pb::ScopeKind::PartnerInTenant.into();
     Scope { kind, tenant: tenant.into(), partner: PARTNER.into(), ..Scope::default() }

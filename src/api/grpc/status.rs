@@ -125,19 +125,19 @@ fn code_of_denied(denied: &Denied) -> Code {
 
 /// The reason as callers see it: whoever is no workload of a tenant gets one answer, whether or not there is one.
 fn reason(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Denied(denied) if !denied.is_for_the_caller() => Denied::UnknownWorkload.reason(),
-        known => known.reason(),
-    }
+    if is_uniform(refusal) { Denied::UnknownWorkload.reason() } else { refusal.reason() }
 }
 
 fn message(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::Denied(denied) if !denied.is_for_the_caller() => Denied::UnknownWorkload.to_string(),
-        // What is not there and what the caller may not know of must read the same, whichever check found it.
-        Refusal::Unknown(_) => UNKNOWN.to_owned(),
-        known => known.to_string(),
+    if is_uniform(refusal) {
+        return Denied::UnknownWorkload.to_string();
     }
+    // What is not there and what the caller may not know of must read the same, whichever check found it.
+    if matches!(refusal, Refusal::Unknown(_)) { UNKNOWN.to_owned() } else { refusal.to_string() }
+}
+
+fn is_uniform(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Denied(denied) if !denied.is_for_the_caller())
 }
 
 fn metadata(refusal: &Refusal) -> HashMap<String, String> {

@@ -222,6 +222,9 @@ fn forget_cuts(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Signs 32 bytes (Ed25519).
+pub type Sign = Arc<dyn Fn(&[u8]) -> [u8; 64] + Send + Sync>;
+
 /// How a checkpoint is signed.
 #[derive(Clone)]
 pub struct CheckpointDraft {
@@ -230,7 +233,7 @@ pub struct CheckpointDraft {
     /// Its public key.
     pub public_key: [u8; 32],
     /// Signs 32 bytes (Ed25519).
-    pub sign: Arc<dyn Fn(&[u8]) -> [u8; 64] + Send + Sync>,
+    pub sign: Sign,
     /// When.
     pub now: Timestamp,
 }
