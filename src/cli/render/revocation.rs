@@ -43,7 +43,7 @@ pub fn scope_text(scope: &pb::Scope) -> String {
 }
 
 impl Record for pb::Scope {
-    const COLUMNS: &'static [(&'static str, &'static str)] = &[("KIND", "kind"), ("TEXT", "text")];
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[("KIND", "kind"), ("TENANT", "tenant")];
 
     fn fields(&self) -> Fields {
         Fields::new()
