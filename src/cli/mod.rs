@@ -219,5 +219,5 @@ Exit codes:
   4  a check failed: an inactive credential, an altered audit
   5  internal error, here or in the broker
 
-Results go to stdout, everything else to stderr. Secrets go to stdout or files only when asked for, and are never taken
-from arguments.";
+Results go to stdout, everything else to stderr. Secrets go to stdout or files only when asked for,
+and are never taken from arguments.";

@@ -20,22 +20,22 @@ use super::{
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// Where the broker listens: `https://HOST:PORT`, or `unix:///PATH` on the same host.
-    #[arg(long, global = true, value_name = "URL", env = "MAYFLY_SERVER", default_value = DEFAULT_SERVER)]
+    #[arg(long, global = true, value_name = "URL", env = "MAYFLY_SERVER", hide_env_values = true, default_value = DEFAULT_SERVER)]
     pub server: Address,
     /// Roots that the broker's certificate must come from, PEM. Default: `ca.pem` of the identity folder.
-    #[arg(long, global = true, value_name = "FILE", env = "MAYFLY_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "MAYFLY_CA", hide_env_values = true)]
     pub ca: Option<PathBuf>,
     /// Client certificate chain to show, leaf first, PEM. Needs --key.
-    #[arg(long, global = true, value_name = "FILE", env = "MAYFLY_CERT")]
+    #[arg(long, global = true, value_name = "FILE", env = "MAYFLY_CERT", hide_env_values = true)]
     pub cert: Option<PathBuf>,
     /// Private key of the client certificate, PEM, mode 0600 or 0400. Needs --cert.
-    #[arg(long, global = true, value_name = "FILE", env = "MAYFLY_KEY")]
+    #[arg(long, global = true, value_name = "FILE", env = "MAYFLY_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
     /// Folder with `ca.pem`, `cert.pem` and `key.pem`. Default: `./mayfly-data/operator`, when it is there.
-    #[arg(long, global = true, value_name = "DIR", env = "MAYFLY_IDENTITY")]
+    #[arg(long, global = true, value_name = "DIR", env = "MAYFLY_IDENTITY", hide_env_values = true)]
     pub identity: Option<PathBuf>,
     /// Name that the broker's certificate must carry, when it is not the URL's host.
-    #[arg(long, global = true, value_name = "NAME", env = "MAYFLY_SERVER_NAME")]
+    #[arg(long, global = true, value_name = "NAME", env = "MAYFLY_SERVER_NAME", hide_env_values = true)]
     pub server_name: Option<String>,
     /// How results are written.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "table")]

@@ -35,8 +35,8 @@ async fn a_revoked_partner_that_keeps_asking_obtains_nothing_live() {
     let first = admin.revoke(revocation(partner_scope("alpha"))).await.expect("revoked").into_inner();
     let mut verifier = world.verifier("alpha").await;
     // Whatever was handed out until now, and whatever comes yet, is dead.
-    let obtained = obtained.lock().unwrap().clone();
-    for reply in obtained {
+    let so_far = obtained.lock().unwrap().clone();
+    for reply in so_far {
         assert!(!is_active(&mut verifier, &reply).await, "live after the revoke: {:?}", reply.lease);
     }
     for task in asking {
