@@ -122,7 +122,7 @@ pub enum Service {
 pub enum ServerCertificate {
     /// From the broker's own CA, renewed by the server.
     Own {
-        /// DNS names or IP addresses. Default `localhost`.
+        /// DNS names or IP addresses. Default `localhost` and `127.0.0.1`.
         names: Vec<String>,
     },
     /// From files.
@@ -287,7 +287,7 @@ impl Config {
         Self {
             data_dir: data_dir.to_path_buf(),
             trust_domain: TrustDomain::default(),
-            public_url: PublicUrl::localhost(port),
+            public_url: PublicUrl::loopback(port),
             engine: Engine::default(),
             seal: SealSource::KeyFile(data_dir.join("seal.key")),
             listeners: vec![Listener {

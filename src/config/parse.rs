@@ -41,7 +41,7 @@ fn root(mut root: Section<'_>) -> Option<Config> {
     let config = Config {
         data_dir: data_dir.map(|at| at.value).unwrap_or_default(),
         trust_domain: trust_domain.map(|at| at.value).unwrap_or_default(),
-        public_url: public_url.map_or_else(|| PublicUrl::localhost(0), |at| at.value),
+        public_url: public_url.map_or_else(|| PublicUrl::loopback(0), |at| at.value),
         engine: engine.map(|at| at.value).unwrap_or_default(),
         listeners,
         server_certificate: server_certificate(root.section("tls")),

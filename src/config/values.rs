@@ -23,7 +23,7 @@ impl PublicUrl {
         format!("{}/t/{tenant}", self.0)
     }
 
-    pub(super) fn localhost(port: u16) -> Self {
+    pub(super) fn loopback(port: u16) -> Self {
         Self(format!("https://127.0.0.1:{port}"))
     }
 }
