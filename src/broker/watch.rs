@@ -48,8 +48,7 @@ impl Broker {
     }
 
     fn is_resumable(&self, after: u64, published: u64) -> Result<bool, Refusal> {
-        let begins = self.ledger.feed_begin()?;
-        Ok(after <= published && (after == published || begins.is_some_and(|first| after + 1 >= first)))
+        Ok((self.ledger.feed_floor()?..=published).contains(&after))
     }
 }
 

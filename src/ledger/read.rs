@@ -333,13 +333,12 @@ impl Ledger {
             .collect())
     }
 
-    /// The oldest revision in the feed.
+    /// The last revision that was removed from the feed; 0 when none was. Resuming after an older one would miss it.
     ///
     /// # Errors
     /// When the store failed.
-    pub fn feed_begin(&self) -> Result<Option<u64>, Refused> {
-        let rows = self.scan(Table::Feed, EVERYTHING, Order::Ascending, 1)?;
-        Ok(rows.first().and_then(|(key, _)| keys::leading_revision(key)))
+    pub fn feed_floor(&self) -> Result<u64, Refused> {
+        Ok(self.acknowledged(upkeep::FEED_FLOOR)?.unwrap_or(0))
     }
 
     /// Audit checkpoints after number `after`.

@@ -176,17 +176,20 @@ fn sweep_retry(tx: &mut Tx<'_>, key: &[u8]) {
 fn sweep_feed(tx: &mut Tx<'_>, now: Timestamp) -> Result<bool, Refused> {
     let rows = tx.scan(Table::Feed, (Bound::Unbounded, Bound::Unbounded), SWEEP_ROWS)?;
     let full = rows.len() == SWEEP_ROWS;
-    let mut removed = 0;
+    let mut floor = None;
     for (key, value) in rows {
         let record: Result<records::FeedRecord, _> = tx.shared.codec.decode(Table::Feed, &key, &value);
         // The feed is removed from the front only, so that resuming knows where it begins.
         if record.is_ok_and(|record| record.covers_until >= now.millis()) {
-            return Ok(false);
+            break;
         }
+        floor = keys::leading_revision(&key).or(floor);
         tx.delete(Table::Feed, key);
-        removed += 1;
     }
-    Ok(full && removed > 0)
+    if let Some(floor) = floor {
+        acknowledge(tx, FEED_FLOOR, floor);
+    }
+    Ok(full && floor.is_some())
 }
 
 fn sweep_log(tx: &mut Tx<'_>, kept_from: u64) -> Result<bool, Refused> {
@@ -340,6 +343,9 @@ pub(in crate::ledger) fn cut_scope(record: &records::CutRecord) -> Option<crate:
     record.scope.as_ref().and_then(|name| codec::scope_from(name).ok())
 }
 
+/// The name under which the last revision removed from the feed is kept beside the sinks' positions; no sink can have
+/// it.
+pub(in crate::ledger) const FEED_FLOOR: &str = "\0feed";
 /// Expiry pages swept in one commit; a page holds what one commit began.
 const SWEEP_PAGES: usize = 4;
 /// Rows of other kinds swept in one commit.
