@@ -7,7 +7,7 @@ use super::{
     refusal::Refusal,
     revoke::{barrable, check_reason},
     task::revision,
-    wish::name,
+    view,
 };
 use crate::{
     identity::Caller,
@@ -78,8 +78,8 @@ impl Broker {
         operator.require(Role::Admin)?;
         check_reason(&request.reason)?;
         let now = self.now();
-        let tenant: TenantName = name("tenant", &request.tenant)?;
-        let grant: GrantName = name("grant", &request.grant)?;
+        let tenant: TenantName = view::id("tenant", &request.tenant)?;
+        let grant: GrantName = view::id("grant", &request.grant)?;
         let known = self.registry.tenant(&self.ledger, &tenant)?.ok_or(Refusal::Unknown("grant"))?;
         let found = known.trust.grants().get(&grant).ok_or(Refusal::Unknown("grant"))?;
         if !operator.reaches(Some(&tenant), Some(&found.partner)) {

@@ -8,9 +8,7 @@ use super::{
     rings::Ring,
     view,
     who::Workload,
-    wish::{
-        Wish, check_fields, check_idempotency_key, earliest, lease_of, name, new_task, parse_csr, retry, wish, within,
-    },
+    wish::{Wish, check_fields, check_idempotency_key, earliest, lease_of, new_task, parse_csr, retry, wish, within},
 };
 use crate::{
     identity::Caller,
@@ -108,7 +106,7 @@ impl Broker {
     /// Tenant and task of a request.
     fn place(&self, request: &pb::IssueRequest) -> Result<(TenantName, Option<Task>), Refusal> {
         if request.task_id.is_empty() {
-            return Ok((name("tenant", &request.tenant)?, None));
+            return Ok((view::id("tenant", &request.tenant)?, None));
         }
         let id: TaskId = request.task_id.parse().map_err(|_| Refusal::Unknown("task"))?;
         let task = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;

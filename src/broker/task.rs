@@ -5,7 +5,7 @@ use super::{
     refusal::Refusal,
     view,
     who::Workload,
-    wish::{TASK_MAX_SECONDS, check_idempotency_key, name, new_task, retry, within},
+    wish::{TASK_MAX_SECONDS, check_idempotency_key, new_task, retry, within},
 };
 use crate::{
     identity::Caller,
@@ -29,7 +29,7 @@ impl Broker {
         if request.deadline_seconds > TASK_MAX_SECONDS {
             return Err(Refusal::invalid("deadline_seconds", format!("is more than {TASK_MAX_SECONDS}")));
         }
-        let tenant: TenantName = name("tenant", &request.tenant)?;
+        let tenant: TenantName = view::id("tenant", &request.tenant)?;
         let now = self.now();
         let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
             self.refused(caller, None, &tenant, "task.refused", why, now);
@@ -46,7 +46,7 @@ impl Broker {
         now: Timestamp,
     ) -> Result<pb::OpenTaskResponse, Refusal> {
         let basis = self.ledger.basis();
-        let (partner, purpose) = (name("partner", &request.partner)?, name("purpose", &request.purpose)?);
+        let (partner, purpose) = (view::id("partner", &request.partner)?, view::id("purpose", &request.purpose)?);
         let parent = self.parent(workload, &request.parent_task_id, now)?;
         let opening =
             self.decide_task(workload, &partner, &purpose, request.deadline_seconds, parent.as_ref(), basis, now)?;

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 
-use super::{Broker, event::stamp, refusal::Refusal, wish::name};
+use super::{Broker, event::stamp, refusal::Refusal, view};
 use crate::{
     identity::Caller,
     ledger::Published,
@@ -26,7 +26,7 @@ impl Broker {
         request: pb::WatchRevocationsRequest,
     ) -> Result<mpsc::Receiver<Result<pb::WatchRevocationsResponse, Refusal>>, Refusal> {
         let tenant: Option<TenantName> =
-            if request.tenant.is_empty() { None } else { Some(name("tenant", &request.tenant)?) };
+            if request.tenant.is_empty() { None } else { Some(view::id("tenant", &request.tenant)?) };
         if self.checker(caller, tenant.as_ref())?.is_empty() {
             return Err(Refusal::Unproven("only registered resource servers and operators may watch"));
         }

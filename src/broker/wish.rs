@@ -1,6 +1,6 @@
 //! What is asked of Issue and Renew, parsed and within bounds.
 
-use super::{refusal::Refusal, rings::Ring, who::Workload};
+use super::{refusal::Refusal, rings::Ring, view, who::Workload};
 use crate::{
     identity::Caller,
     ledger::Retry,
@@ -27,14 +27,6 @@ pub(super) struct Wish {
     pub(super) retry: Option<Retry>,
     /// The lease to take the place of.
     pub(super) renews: Option<Lease>,
-}
-
-/// Parses a name field.
-pub(super) fn name<T: std::str::FromStr<Err = crate::model::id::InvalidId>>(
-    field: &'static str,
-    text: &str,
-) -> Result<T, Refusal> {
-    text.parse().map_err(|e: crate::model::id::InvalidId| Refusal::invalid(field, e.to_string()))
 }
 
 /// Refuses what lies outside the task that a certificate of ours confines its holder to.
@@ -166,7 +158,7 @@ pub(super) fn wish(
             }
             (task.partner.clone(), task.purpose.clone())
         }
-        None => (name("partner", &request.partner)?, name("purpose", &request.purpose)?),
+        None => (view::id("partner", &request.partner)?, view::id("purpose", &request.purpose)?),
     };
     let csr = check_key_source(request, kind)?;
     let mut hashed = request.clone();
@@ -175,7 +167,7 @@ pub(super) fn wish(
     Ok(Wish {
         partner,
         purpose,
-        grant: if request.grant.is_empty() { None } else { Some(name("grant", &request.grant)?) },
+        grant: if request.grant.is_empty() { None } else { Some(view::id("grant", &request.grant)?) },
         kind,
         audiences: request.audiences.clone(),
         actions: request.actions.clone(),
