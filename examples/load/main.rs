@@ -27,6 +27,10 @@ use report::Report;
 use support::Fallible;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// As the daemon's, so that this side of the measurement takes no more of the cores than it must.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures the daemon beside it in the target folder.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "load")]
