@@ -35,15 +35,20 @@ impl Committer {
 
     /// Commits until the lanes are closed and empty.
     pub fn run(mut self) {
-        while let Some(batch) = self.shared.lanes.take(BATCH_MOST, PATIENCE) {
-            if self.shared.holds.has(Hold::StoreFull) && self.ballast.restore() {
-                self.shared.holds.clear(Hold::StoreFull);
-            }
-            if !batch.is_empty() {
-                metrics::histogram!("mayfly_commit_batch").record(f64::from(u32::try_from(batch.len()).unwrap_or(0)));
-                self.carry_out(batch);
-            }
+        while self.turn(PATIENCE) {}
+    }
+
+    /// Carries out one batch, or none after `patience`; false once the lanes are closed and empty.
+    pub(super) fn turn(&mut self, patience: Duration) -> bool {
+        let Some(batch) = self.shared.lanes.take(BATCH_MOST, patience) else { return false };
+        if self.shared.holds.has(Hold::StoreFull) && self.ballast.restore() {
+            self.shared.holds.clear(Hold::StoreFull);
         }
+        if !batch.is_empty() {
+            metrics::histogram!("mayfly_commit_batch").record(f64::from(u32::try_from(batch.len()).unwrap_or(0)));
+            self.carry_out(batch);
+        }
+        true
     }
 
     fn carry_out(&mut self, batch: Vec<Box<dyn Work>>) {
