@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     ballast::Ballast,
-    engine::{Batch, Committed, EngineError, Table},
+    engine::{Batch, Committed, Table},
     journal::{Head, Heads},
     keys::{self, StreamId},
     refused::Refused,
@@ -26,24 +26,46 @@ pub struct Committer {
     /// Streams that moved since the last checkpoint.
     pub(super) moved: Arc<std::sync::Mutex<HashMap<StreamId, Head>>>,
     pub(super) ballast: Ballast,
+    /// A commit of which nobody knows yet whether it is on disk. Nothing is committed before that is known.
+    pub(super) pending: Option<Pending>,
+}
+
+/// A commit whose outcome the store could not tell.
+pub struct Pending {
+    number: u64,
+    /// The ledger's own row if it is on disk.
+    stored: Option<Vec<u8>>,
+    changes: Changes,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, meta: MetaDraft, ballast: Option<PathBuf>) -> Self {
-        Self { shared, heads: Heads::default(), meta, moved: Arc::default(), ballast: Ballast::new(ballast) }
+        let ballast = Ballast::new(ballast);
+        Self { shared, heads: Heads::default(), meta, moved: Arc::default(), ballast, pending: None }
     }
 
     /// Commits until the lanes are closed and empty.
     pub fn run(mut self) {
-        while let Some(batch) = self.shared.lanes.take(BATCH_MOST, PATIENCE) {
-            if self.shared.holds.has(Hold::StoreFull) && self.ballast.restore() {
-                self.shared.holds.clear(Hold::StoreFull);
-            }
-            if !batch.is_empty() {
-                metrics::histogram!("mayfly_commit_batch").record(f64::from(u32::try_from(batch.len()).unwrap_or(0)));
-                self.carry_out(batch);
-            }
+        while self.turn(PATIENCE) {}
+    }
+
+    /// Carries out one batch, or none after `patience`; false once the lanes are closed and empty.
+    pub(super) fn turn(&mut self, patience: Duration) -> bool {
+        let Some(batch) = self.shared.lanes.take(BATCH_MOST, patience) else { return false };
+        if self.shared.holds.has(Hold::StoreFull) && self.ballast.restore() {
+            self.shared.holds.clear(Hold::StoreFull);
         }
+        if !batch.is_empty() {
+            metrics::histogram!("mayfly_commit_batch").record(f64::from(u32::try_from(batch.len()).unwrap_or(0)));
+            self.carry_out(batch);
+        }
+        true
     }
 
     fn carry_out(&mut self, batch: Vec<Box<dyn Work>>) {
@@ -72,7 +94,7 @@ impl Committer {
     }
 
     /// Begins nothing while the store is full or failed.
-    fn refuse_held(&self, batch: Vec<Box<dyn Work>>) -> Vec<Box<dyn Work>> {
+    fn refuse_held(&mut self, batch: Vec<Box<dyn Work>>) -> Vec<Box<dyn Work>> {
         let refused = if self.shared.holds.has(Hold::StoreFull) {
             Refused::StoreFull
         } else if self.shared.holds.has(Hold::StoreFailed) && !self.revive() {
@@ -85,15 +107,37 @@ impl Committer {
         ends
     }
 
-    fn revive(&self) -> bool {
-        let revived = self.shared.engine.recover().is_ok();
+    fn revive(&mut self) -> bool {
+        let revived = self.shared.engine.recover().is_ok() && self.settle();
         if revived {
             self.shared.holds.clear(Hold::StoreFailed);
         }
         revived
     }
 
+    /// Finds out what became of the last commit; false while that cannot be known.
+    fn settle(&mut self) -> bool {
+        let Ok(stored) = self.shared.engine.get(Table::Meta, keys::META) else { return false };
+        if stored == self.meta.stored {
+            self.pending = None;
+            return true;
+        }
+        match self.pending.take() {
+            Some(pending) if pending.stored == stored => {
+                self.publish(pending);
+                true
+            }
+            other => {
+                self.pending = other;
+                false
+            }
+        }
+    }
+
     fn commit(&mut self, works: &mut [Box<dyn Work>]) -> Result<u64, Refused> {
+        if self.pending.is_some() && !self.revive() {
+            return Err(Refused::StoreFailed);
+        }
         let number = self.meta.number + 1;
         let shared = Arc::clone(&self.shared);
         let mut tx = Tx::new(&shared, &self.heads, &self.meta);
@@ -112,7 +156,7 @@ impl Committer {
         metrics::histogram!("mayfly_commit_seconds").record(started.elapsed().as_secs_f64());
         match outcome {
             Ok(Committed::Applied) => {
-                self.publish(number, &batch, changes);
+                self.publish(Pending { number, stored: last_meta(&batch), changes });
                 Ok(number)
             }
             Ok(Committed::Conflict) => {
@@ -120,36 +164,30 @@ impl Committer {
                 tracing::error!("another process writes to the store; this one stops issuing");
                 Err(Refused::StoreFailed)
             }
-            Err(error) => self.resolve(number, &batch, changes, &error),
+            Err(error) => {
+                let refused = self.shared.fault(&error);
+                self.pending = Some(Pending { number, stored: last_meta(&batch), changes });
+                self.resolve(number, refused)
+            }
         }
     }
 
-    /// Finds out what became of a commit whose outcome is not known.
-    fn resolve(&mut self, number: u64, batch: &Batch, changes: Changes, error: &EngineError) -> Result<u64, Refused> {
-        let refused = self.shared.fault(error);
+    /// Finds out what became of a commit whose outcome is not known, or holds everything until that can be known.
+    fn resolve(&mut self, number: u64, refused: Refused) -> Result<u64, Refused> {
         if refused == Refused::StoreFull {
             self.shared.holds.set(Hold::StoreFull);
             self.ballast.release();
         }
-        if self.shared.engine.recover().is_err() {
+        if self.shared.engine.recover().is_err() || !self.settle() {
             self.shared.holds.set(Hold::StoreFailed);
             return Err(refused);
         }
-        match self.shared.engine.get(Table::Meta, keys::META) {
-            Ok(stored) if stored == last_meta(batch) => {
-                self.publish(number, batch, changes);
-                Ok(number)
-            }
-            Ok(stored) if stored == self.meta.stored => Err(refused),
-            Ok(_) | Err(_) => {
-                self.shared.holds.set(Hold::StoreFailed);
-                Err(refused)
-            }
-        }
+        if self.meta.number == number { Ok(number) } else { Err(refused) }
     }
 
     /// Order matters: what a check reads first (book), then what decisions are made at (revision), then the answers.
-    fn publish(&mut self, number: u64, batch: &Batch, changes: Changes) {
+    fn publish(&mut self, committed: Pending) {
+        let Pending { number, stored, changes } = committed;
         self.heads.set(&changes.heads);
         if !changes.heads.is_empty() {
             self.moved.lock().unwrap_or_else(PoisonError::into_inner).extend(changes.heads);
@@ -165,7 +203,7 @@ impl Committer {
             }
         }
         changes.hooks.into_iter().for_each(|hook| hook());
-        self.meta.stored = last_meta(batch);
+        self.meta.stored = stored;
         (self.meta.number, self.meta.now, self.meta.authority) = (number, changes.now, changes.authority);
         self.meta.next_tenant = changes.next_tenant;
         self.shared.published.store(number, Ordering::Release);

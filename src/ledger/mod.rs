@@ -32,6 +32,8 @@ pub use check::{CheckReport, check};
 pub use codec::{Unreadable, scope_from, scope_name};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
+#[cfg(any(test, feature = "simulation"))]
+pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
 pub use ops::{
     apply::{TenantChange, TrustCommit},

@@ -114,6 +114,23 @@ impl Ledger {
     /// # Errors
     /// See [`OpenError`]. An unreadable row is no error: it is set aside, closed.
     pub fn open(opening: Opening) -> Result<Self, OpenError> {
+        let (ledger, committer) = Self::prepare(opening)?;
+        let thread = std::thread::Builder::new().name("committer".into()).spawn(|| committer.run());
+        let thread = thread.map_err(OpenError::Thread)?;
+        *ledger.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(ledger)
+    }
+
+    /// Opens the store as [`Self::open`] does, and leaves it to the caller when the committer works.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn open_stepped(opening: Opening) -> Result<(Self, Stepper), OpenError> {
+        Self::prepare(opening).map(|(ledger, committer)| (ledger, Stepper(committer)))
+    }
+
+    fn prepare(opening: Opening) -> Result<(Self, Committer), OpenError> {
         let Opening { engine, row_key, seal_check, ballast, lanes, now } = opening;
         let codec = Codec::new(row_key);
         let is_new = found(engine.as_ref(), &codec, &seal_check, now)?;
@@ -139,11 +156,7 @@ impl Ledger {
         let committer = Committer::new(Arc::clone(&shared), MetaDraft { authority, ..meta }, ballast);
         let moved = Arc::clone(&committer.moved);
         restore_moved(&shared, &moved)?;
-        let thread = std::thread::Builder::new()
-            .name("committer".into())
-            .spawn(|| committer.run())
-            .map_err(OpenError::Thread)?;
-        Ok(Self { shared, moved, thread: Mutex::new(Some(thread)), doubt, opened_mark, is_new })
+        Ok((Self { shared, moved, thread: Mutex::default(), doubt, opened_mark, is_new }, committer))
     }
 
     /// Lets nothing more in, finishes what waits and stops the committer.
@@ -172,6 +185,19 @@ impl Ledger {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Published>> {
         self.shared.feed.subscribe()
+    }
+}
+
+/// The committer of a ledger whose caller says when it works: for simulations.
+#[cfg(any(test, feature = "simulation"))]
+#[derive(Debug)]
+pub struct Stepper(Committer);
+
+#[cfg(any(test, feature = "simulation"))]
+impl Stepper {
+    /// Carries out one batch of what waits; nothing when nothing does.
+    pub fn step(&mut self) {
+        let _open = self.0.turn(std::time::Duration::ZERO);
     }
 }
 

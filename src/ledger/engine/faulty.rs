@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use super::{Batch, Committed, Engine, EngineError, Limits, Order, Range, Row, Table, Usage};
@@ -18,23 +18,29 @@ pub enum Fault {
     UnknownApplied,
     /// It is not written, and fails with [`EngineError::Unknown`].
     UnknownLost,
+    /// As [`Self::UnknownApplied`], and the next recovery fails.
+    StuckApplied,
+    /// As [`Self::UnknownLost`], and the next recovery fails.
+    StuckLost,
 }
 
 /// Wraps an engine and makes chosen commits fail, so that callers can be tested against every outcome.
 ///
-/// Reads and [`Engine::recover`] go through untouched. Only commits are counted, from 1, and conflicts and failures
+/// Reads go through untouched. Only commits are counted, from 1, and conflicts and failures
 /// count too. Compiled outside of tests because integration tests and simulations link the library as it ships; the
 /// daemon never builds one.
 pub struct Faulty<E> {
     inner: E,
     script: Box<dyn Fn(u64) -> Fault + Send + Sync>,
     commits: AtomicU64,
+    /// Whether the next recovery fails.
+    stuck: AtomicBool,
 }
 
 impl<E: Engine> Faulty<E> {
     /// Asks `script` for the fault of each commit, by its number.
     pub fn new(inner: E, script: impl Fn(u64) -> Fault + Send + Sync + 'static) -> Self {
-        Self { inner, script: Box::new(script), commits: AtomicU64::new(0) }
+        Self { inner, script: Box::new(script), commits: AtomicU64::new(0), stuck: AtomicBool::new(false) }
     }
 
     /// The engine below.
@@ -71,14 +77,16 @@ impl<E: Engine> Engine for Faulty<E> {
 
     fn commit(&self, batch: &Batch) -> Result<Committed, EngineError> {
         let number = self.commits.fetch_add(1, Ordering::SeqCst).saturating_add(1);
-        match (self.script)(number) {
+        let fault = (self.script)(number);
+        self.stuck.fetch_or(matches!(fault, Fault::StuckApplied | Fault::StuckLost), Ordering::SeqCst);
+        match fault {
             Fault::None => self.inner.commit(batch),
             Fault::Full => Err(EngineError::Full(io::Error::from(io::ErrorKind::StorageFull).into())),
-            Fault::UnknownApplied => match self.inner.commit(batch)? {
+            Fault::UnknownApplied | Fault::StuckApplied => match self.inner.commit(batch)? {
                 Committed::Applied => Err(unknown()),
                 Committed::Conflict => Ok(Committed::Conflict),
             },
-            Fault::UnknownLost => Err(unknown()),
+            Fault::UnknownLost | Fault::StuckLost => Err(unknown()),
         }
     }
 
@@ -91,6 +99,9 @@ impl<E: Engine> Engine for Faulty<E> {
     }
 
     fn recover(&self) -> Result<(), EngineError> {
+        if self.stuck.swap(false, Ordering::SeqCst) {
+            return Err(EngineError::Io(io::Error::other("a scripted fault").into()));
+        }
         self.inner.recover()
     }
 }

@@ -14,6 +14,7 @@ on_each_engine! {
     a_commit_that_was_written_after_all_is_answered_as_success,
     a_commit_that_was_lost_leaves_neither_row_nor_event,
     an_end_is_tried_again_after_a_fault,
+    a_store_that_comes_back_late_goes_on_with_what_it_holds,
     revisions_never_go_back,
 }
 
@@ -77,6 +78,24 @@ fn an_end_is_tried_again_after_a_fault(bed: &mut Bed) {
         let lease = bed.lease(&bed.task());
         fail(bed, [Fault::UnknownLost, fault]);
         assert_eq!(bed.cut(tenant(), false).is_ok(), !bed.is_live(lease.id));
+    }
+}
+
+fn a_store_that_comes_back_late_goes_on_with_what_it_holds(bed: &mut Bed) {
+    for (fault, written) in [(Fault::StuckApplied, true), (Fault::StuckLost, false)] {
+        let task = bed.task();
+        let lease = bed.new_lease(&task);
+        fail(bed, [fault]);
+        assert_eq!(bed.issue(&lease), Err(Refused::StoreFailed));
+        // The next proposal brings the store back; what it held is known by then.
+        let next = bed.lease(&task);
+        assert_eq!(traces(bed, &lease), (written, written));
+        assert_eq!(bed.live(&tenant()), 1 + u64::from(written));
+        assert_eq!(bed.release(next.id), Ok(true));
+        assert_eq!(bed.complete(task.id), Ok(true));
+        bed.reopen();
+        assert!(!bed.is_live(lease.id) && !bed.is_live(next.id));
+        assert_eq!(bed.live(&tenant()), 0);
     }
 }
 
