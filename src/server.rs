@@ -49,7 +49,7 @@ use crate::{
         ca::{self, Validity},
         keyring::{RingPolicy, RotatesTooFast},
         seal::{Seal, SealKey, SealKeyError},
-        x509::NotIssued,
+        x509::{KnownCsrs, NotIssued},
     },
     model::{Clock, Digest, TenantNumber, Ttl, time::SKEW},
     sink::AnySink,
@@ -288,6 +288,7 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         watchers: Arc::default(),
         refusals: RefusalLog::default(),
         uses: UseLog::default(),
+        csrs: KnownCsrs::default(),
         roots: OnceLock::new(),
         connections: OnceLock::new(),
     };

@@ -18,7 +18,7 @@ use crate::{
         x509::{self, LeafKey, LeafSpec, MintedLeaf},
     },
     model::{
-        CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, TenantName, Timestamp,
+        CredentialKind, Digest, EndReason, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName, Timestamp,
         stamp::Stamp,
     },
     pb,
@@ -40,7 +40,7 @@ impl Broker {
             let (tenant, task) = self.place(&request)?;
             outcome = match self.workload(caller, &tenant, now) {
                 Ok(workload) => {
-                    let wish = wish(&request, task, &workload, caller)?;
+                    let wish = wish(&request, task, &workload, caller, &self.csrs)?;
                     let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
                     done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
                 }
@@ -140,9 +140,10 @@ impl Broker {
         };
         let mut lease = lease_of(LeaseId::fresh(task_id)?, &decision, workload, wish, caller, &ring);
         // Admission comes before signing: what is sure to be refused costs no signature.
-        self.admit(&lease)?;
-        let above = self.ancestors(task.as_ref())?;
-        let minted = self.mint(workload, wish, &decision, &mut lease, above, &ring)?;
+        let scopes = lease.scopes();
+        self.admit(&scopes)?;
+        let stamp = self.stamp(&lease, scopes, task.as_ref())?;
+        let minted = self.mint(workload, wish, &decision, &mut lease, &stamp, &ring)?;
         let draft = self.draft(caller, workload, wish, &decision, lease.clone(), new_task, now);
         let receipt = self.ledger.issue(draft).await?;
         metrics::counter!("mayfly_issued_total", "kind" => lease.kind.word()).increment(1);
@@ -237,23 +238,23 @@ impl Broker {
         new_task(workload, &opening, None, false)
     }
 
-    fn admit(&self, lease: &Lease) -> Result<(), Refusal> {
-        let scopes = lease.scopes();
+    fn admit(&self, scopes: &[ScopeId]) -> Result<(), Refusal> {
         if let Some(&scope) = scopes.iter().find(|&&scope| self.ledger.scope(scope).bar > 0) {
             return Err(Refusal::Barred(scope));
         }
         Ok(())
     }
 
-    /// Scopes of a task's ancestors, for who checks offline.
-    fn ancestors(&self, task: Option<&Task>) -> Result<Vec<TaskId>, Refusal> {
-        let mut above = Vec::new();
+    /// What a credential says of its basis and scopes, its task's ancestors among them, for who checks offline.
+    fn stamp(&self, lease: &Lease, mut scopes: Vec<ScopeId>, task: Option<&Task>) -> Result<Stamp, Refusal> {
+        scopes.extend([ScopeId::task(lease.id.task()), ScopeId::lease(lease.id)]);
         let mut next = task.and_then(|task| task.parent);
-        while let Some(id) = next.filter(|_| above.len() < Task::MAX_ANCESTORS) {
-            above.push(id);
+        for _ in 0..Task::MAX_ANCESTORS {
+            let Some(id) = next else { break };
+            scopes.push(ScopeId::task(id));
             next = self.ledger.task(id)?.and_then(|task| task.parent);
         }
-        Ok(above)
+        Stamp::new(lease.basis, scopes).ok_or(Refusal::Unproven("the chain of proofs is too long"))
     }
 
     fn mint(
@@ -262,15 +263,10 @@ impl Broker {
         wish: &Wish,
         decision: &Decision,
         lease: &mut Lease,
-        above: Vec<TaskId>,
+        stamp: &Stamp,
         ring: &Ring,
     ) -> Result<Fresh, Refusal> {
         let subject = self.subject(lease);
-        let mut scopes = lease.scopes();
-        scopes.push(Scope::Task(lease.id.task()).id());
-        scopes.push(Scope::Lease(lease.id).id());
-        scopes.extend(above.into_iter().map(|id| Scope::Task(id).id()));
-        let stamp = Stamp::new(lease.basis, scopes).ok_or(Refusal::Unproven("the chain of proofs is too long"))?;
         match lease.kind {
             CredentialKind::Jwt => {
                 let key = ring.token.as_ref().ok_or(NO_KEYS)?;
@@ -288,7 +284,7 @@ impl Broker {
                     lease: lease.id,
                     issued: lease.issued,
                     expires: lease.expires,
-                    stamp: &stamp,
+                    stamp,
                     bound: lease.bound,
                 };
                 let minted = jwt::mint(key, &claims).map_err(|e| Refusal::invalid("actions", e.to_string()))?;
@@ -309,9 +305,9 @@ impl Broker {
                     issued: lease.issued,
                     // Validity includes its last second (RFC 5280 section 4.1.2.5), a lease does not.
                     not_after: decision.expires().before(std::time::Duration::from_secs(1)),
-                    stamp: &stamp,
+                    stamp,
                 };
-                let key = wish.csr.as_ref().map_or(LeafKey::Generate, LeafKey::Request);
+                let key = wish.csr.as_deref().map_or(LeafKey::Generate, LeafKey::Request);
                 let leaf = x509::mint_leaf(ca, key, &spec).map_err(|e| Refusal::invalid("csr_der", e.to_string()))?;
                 (lease.credential, lease.spki) = (leaf.sha256, Some(leaf.spki_sha256));
                 Ok(Fresh::Leaf { leaf, roots: self.known_roots()?, subject })
@@ -401,7 +397,7 @@ impl Broker {
         workload: &Workload,
         caller: &Caller,
     ) -> Result<Wish, Refusal> {
-        let csr = parse_csr(&request.csr_der)?;
+        let csr = parse_csr(&request.csr_der, &self.csrs)?;
         match (&csr, lease.kind, lease.broker_made_key) {
             (Some(csr), CredentialKind::X509, false) if lease.spki == Some(csr.spki_sha256()) => {}
             (None, CredentialKind::X509, true) | (None, CredentialKind::Jwt | CredentialKind::Opaque, _) => {}

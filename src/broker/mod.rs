@@ -43,7 +43,7 @@ pub use refusal::Refusal;
 use crate::{
     config::PublicUrl,
     ledger::Ledger,
-    mint::keyring::RingPolicy,
+    mint::{keyring::RingPolicy, x509::KnownCsrs},
     model::{Digest, TenantName, Timestamp, TrustDomain},
 };
 
@@ -72,6 +72,8 @@ pub struct Broker {
     pub refusals: refusals::RefusalLog,
     /// Uses that are not written yet.
     pub uses: introspect::UseLog,
+    /// Certificate requests that were read before.
+    pub csrs: KnownCsrs,
     /// The roots, once read.
     pub roots: OnceLock<Arc<Vec<Vec<u8>>>>,
     /// Closes connections that came with a certificate; set by who has them.

@@ -80,6 +80,7 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
         watchers: Arc::default(),
         refusals: super::refusals::RefusalLog::default(),
         uses: super::introspect::UseLog::default(),
+        csrs: crate::mint::x509::KnownCsrs::default(),
         roots: std::sync::OnceLock::new(),
         connections: std::sync::OnceLock::new(),
     };

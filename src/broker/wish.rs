@@ -1,10 +1,12 @@
 //! What is asked of Issue and Renew, parsed and within bounds.
 
+use std::sync::Arc;
+
 use super::{refusal::Refusal, rings::Ring, view, who::Workload};
 use crate::{
     identity::Caller,
     ledger::Retry,
-    mint::x509::{self, Csr},
+    mint::x509::{Csr, KnownCsrs},
     model::{CredentialKind, Digest, Lease, LeaseId, Task, TaskId, Timestamp},
     pb,
     policy::{BindingWish, Decision, TaskDecision},
@@ -22,7 +24,7 @@ pub(super) struct Wish {
     pub(super) dns_names: Vec<String>,
     pub(super) ttl_seconds: u32,
     pub(super) binding: BindingWish,
-    pub(super) csr: Option<Csr>,
+    pub(super) csr: Option<Arc<Csr>>,
     pub(super) task_deadline_seconds: u32,
     pub(super) retry: Option<Retry>,
     /// The lease to take the place of.
@@ -144,6 +146,7 @@ pub(super) fn wish(
     task: Option<Task>,
     workload: &Workload,
     caller: &Caller,
+    known: &KnownCsrs,
 ) -> Result<Wish, Refusal> {
     let kind = u32::try_from(request.kind).ok().and_then(CredentialKind::from_code);
     let kind = kind.ok_or_else(|| Refusal::invalid("kind", "is not one of JWT, OPAQUE, X509"))?;
@@ -160,10 +163,7 @@ pub(super) fn wish(
         }
         None => (view::id("partner", &request.partner)?, view::id("purpose", &request.purpose)?),
     };
-    let csr = check_key_source(request, kind)?;
-    let mut hashed = request.clone();
-    hashed.idempotency_key.clear();
-    let hash = Digest::of(&prost::Message::encode_to_vec(&hashed));
+    let csr = check_key_source(request, kind, known)?;
     Ok(Wish {
         partner,
         purpose,
@@ -180,15 +180,29 @@ pub(super) fn wish(
         },
         csr,
         task_deadline_seconds: if task.is_some() { 0 } else { request.task_deadline_seconds },
-        retry: retry(&request.idempotency_key, hash, workload, task.as_ref().map(|task| task.id), caller),
+        retry: idempotency(request, workload, task.as_ref(), caller),
         task,
         renews: None,
     })
 }
 
-fn check_key_source(request: &pb::IssueRequest, kind: CredentialKind) -> Result<Option<Csr>, Refusal> {
+/// The idempotency key of a request, with the hash of all else that the request says.
+fn idempotency(request: &pb::IssueRequest, workload: &Workload, task: Option<&Task>, caller: &Caller) -> Option<Retry> {
+    if request.idempotency_key.is_empty() {
+        return None;
+    }
+    let hashed = pb::IssueRequest { idempotency_key: String::new(), ..request.clone() };
+    let hash = Digest::of(&prost::Message::encode_to_vec(&hashed));
+    retry(&request.idempotency_key, hash, workload, task.map(|task| task.id), caller)
+}
+
+fn check_key_source(
+    request: &pb::IssueRequest,
+    kind: CredentialKind,
+    known: &KnownCsrs,
+) -> Result<Option<Arc<Csr>>, Refusal> {
     match (kind, request.csr_der.is_empty(), request.generate_key) {
-        (CredentialKind::X509, false, false) => parse_csr(&request.csr_der),
+        (CredentialKind::X509, false, false) => parse_csr(&request.csr_der, known),
         (CredentialKind::X509, true, true) | (CredentialKind::Jwt | CredentialKind::Opaque, true, false) => Ok(None),
         (CredentialKind::X509, true, false) => {
             Err(Refusal::invalid("csr_der", "is missing; give a request, or set generate_key"))
@@ -205,11 +219,11 @@ fn check_key_source(request: &pb::IssueRequest, kind: CredentialKind) -> Result<
     }
 }
 
-pub(super) fn parse_csr(der: &[u8]) -> Result<Option<Csr>, Refusal> {
+pub(super) fn parse_csr(der: &[u8], known: &KnownCsrs) -> Result<Option<Arc<Csr>>, Refusal> {
     if der.is_empty() {
         return Ok(None);
     }
-    x509::parse_csr(der).map(Some).map_err(|e| Refusal::invalid("csr_der", e.to_string()))
+    known.parse(der).map(Some).map_err(|e| Refusal::invalid("csr_der", e.to_string()))
 }
 
 pub(super) fn check_fields(request: &pb::IssueRequest) -> Result<(), Refusal> {

@@ -60,6 +60,10 @@ struct Queues {
     turn: VecDeque<TenantNumber>,
     begin_len: usize,
     background: VecDeque<Box<dyn Work>>,
+    /// How many must wait before the committer is woken; an end wakes it at once.
+    wanted: usize,
+    /// How many beginnings the last batch had.
+    last_begun: usize,
     closed: bool,
 }
 
@@ -87,13 +91,19 @@ impl Lanes {
             Lane::Background if queues.background.len() < self.limits.background => queues.background.push_back(work),
             Lane::End | Lane::Begin(_) | Lane::Background => return Err(LaneFull),
         }
+        let is_due = queues.is_due();
         drop(queues);
-        self.arrived.notify_one();
+        if is_due {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for proposals and takes up to `most`: ends first, then beginnings tenant by tenant, then one of the
     /// background. `None` once closed and empty; an empty batch after `patience` without any.
+    ///
+    /// Where many ask at once, it waits a moment for about twice as many as came last: one flush then serves them all.
+    /// Where few ask, and where anything is to be ended, it does not wait.
     #[must_use]
     pub fn take(&self, most: usize, patience: Duration) -> Option<Vec<Box<dyn Work>>> {
         let mut queues = self.lock();
@@ -103,6 +113,12 @@ impl Lanes {
         if queues.is_empty() && queues.closed {
             return None;
         }
+        queues.wanted = queues.expected().min(most);
+        if !queues.is_due() {
+            let moment = GATHERED_FOR.min(patience);
+            queues = self.arrived.wait_timeout(queues, moment).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queues.wanted = 0;
         Some(queues.batch(most))
     }
 
@@ -130,6 +146,16 @@ impl Queues {
         self.end.is_empty() && self.begin_len == 0 && self.background.is_empty()
     }
 
+    /// Whether the committer has a reason to go on.
+    fn is_due(&self) -> bool {
+        self.closed || !self.end.is_empty() || self.begin_len >= self.wanted
+    }
+
+    /// How many beginnings are worth waiting for; none while few come.
+    fn expected(&self) -> usize {
+        if self.last_begun < MANY { 0 } else { self.last_begun * 2 }
+    }
+
     fn push_begin(&mut self, tenant: TenantNumber, work: Box<dyn Work>, most: usize) -> Result<(), LaneFull> {
         let queue = self.begin.entry(tenant).or_default();
         if queue.len() >= most {
@@ -146,6 +172,7 @@ impl Queues {
     fn batch(&mut self, most: usize) -> Vec<Box<dyn Work>> {
         let ends = self.end.len().min(most);
         let mut batch: Vec<_> = self.end.drain(..ends).collect();
+        let waiting = self.begin_len;
         while batch.len() < most {
             let Some(tenant) = self.turn.pop_front() else { break };
             let Some(queue) = self.begin.get_mut(&tenant) else { continue };
@@ -159,7 +186,13 @@ impl Queues {
                 self.turn.push_back(tenant);
             }
         }
+        self.last_begun = waiting - self.begin_len;
         batch.extend(self.background.pop_front());
         batch
     }
 }
+
+/// Beginnings in one batch from which on more are waited for.
+const MANY: usize = 4;
+/// How long they are waited for: a few times what a flush takes.
+const GATHERED_FOR: Duration = Duration::from_millis(1);

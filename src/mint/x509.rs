@@ -13,8 +13,10 @@ use super::{SecretBytes, ec::EcKey};
 use crate::model::{Digest, LeaseId, Stamp, Timestamp, secret::EntropyUnavailable, time::SKEW};
 
 mod csr;
+mod known;
 
 pub use csr::{CSR_MAX_BYTES, Csr, CsrRefusal, parse_csr};
+pub use known::KnownCsrs;
 
 /// A CA that signs: its private key and its certificate with its issuers.
 pub struct CaKey {

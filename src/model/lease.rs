@@ -2,7 +2,7 @@
 
 use super::{
     id::{GrantName, LeaseId, PartnerName, Purpose, TenantName, WorkloadName},
-    scope::{Scope, ScopeId},
+    scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
     time::Timestamp,
@@ -130,15 +130,15 @@ impl Lease {
     pub fn scopes(&self) -> Vec<ScopeId> {
         let mut ids = Vec::with_capacity(7 + self.proofs.len());
         ids.extend([
-            Scope::Everything.id(),
-            Scope::Tenant(self.tenant.clone()).id(),
-            Scope::Partner(self.partner.clone()).id(),
-            Scope::PartnerInTenant(self.tenant.clone(), self.partner.clone()).id(),
-            Scope::Grant(self.tenant.clone(), self.grant.clone()).id(),
-            Scope::Workload(self.tenant.clone(), self.workload.clone()).id(),
+            ScopeId::everything(),
+            ScopeId::tenant(&self.tenant),
+            ScopeId::partner(&self.partner),
+            ScopeId::partner_in_tenant(&self.tenant, &self.partner),
+            ScopeId::grant(&self.tenant, &self.grant),
+            ScopeId::workload(&self.tenant, &self.workload),
         ]);
         if !self.key_id.is_empty() {
-            ids.push(Scope::SigningKey(self.key_id.clone()).id());
+            ids.push(ScopeId::signing_key(&self.key_id));
         }
         ids.extend(&self.proofs);
         ids

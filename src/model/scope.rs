@@ -1,6 +1,6 @@
 //! What can be cut or barred.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use super::{
     id::{GrantName, LeaseId, PartnerName, TaskId, TenantName, WorkloadName},
@@ -39,23 +39,18 @@ impl Scope {
     /// without a second preimage of 88 bits; a collision could only end too much, never too little.
     #[must_use]
     pub fn id(&self) -> ScopeId {
-        let (kind, digest) = match self {
-            Self::Everything => (0, Digest::of(b"everything")),
-            Self::Tenant(t) => (1, Digest::of(t.as_str().as_bytes())),
-            Self::Partner(p) => (2, Digest::of(p.as_str().as_bytes())),
-            Self::PartnerInTenant(t, p) => (3, pair(t.as_str(), p.as_str())),
-            Self::Grant(t, g) => (4, pair(t.as_str(), g.as_str())),
-            Self::Workload(t, w) => (5, pair(t.as_str(), w.as_str())),
-            Self::Proof(d) => (6, *d),
-            Self::Task(id) => (7, Digest::of(id.as_bytes())),
-            Self::Lease(id) => (8, Digest::of(id.as_bytes())),
-            Self::SigningKey(kid) => (9, Digest::of(kid.as_bytes())),
-        };
-        let mut id = [kind; ScopeId::BYTES];
-        for (to, from) in id.iter_mut().skip(1).zip(digest.0) {
-            *to = from;
+        match self {
+            Self::Everything => ScopeId::everything(),
+            Self::Tenant(t) => ScopeId::tenant(t),
+            Self::Partner(p) => ScopeId::partner(p),
+            Self::PartnerInTenant(t, p) => ScopeId::partner_in_tenant(t, p),
+            Self::Grant(t, g) => ScopeId::grant(t, g),
+            Self::Workload(t, w) => ScopeId::workload(t, w),
+            Self::Proof(d) => ScopeId::new(6, *d),
+            Self::Task(id) => ScopeId::task(*id),
+            Self::Lease(id) => ScopeId::lease(*id),
+            Self::SigningKey(kid) => ScopeId::signing_key(kid),
         }
-        ScopeId(id)
     }
 
     /// The word for its kind.
@@ -96,6 +91,62 @@ impl fmt::Display for Scope {
 /// A scope in 12 bytes.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ScopeId([u8; Self::BYTES]);
+
+/// By name, for who has the name and need not keep the scope.
+#[expect(missing_docs, reason = "each is the id of the scope of that name")]
+impl ScopeId {
+    #[must_use]
+    pub fn everything() -> Self {
+        static EVERYTHING: LazyLock<ScopeId> = LazyLock::new(|| ScopeId::new(0, Digest::of(b"everything")));
+        *EVERYTHING
+    }
+
+    #[must_use]
+    pub fn tenant(tenant: &TenantName) -> Self {
+        Self::new(1, Digest::of(tenant.as_str().as_bytes()))
+    }
+
+    #[must_use]
+    pub fn partner(partner: &PartnerName) -> Self {
+        Self::new(2, Digest::of(partner.as_str().as_bytes()))
+    }
+
+    #[must_use]
+    pub fn partner_in_tenant(tenant: &TenantName, partner: &PartnerName) -> Self {
+        Self::new(3, pair(tenant.as_str(), partner.as_str()))
+    }
+
+    #[must_use]
+    pub fn grant(tenant: &TenantName, grant: &GrantName) -> Self {
+        Self::new(4, pair(tenant.as_str(), grant.as_str()))
+    }
+
+    #[must_use]
+    pub fn workload(tenant: &TenantName, workload: &WorkloadName) -> Self {
+        Self::new(5, pair(tenant.as_str(), workload.as_str()))
+    }
+
+    #[must_use]
+    pub fn task(task: TaskId) -> Self {
+        Self::new(7, Digest::of(task.as_bytes()))
+    }
+
+    #[must_use]
+    pub fn lease(lease: LeaseId) -> Self {
+        Self::new(8, Digest::of(lease.as_bytes()))
+    }
+
+    #[must_use]
+    pub fn signing_key(key_id: &str) -> Self {
+        Self::new(9, Digest::of(key_id.as_bytes()))
+    }
+
+    fn new(kind: u8, digest: Digest) -> Self {
+        let mut id = [kind; Self::BYTES];
+        id.iter_mut().skip(1).zip(digest.0).for_each(|(to, from)| *to = from);
+        Self(id)
+    }
+}
 
 impl ScopeId {
     /// Length in keys, records, tokens and certificates.

@@ -2,7 +2,7 @@
 
 use super::{
     id::{GrantName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
-    scope::{Scope, ScopeId},
+    scope::ScopeId,
     standing::{EndReason, Standing},
     time::Timestamp,
 };
@@ -75,11 +75,11 @@ impl Task {
     #[must_use]
     pub fn scopes(&self) -> Vec<ScopeId> {
         let mut ids = vec![
-            Scope::Everything.id(),
-            Scope::Tenant(self.tenant.clone()).id(),
-            Scope::Partner(self.partner.clone()).id(),
-            Scope::PartnerInTenant(self.tenant.clone(), self.partner.clone()).id(),
-            Scope::Workload(self.tenant.clone(), self.workload.clone()).id(),
+            ScopeId::everything(),
+            ScopeId::tenant(&self.tenant),
+            ScopeId::partner(&self.partner),
+            ScopeId::partner_in_tenant(&self.tenant, &self.partner),
+            ScopeId::workload(&self.tenant, &self.workload),
         ];
         ids.extend(&self.proofs);
         ids

@@ -9,15 +9,15 @@ pub mod task;
 pub mod upkeep;
 
 use super::{refused::Refused, tx::Tx};
-use crate::model::{EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Task, TaskId, Timestamp};
+use crate::model::{EndReason, Lease, LeaseId, ScopeId, Standing, Task, TaskId, Timestamp};
 
 /// The scopes whose live leases are counted: tenant, partner, partner in tenant, grant.
 pub(super) fn counted(lease: &Lease) -> [ScopeId; 4] {
     [
-        Scope::Tenant(lease.tenant.clone()).id(),
-        Scope::Partner(lease.partner.clone()).id(),
-        Scope::PartnerInTenant(lease.tenant.clone(), lease.partner.clone()).id(),
-        Scope::Grant(lease.tenant.clone(), lease.grant.clone()).id(),
+        ScopeId::tenant(&lease.tenant),
+        ScopeId::partner(&lease.partner),
+        ScopeId::partner_in_tenant(&lease.tenant, &lease.partner),
+        ScopeId::grant(&lease.tenant, &lease.grant),
     ]
 }
 
