@@ -194,5 +194,5 @@ impl Queues {
 
 /// Beginnings in one batch from which on more are waited for.
 const MANY: usize = 4;
-/// How long they are waited for: a few times what a flush takes.
-const GATHERED_FOR: Duration = Duration::from_millis(1);
+/// How long they are waited for: about what a flush takes.
+const GATHERED_FOR: Duration = Duration::from_micros(300);
