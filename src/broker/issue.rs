@@ -22,7 +22,7 @@ use crate::{
         stamp::Stamp,
     },
     pb,
-    policy::{self, Asked, BindingWish, Decision, Facts, TaskDecision},
+    policy::{self, Asked, BindingWish, Bound, Decision, Facts, TaskDecision},
 };
 
 impl Broker {
@@ -125,6 +125,23 @@ impl Broker {
         basis: (u64, u64),
         now: Timestamp,
     ) -> Result<pb::IssueResponse, Refusal> {
+        let (draft, fresh) = self.prepare(caller, workload, wish, basis, now)?;
+        let receipt = self.ledger.issue(Arc::clone(&draft)).await?;
+        let lease = &draft.lease;
+        metrics::counter!("mayfly_issued_total", "kind" => lease.kind.word()).increment(1);
+        debug_assert_eq!(receipt.incarnation(), lease.basis.0);
+        Ok(fresh.response(lease))
+    }
+
+    /// Everything up to the commit: all of it pure but for reads of the ledger.
+    fn prepare(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        wish: &Wish,
+        basis: (u64, u64),
+        now: Timestamp,
+    ) -> Result<(Arc<IssueDraft>, Fresh), Refusal> {
         if let Some(hold) = self.ledger.holds().first() {
             return Err(Refusal::Held(hold.explanation()));
         }
@@ -143,12 +160,9 @@ impl Broker {
         let scopes = lease.scopes();
         self.admit(&scopes)?;
         let stamp = self.stamp(&lease, scopes, task.as_ref())?;
-        let minted = self.mint(workload, wish, &decision, &mut lease, &stamp, &ring)?;
-        let draft = self.draft(caller, workload, wish, &decision, lease.clone(), new_task, now);
-        let receipt = self.ledger.issue(draft).await?;
-        metrics::counter!("mayfly_issued_total", "kind" => lease.kind.word()).increment(1);
-        debug_assert_eq!(receipt.incarnation(), lease.basis.0);
-        Ok(minted.response(&lease, &decision))
+        let credential = self.mint(workload, wish, &decision, &mut lease, &stamp, &ring)?;
+        let fresh = Fresh { credential, bound: decision.bound_by() };
+        Ok((Arc::new(self.draft(caller, workload, wish, &decision, lease, new_task, now)), fresh))
     }
 
     /// The task to issue under: the one named, or the one that the caller's certificate confines it to.
@@ -265,7 +279,7 @@ impl Broker {
         lease: &mut Lease,
         stamp: &Stamp,
         ring: &Ring,
-    ) -> Result<Fresh, Refusal> {
+    ) -> Result<Credential, Refusal> {
         let subject = self.subject(lease);
         match lease.kind {
             CredentialKind::Jwt => {
@@ -289,12 +303,12 @@ impl Broker {
                 };
                 let minted = jwt::mint(key, &claims).map_err(|e| Refusal::invalid("actions", e.to_string()))?;
                 lease.credential = minted.sha256;
-                Ok(Fresh::Token(minted))
+                Ok(Credential::Token(minted))
             }
             CredentialKind::Opaque => {
                 let minted = opaque::mint(lease.id)?;
                 lease.credential = minted.sha256;
-                Ok(Fresh::Token(minted))
+                Ok(Credential::Token(minted))
             }
             CredentialKind::X509 => {
                 let ca = ring.ca.as_ref().ok_or(NO_KEYS)?;
@@ -310,7 +324,7 @@ impl Broker {
                 let key = wish.csr.as_deref().map_or(LeafKey::Generate, LeafKey::Request);
                 let leaf = x509::mint_leaf(ca, key, &spec).map_err(|e| Refusal::invalid("csr_der", e.to_string()))?;
                 (lease.credential, lease.spki) = (leaf.sha256, Some(leaf.spki_sha256));
-                Ok(Fresh::Leaf { leaf, roots: self.known_roots()?, subject })
+                Ok(Credential::Leaf { leaf, roots: self.known_roots()?, subject })
             }
         }
     }
@@ -436,16 +450,21 @@ impl Broker {
 }
 
 /// What was minted and not yet handed out.
-enum Fresh {
+struct Fresh {
+    credential: Credential,
+    bound: Bound,
+}
+
+enum Credential {
     Token(Minted),
     Leaf { leaf: MintedLeaf, roots: Arc<Vec<Vec<u8>>>, subject: String },
 }
 
 impl Fresh {
-    fn response(self, lease: &Lease, decision: &Decision) -> pb::IssueResponse {
-        let credential = match self {
-            Self::Token(minted) => pb::issue_response::Credential::Token(minted.text.expose().to_owned()),
-            Self::Leaf { leaf, roots, subject } => pb::issue_response::Credential::X509(pb::X509Credential {
+    fn response(self, lease: &Lease) -> pb::IssueResponse {
+        let credential = match self.credential {
+            Credential::Token(minted) => pb::issue_response::Credential::Token(minted.text.expose().to_owned()),
+            Credential::Leaf { leaf, roots, subject } => pb::issue_response::Credential::X509(pb::X509Credential {
                 chain_der: leaf.chain_der,
                 private_key_der: leaf.private_key_der.map(|key| key.expose().to_vec()).unwrap_or_default(),
                 bundle_der: roots.to_vec(),
@@ -455,7 +474,7 @@ impl Fresh {
         pb::IssueResponse {
             lease: Some(view::lease(lease, Standing::Live)),
             credential: Some(credential),
-            bound: decision.bound_by().code(),
+            bound: self.bound.code(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The proposals by name.
 
+use std::sync::Arc;
+
 use super::{
     keys::StreamId,
     lanes::Lane,
@@ -16,7 +18,8 @@ use crate::{
 #[expect(clippy::missing_errors_doc, reason = "every one: refused, with nothing done")]
 impl Ledger {
     /// Begins a lease.
-    pub async fn issue(&self, draft: issue::IssueDraft) -> Result<Receipt, Refused> {
+    pub async fn issue(&self, draft: impl Into<Arc<issue::IssueDraft>>) -> Result<Receipt, Refused> {
+        let draft = draft.into();
         let lane = Lane::Begin(draft.lease.id.tenant());
         Ok(self.propose(lane, move |tx| issue::run(tx, &draft)).await?.1)
     }
@@ -68,10 +71,10 @@ impl Ledger {
         commit: TrustCommit,
         publish: impl Fn() + Send + Sync + 'static,
     ) -> Result<Receipt, Refused> {
-        let publish = std::sync::Arc::new(publish);
+        let publish = Arc::new(publish);
         let body = move |tx: &mut super::tx::Tx<'_>| {
             ops::apply::run(tx, &commit)?;
-            let publish = std::sync::Arc::clone(&publish);
+            let publish = Arc::clone(&publish);
             tx.on_publish(move || publish());
             Ok(())
         };
@@ -84,10 +87,10 @@ impl Ledger {
         commit: KeyCommit,
         publish: impl Fn() + Send + Sync + 'static,
     ) -> Result<Receipt, Refused> {
-        let publish = std::sync::Arc::new(publish);
+        let publish = Arc::new(publish);
         let body = move |tx: &mut super::tx::Tx<'_>| {
             ops::keys::run(tx, &commit)?;
-            let publish = std::sync::Arc::clone(&publish);
+            let publish = Arc::clone(&publish);
             tx.on_publish(move || publish());
             Ok(())
         };
@@ -127,7 +130,7 @@ impl Ledger {
 
     /// Signs where every stream stands that moved since the last time.
     pub async fn checkpoint(&self, draft: upkeep::CheckpointDraft) -> Result<Option<pb::Checkpoint>, Refused> {
-        let moved = std::sync::Arc::clone(&self.moved);
+        let moved = Arc::clone(&self.moved);
         Ok(self.propose(Lane::Background, move |tx| upkeep::checkpoint(tx, &draft, &moved)).await?.0)
     }
 

@@ -88,7 +88,7 @@ mod tests {
         let again = known.parse(&der).expect("sound");
         assert!(Arc::ptr_eq(&first, &again), "it was not read a second time");
 
-        let mut forged = der.clone();
+        let mut forged = der;
         *forged.last_mut().expect("not empty") ^= 1;
         assert_eq!(known.parse(&forged).expect_err("its signature was changed"), CsrRefusal::WrongSignature);
         assert_eq!(known.parse(&forged).expect_err("and stays so"), CsrRefusal::WrongSignature);
