@@ -226,14 +226,14 @@ pub enum SinkTarget {
         address: String,
         /// The name its certificate must carry. Default: the host.
         server_name: String,
-        /// PEM roots; `None` takes the system's.
+        /// PEM roots; needed, since the system's are never used.
         ca_file: Option<PathBuf>,
     },
     /// JSON lines by POST.
     Https {
         /// Begins with `https://`.
         url: String,
-        /// PEM roots; `None` takes the system's.
+        /// PEM roots; needed, since the system's are never used.
         ca_file: Option<PathBuf>,
         /// Holds the bearer token, when one is needed.
         bearer_token_file: Option<PathBuf>,

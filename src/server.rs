@@ -64,6 +64,9 @@ pub enum ServerError {
     /// The data folder cannot be used.
     #[error("cannot use the data folder {}", .0.display())]
     Folder(PathBuf, #[source] io::Error),
+    /// There is nothing to look after.
+    #[error("{} holds no store; give the data_dir of one, or make one with `mayfly init`", .0.display())]
+    NoStore(PathBuf),
     /// There is no seal key.
     #[error(transparent)]
     Seal(#[from] SealKeyError),
@@ -85,6 +88,9 @@ pub enum ServerError {
     /// A use case of the start failed.
     #[error("the broker cannot begin")]
     Broker(#[from] Refusal),
+    /// The chain of a root elsewhere is no good.
+    #[error("the chain cannot be adopted")]
+    Adopt(#[source] Refusal),
     /// Key lives do not fit.
     #[error(transparent)]
     Rotation(#[from] RotatesTooFast),

@@ -46,7 +46,11 @@ impl Authority {
 
     /// Certifies a fresh key for a SPIFFE ID, from an hour ago until `not_after`.
     pub fn identity_until(&self, spiffe_id: &str, not_after: OffsetDateTime) -> Fallible<Identity> {
-        let key = KeyPair::generate()?;
+        self.identity_of(&KeyPair::generate()?, spiffe_id, not_after)
+    }
+
+    /// The same for a given key: a renewal.
+    pub fn identity_of(&self, key: &KeyPair, spiffe_id: &str, not_after: OffsetDateTime) -> Fallible<Identity> {
         let mut params = dated(CertificateParams::default())?;
         params.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
         params.not_after = not_after;
@@ -56,7 +60,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        let leaf = params.signed_by(&key, &self.issuer)?;
+        let leaf = params.signed_by(key, &self.issuer)?;
         let key = PrivateKeyDer::try_from(key.serialize_der())?;
         Ok(Identity { chain: vec![leaf.der().clone()], key })
     }

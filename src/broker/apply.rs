@@ -157,7 +157,7 @@ impl Broker {
             renumbered.push((name.clone(), number));
         }
         for scope in scopes {
-            commit.cuts.push(self.narrowing(operator, scope, reason, now));
+            commit.cuts.push(self.narrowing(caller, operator, scope, reason, now)?);
         }
         commit.events.push(summary(caller, operator, &plan, scopes.len(), reason, now));
         let (registry, rings, ledger) = (Arc::clone(&self.registry), Arc::clone(&self.rings), Arc::clone(&self.ledger));
@@ -219,18 +219,28 @@ impl Broker {
         Ok(())
     }
 
-    fn narrowing(&self, operator: &Operator, scope: &Scope, reason: &str, now: Timestamp) -> CutDraft {
-        CutDraft {
+    fn narrowing(
+        &self,
+        caller: &Caller,
+        operator: &Operator,
+        scope: &Scope,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<CutDraft, Refusal> {
+        let mut event = event::by(caller, operator.actor(), "scope.narrowed", now);
+        self.name_scope(&mut event, scope)?;
+        event.reason = if reason.is_empty() { "the trust map was narrowed".to_owned() } else { reason.to_owned() };
+        Ok(CutDraft {
             scope: scope.clone(),
             why: EndReason::Narrowed,
             bar: false,
             operator: operator.name.to_string(),
-            reason: if reason.is_empty() { "the trust map was narrowed".to_owned() } else { reason.to_owned() },
+            reason: event.reason.clone(),
             covers_until: covers_until(now),
-            event: event::own("scope.narrowed", now),
+            event,
             now,
             resets_time: false,
-        }
+        })
     }
 }
 

@@ -1,16 +1,17 @@
 //! What a broker needs before it serves anyone: its own keys and a first operator.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     Broker, event,
+    issue::DECIDED_AT_MOST,
     keys::{ca_key_id, not_issued},
     refusal::Refusal,
     rings::{KeyRow, KeyUse, new_row},
 };
 use crate::{
     identity::Caller,
-    ledger::{KeyCommit, TrustCommit},
+    ledger::{KeyCommit, Refused, TrustCommit},
     mint::{
         SecretBytes,
         audit_key::AuditKey,
@@ -203,7 +204,7 @@ impl Broker {
     ///
     /// # Errors
     /// When a root elsewhere has not signed it yet.
-    pub fn issuing(&self) -> Result<std::sync::Arc<CaKey>, Refusal> {
+    pub fn issuing(&self) -> Result<Arc<CaKey>, Refusal> {
         let ring = self.rings.ring(&self.ledger, TenantNumber::BROKER)?;
         ring.ca.clone().ok_or(Refusal::Unavailable("the issuing CA waits for its certificate (`mayfly adopt-root`)"))
     }
@@ -223,25 +224,33 @@ impl Broker {
     }
 
     async fn put_admin(&self, name: &OperatorName, kind: &str, now: Timestamp) -> Result<(), Refusal> {
-        let basis = self.ledger.basis().1;
-        let mut global = GlobalTrust::clone(&self.registry.global());
-        let admin = Operator { role: Role::Admin, tenants: Reach::All, partners: Reach::All };
-        global.operators.insert(name.clone(), admin);
         let mut added = event::own(kind, now);
         added.details = vec![format!("operator={name}"), "role=admin".into()];
-        let commit = TrustCommit {
-            basis,
-            tenants: Vec::new(),
-            global: Some(global.to_bytes()),
-            keys: Vec::new(),
-            changed: Vec::new(),
-            cuts: Vec::new(),
-            grant_states: Vec::new(),
-            events: vec![added],
-            now,
-        };
-        self.ledger.apply(commit, || ()).await?;
-        self.registry.reload_global(&self.ledger);
+        let mut outcome = Err(Refused::Moved);
+        // An apply that came between changed what is written here: it is read again.
+        for _ in 0..DECIDED_AT_MOST {
+            let basis = self.ledger.basis().1;
+            let mut global = GlobalTrust::clone(&self.registry.global());
+            let admin = Operator { role: Role::Admin, tenants: Reach::All, partners: Reach::All };
+            global.operators.insert(name.clone(), admin);
+            let commit = TrustCommit {
+                basis,
+                tenants: Vec::new(),
+                global: Some(global.to_bytes()),
+                keys: Vec::new(),
+                changed: Vec::new(),
+                cuts: Vec::new(),
+                grant_states: Vec::new(),
+                events: vec![added.clone()],
+                now,
+            };
+            let (registry, ledger) = (Arc::clone(&self.registry), Arc::clone(&self.ledger));
+            outcome = self.ledger.apply(commit, move || registry.reload_global(&ledger)).await;
+            if !matches!(outcome, Err(Refused::Moved)) {
+                break;
+            }
+        }
+        outcome?;
         Ok(())
     }
 
@@ -310,7 +319,7 @@ impl Broker {
     }
 
     async fn commit_own_keys(&self, puts: Vec<KeyPut>, event: pb::Event, now: Timestamp) -> Result<(), Refusal> {
-        let rings = std::sync::Arc::clone(&self.rings);
+        let rings = Arc::clone(&self.rings);
         let commit = KeyCommit { puts, deletes: Vec::new(), changed: Vec::new(), events: vec![event], now };
         self.ledger.step_keys(commit, move || rings.changed(TenantNumber::BROKER)).await?;
         Ok(())
@@ -365,6 +374,38 @@ mod tests {
         assert_eq!(before, (broker.ledger.basis(), broker.roots().expect("roots")));
         assert_eq!(before.1.len(), 1);
         assert_eq!(broker.operator(&admin()).expect("operator").role, Role::Admin);
+    }
+
+    #[tokio::test]
+    async fn an_admin_is_put_again_when_the_trust_map_changed_on_the_way() {
+        let (broker, _) = founded().await;
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Mutex::new(released);
+        let change = TrustCommit {
+            basis: broker.ledger.basis().1,
+            tenants: vec![],
+            global: None,
+            keys: vec![],
+            changed: vec![],
+            cuts: vec![],
+            grant_states: vec![],
+            events: vec![event::own("test.event", broker.now())],
+            now: broker.now(),
+        };
+        let names: Vec<OperatorName> = ["ann", "bob"].iter().map(|name| name.parse().expect("name")).collect();
+        let put = |at: usize| broker.put_admin(&names[at], "operator.restored", broker.now());
+        // The change is not published before both have read what they build upon.
+        let changed = broker.ledger.apply(change, move || {
+            let _released = released.lock().expect("lock").recv();
+        });
+        let ((changed, first), (second, ())) = tokio::join!(async { tokio::join!(changed, put(0)) }, async {
+            tokio::join!(put(1), async { drop(release) })
+        });
+        changed.expect("changes");
+        first.expect("put");
+        second.expect("put");
+        let global = broker.registry.global();
+        assert!(names.iter().all(|name| global.operators.contains_key(name)), "{:?}", global.operators);
     }
 
     #[tokio::test]

@@ -43,10 +43,16 @@ impl Holds {
         Self { most, began: Instant::now(), book: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Whether one more task may be held. Ask before a task is opened that is to be held.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.book().len() < self.most
+    /// Keeps room for one more held task while it is being opened.
+    ///
+    /// # Errors
+    /// When as many are held, or about to be, as may be.
+    pub fn room(&self) -> Result<HoldRoom<'_>, Refusal> {
+        let mut book = self.book();
+        if !book.reserve(self.most) {
+            return Err(TOO_MANY);
+        }
+        Ok(HoldRoom(self))
     }
 
     /// Open streams.
@@ -61,6 +67,16 @@ impl Holds {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for a held task that is being opened.
+#[derive(Debug)]
+pub struct HoldRoom<'a>(&'a Holds);
+
+impl Drop for HoldRoom<'_> {
+    fn drop(&mut self) {
+        self.0.book().give_back();
     }
 }
 
@@ -117,7 +133,7 @@ impl Broker {
         let stream = {
             let mut book = self.holds.book();
             if !book.knows(task.id) && book.len() >= self.holds.most {
-                return Err(Refusal::Unavailable("too many tasks are held"));
+                return Err(TOO_MANY);
             }
             book.attach(task.id, self.holds.at() + self.silence())
         };
@@ -250,6 +266,8 @@ impl Broker {
             return Ok(Look::Ended(last(why)));
         }
         self.check_proofs(&caller.scopes())?;
+        // A certificate of ours holds nothing once its lease is over.
+        self.own_lease(caller, now)?;
         if caller.expires().is_some_and(|end| end <= now) {
             return Err(Refusal::Unproven("the certificate you came with has ended"));
         }
@@ -303,6 +321,7 @@ fn may_hold(workload: &Workload, task: &Task) -> bool {
     workload.name == task.workload && confined
 }
 
+const TOO_MANY: Refusal = Refusal::Unavailable("too many tasks are held");
 /// Tasks read at once after a restart.
 const PAGE: usize = 512;
 /// Answers that wait for a slow reader.

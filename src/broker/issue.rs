@@ -481,4 +481,4 @@ impl Fresh {
 
 const NO_KEYS: Refusal = Refusal::Unavailable("the tenant's keys are not readable");
 /// How often a request is decided when what it rests on keeps changing.
-const DECIDED_AT_MOST: usize = 4;
+pub(super) const DECIDED_AT_MOST: usize = 4;

@@ -114,6 +114,15 @@ impl Broker {
         })
     }
 
+    /// Fills in which scope was cut, and the tenant and partner that it lies within.
+    pub(super) fn name_scope(&self, event: &mut pb::Event, scope: &Scope) -> Result<(), Refusal> {
+        let (tenant, partner) = self.whose(scope)?;
+        event.tenant = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
+        event.partner = partner.filter(|_| !event.tenant.is_empty()).map(|p| p.to_string()).unwrap_or_default();
+        event.details.push(format!("scope={scope}"));
+        Ok(())
+    }
+
     async fn target(&self, operator: &Operator, request: &pb::RevokeRequest) -> Result<Scope, Refusal> {
         match (&request.scope, request.credential.is_empty()) {
             (Some(scope), true) => {
@@ -223,12 +232,9 @@ impl Broker {
         request: &pb::RevokeRequest,
         now: Timestamp,
     ) -> Result<pb::RevokeResponse, Refusal> {
-        let (tenant, partner) = self.whose(&scope)?;
         let mut event = event::by(caller, operator.actor(), "scope.revoked", now);
-        event.tenant = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
-        event.partner = partner.filter(|_| !event.tenant.is_empty()).map(|p| p.to_string()).unwrap_or_default();
+        self.name_scope(&mut event, &scope)?;
         event.reason.clone_from(&request.reason);
-        event.details.push(format!("scope={scope}"));
         let bar = is_barrable(&scope) && !request.without_bar;
         let latest = self.ledger.latest(&scope, now);
         let draft = CutDraft {

@@ -2,6 +2,7 @@
 
 use super::{
     Broker, event,
+    issue::DECIDED_AT_MOST,
     refusal::Refusal,
     view,
     who::Workload,
@@ -30,12 +31,21 @@ impl Broker {
             return Err(Refusal::invalid("deadline_seconds", format!("is more than {TASK_MAX_SECONDS}")));
         }
         let tenant: TenantName = view::id("tenant", &request.tenant)?;
-        let now = self.now();
-        let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
-            self.refused(caller, None, &tenant, "task.refused", why, now);
-        })?;
-        let opened = self.try_open(caller, &workload, &request, now).await;
-        opened.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "task.refused", why, now))
+        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
+        // As for issue: what a decision rests on may change while it is on its way.
+        for _ in 0..DECIDED_AT_MOST {
+            let now = self.now();
+            let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
+                self.refused(caller, None, &tenant, "task.refused", why, now);
+            })?;
+            let opened = self.try_open(caller, &workload, &request, now).await;
+            outcome =
+                opened.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "task.refused", why, now));
+            if !matches!(outcome, Err(Refusal::Busy { .. })) {
+                break;
+            }
+        }
+        outcome
     }
 
     async fn try_open(
@@ -61,6 +71,8 @@ impl Broker {
             ..request.clone()
         }));
         let retry = retry(&request.idempotency_key, hash, workload, task.parent, caller);
+        // Before it is opened: one that could not be held would live on without its holder.
+        let _room = if request.hold { Some(self.holds.room()?) } else { None };
         let (id, _) = self.ledger.open_task(OpenDraft { task: task.clone(), retry, event, now }).await?;
         let task = if id == task.id { task } else { self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))? };
         if task.held {
@@ -168,4 +180,45 @@ impl Broker {
 #[must_use]
 pub fn revision(receipt: &Receipt) -> pb::Revision {
     pb::Revision { incarnation: receipt.incarnation(), number: receipt.number() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::testing::{TRUST, apply, founded, worker},
+        ledger::TrustCommit,
+        model::Scope,
+    };
+
+    #[tokio::test]
+    async fn a_task_is_decided_anew_when_the_trust_map_changes_on_its_way() {
+        let (broker, _) = founded().await;
+        apply(&broker, TRUST).await;
+        let request = || pb::OpenTaskRequest {
+            tenant: "acme".into(),
+            partner: "zeta".into(),
+            purpose: "work".into(),
+            ..Default::default()
+        };
+        for _ in 0..100 {
+            let change = TrustCommit {
+                basis: broker.ledger.basis().1,
+                tenants: vec![],
+                global: None,
+                keys: vec![],
+                changed: vec![Scope::Tenant("acme".parse().expect("name"))],
+                cuts: vec![],
+                grant_states: vec![],
+                events: vec![],
+                now: broker.now(),
+            };
+            // Decided first, and overtaken by the change, which goes in the faster lane.
+            let worker = worker();
+            let (opened, changed) =
+                tokio::join!(broker.open_task(&worker, request()), broker.ledger.apply(change, || ()));
+            changed.expect("changes");
+            opened.expect("opened");
+        }
+    }
 }

@@ -134,6 +134,7 @@ pub(super) async fn add_tenant(broker: &Broker, name: &str) -> TenantNumber {
 pub(super) fn admin() -> Caller {
     Caller::for_test(Proof::Certificate(CertificateProof {
         sha256: Digest::of(b"admin"),
+        key: Digest::of(b"admin's key"),
         authority: Authority::Own,
         spiffe_id: Some("spiffe://mayfly.internal/operator/admin".into()),
         dns_names: vec![],
@@ -147,3 +148,63 @@ pub(super) fn days(count: u64) -> Duration {
 }
 
 const START_MILLIS: u64 = 1_750_000_000_000;
+
+/// Takes a trust map, as `mayfly apply` would.
+pub(super) async fn apply(broker: &Broker, text: &str) {
+    let document = crate::pb::TrustDocument { path: "trust.toml".into(), text: text.into() };
+    broker.apply(&admin(), crate::pb::ApplyOptions::default(), vec![document]).await.expect("applies");
+}
+
+/// A trust map with tenant `acme`, its workload `w` and a grant `g` of all kinds for partner `zeta`.
+pub(super) const TRUST: &str = r#"
+    [[operator]]
+    name = "admin"
+    role = "admin"
+    tenants = "all"
+    partners = "all"
+    [[partner]]
+    name = "zeta"
+    display_name = "Zeta"
+    contact = "zeta@example.com"
+    max_live_leases = 100000
+    [[tenant]]
+    name = "acme"
+    max_live_leases = 100000
+    [[workload]]
+    tenant = "acme"
+    name = "w"
+    environment = "prod"
+    selectors = [{ spiffe_id = "spiffe://platform.example/w", authority = "platform" }]
+    [[grant]]
+    tenant = "acme"
+    name = "g"
+    partner = "zeta"
+    workloads = ["w"]
+    purposes = ["work"]
+    audiences = ["https://api.example"]
+    actions = ["read"]
+    kinds = ["jwt", "opaque", "x509"]
+    ttl_default = 300
+    ttl_max = 3600
+    task_max = 7200
+    require_binding = false
+    owner = "owner@example.com"
+    expires = 2025-12-01
+    revokers = ["admin"]
+    attest_by = 2025-09-01
+    environment = "prod"
+    max_live_leases = 100000
+"#;
+
+/// The workload of [`TRUST`].
+pub(super) fn worker() -> Caller {
+    Caller::for_test(Proof::Certificate(CertificateProof {
+        sha256: Digest::of(b"worker"),
+        key: Digest::of(b"worker's key"),
+        authority: Authority::Foreign("platform".into()),
+        spiffe_id: Some("spiffe://platform.example/w".into()),
+        dns_names: vec![],
+        serial: vec![0x41; 16],
+        not_after: Timestamp::from_millis(u64::MAX / 2),
+    }))
+}

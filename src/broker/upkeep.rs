@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{CheckpointDraft, CutDraft, CutRow, Hold, Refused},
+    ledger::{CheckpointDraft, CutDraft, CutRow, Hold, Refused, keys::StreamId},
     mint::audit_key::AuditKey,
     model::{EndReason, Scope, TenantNumber, Timestamp, Ttl, time::SKEW},
     pb,
@@ -40,11 +40,15 @@ pub fn start(broker: &Arc<Broker>, stop: &CancellationToken) -> Result<JoinSet<(
     every(&mut tasks, broker, stop, OBSERVE, |broker| async move { broker.observe_time().await });
     every(&mut tasks, broker, stop, SWEEP, |broker| async move { told("sweep", broker.sweep_all().await) });
     every(&mut tasks, broker, stop, WALK, |broker| async move { told("walk", broker.walk_cuts().await) });
+    let retaining = Arc::clone(&audit_key);
     every(&mut tasks, broker, stop, CHECKPOINT, move |broker| {
         let audit_key = Arc::clone(&audit_key);
         async move { told("checkpoint", broker.checkpoint(audit_key).await) }
     });
-    every(&mut tasks, broker, stop, RETAIN, |broker| async move { told("retention", broker.trim_audit().await) });
+    every(&mut tasks, broker, stop, RETAIN, move |broker| {
+        let audit_key = Arc::clone(&retaining);
+        async move { told("retention", broker.trim_audit(&audit_key).await) }
+    });
     every(&mut tasks, broker, stop, STEP_RINGS, |broker| async move { broker.step_rings(broker.now()).await });
     every(&mut tasks, broker, stop, GAUGES, |broker| async move { broker.show_gauges() });
     Ok(tasks)
@@ -209,7 +213,7 @@ impl Broker {
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn trim_audit(&self) -> Result<(), Refused> {
+    pub async fn trim_audit(&self, key: &Arc<AuditKey>) -> Result<(), Refused> {
         if self.ledger.holds().has(Hold::Clock) {
             return Ok(());
         }
@@ -220,15 +224,34 @@ impl Broker {
             // An event is a little older than its commit.
             before = before.min(waits.at.before(COMMIT_MOST));
         }
-        let mut after = Vec::new();
+        // Said, then signed, and only then removed.
+        let trimmed = self.trim_streams(before).await?;
+        if trimmed.is_empty() {
+            return Ok(());
+        }
+        self.checkpoint(Arc::clone(key)).await?;
+        for id in trimmed {
+            while self.ledger.drop_trimmed(id).await? > 0 {
+                tokio::time::sleep(PACE).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of every stream where it begins; those of which something lies before that.
+    async fn trim_streams(&self, before: Timestamp) -> Result<Vec<StreamId>, Refused> {
+        let (mut trimmed, mut after) = (Vec::new(), Vec::new());
         loop {
             let (streams, next) = self.ledger.streams(&after, PAGE)?;
             for (id, _) in streams {
-                while self.ledger.trim_stream(id, before).await? > 0 {
+                let mut report = self.ledger.trim_stream(id, before).await?;
+                while report.more {
                     tokio::time::sleep(PACE).await;
+                    report = self.ledger.trim_stream(id, before).await?;
                 }
+                trimmed.extend(Some(id).filter(|_| report.pending));
             }
-            let Some(next) = next else { return Ok(()) };
+            let Some(next) = next else { return Ok(trimmed) };
             after = next;
         }
     }
@@ -371,11 +394,12 @@ mod tests {
         hands.advance(days(500));
         let stop = CancellationToken::new();
         stop.cancel();
-        let path = std::path::PathBuf::from("unused");
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("missing/audit.jsonl");
         let config = crate::sink::FileSinkConfig { name: "f".into(), path, deadline: PACE };
         let sink = crate::sink::AnySink::File(crate::sink::FileSink::new(config));
         crate::broker::ship::start(&broker, vec![sink], &stop).join_all().await;
-        broker.trim_audit().await.expect("trims");
+        broker.trim_audit(&key(&broker)).await.expect("trims");
         assert_eq!(first(&broker), 1);
         let (without, hands) = founded().await;
         for _ in 0..3 {
@@ -384,8 +408,40 @@ mod tests {
             hands.advance(days(1));
         }
         hands.advance(days(500));
-        without.trim_audit().await.expect("trims");
+        without.trim_audit(&key(&without)).await.expect("trims");
         assert!(first(&without) > 1);
+    }
+
+    fn key(broker: &Broker) -> Arc<AuditKey> {
+        Arc::new(broker.audit_key().expect("opens"))
+    }
+
+    #[tokio::test]
+    async fn what_retention_leaves_verifies_after_a_crash_at_any_step() {
+        let (broker, hands) = founded().await;
+        for _ in 0..3 {
+            let now = broker.now();
+            broker.ledger.note(vec![event::own("test.event", now)], now).await.expect("notes");
+            hands.advance(days(1));
+        }
+        broker.checkpoint(key(&broker)).await.expect("signs");
+        hands.advance(days(500));
+        let sound = async |step: &str| {
+            let found = broker.verify_events(&admin(), pb::VerifyEventsRequest::default()).await.expect("reads");
+            assert!(found.findings.is_empty(), "{step}: {:?}", found.findings);
+            found.events
+        };
+        let all = sound("before").await;
+        let before = broker.now().before(days(400));
+        let trimmed = broker.trim_streams(before).await.expect("says");
+        assert_eq!(trimmed.len(), 1);
+        assert_eq!(sound("said").await, all, "removed before it was signed");
+        assert_eq!(broker.trim_streams(before).await.expect("says"), trimmed, "forgotten by a crash");
+        broker.checkpoint(key(&broker)).await.expect("signs");
+        assert_eq!(sound("signed").await, all);
+        while broker.ledger.drop_trimmed(trimmed[0]).await.expect("removes") > 0 {}
+        assert_eq!(sound("removed").await, 1);
+        assert!(broker.trim_streams(before).await.expect("says").is_empty());
     }
 
     #[tokio::test]

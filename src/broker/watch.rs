@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::Instant,
+};
 
 use super::{Broker, event::stamp, refusal::Refusal, view};
 use crate::{
@@ -27,9 +30,7 @@ impl Broker {
     ) -> Result<mpsc::Receiver<Result<pb::WatchRevocationsResponse, Refusal>>, Refusal> {
         let tenant: Option<TenantName> =
             if request.tenant.is_empty() { None } else { Some(view::id("tenant", &request.tenant)?) };
-        if self.checker(caller, tenant.as_ref())?.is_empty() {
-            return Err(Refusal::Unproven("only registered resource servers and operators may watch"));
-        }
+        may_watch(self, caller, tenant.as_ref())?;
         // Subscribed before anything is read, so that nothing falls between.
         let live = self.ledger.subscribe();
         let (incarnation, published) = self.ledger.basis();
@@ -41,8 +42,16 @@ impl Broker {
             Some(_) => return Err(Refusal::RevisionGone),
         };
         let (to, messages) = mpsc::channel(BUFFER);
-        let watch =
-            Watch { broker: Arc::clone(self), to, incarnation, sent: after.unwrap_or(0), complete: after.is_none() };
+        let watch = Watch {
+            broker: Arc::clone(self),
+            caller: caller.clone(),
+            tenant,
+            to,
+            incarnation,
+            sent: after.unwrap_or(0),
+            complete: after.is_none(),
+            looked: Instant::now(),
+        };
         tokio::spawn(watch.run(live, published));
         Ok(messages)
     }
@@ -52,13 +61,24 @@ impl Broker {
     }
 }
 
+fn may_watch(broker: &Broker, caller: &Caller, tenant: Option<&TenantName>) -> Result<(), Refusal> {
+    if broker.checker(caller, tenant)?.is_empty() {
+        return Err(Refusal::Unproven("only registered resource servers and operators may watch"));
+    }
+    Ok(())
+}
+
 struct Watch {
     broker: Arc<Broker>,
+    caller: Caller,
+    tenant: Option<TenantName>,
     to: mpsc::Sender<Result<pb::WatchRevocationsResponse, Refusal>>,
     incarnation: u64,
     /// Everything up to here was sent.
     sent: u64,
     complete: bool,
+    /// When it was last looked whether the caller may still watch.
+    looked: Instant,
 }
 
 impl Watch {
@@ -91,10 +111,25 @@ impl Watch {
                 }
                 Ok(Err(RecvError::Closed)) => None,
             };
-            if going.is_none() {
+            if going.is_none() || self.is_turned_away().await {
                 return;
             }
         }
+    }
+
+    /// Looks now and then whether the caller may still watch: its certificate's lease may have ended, or the trust map
+    /// names it no more. It is told why.
+    async fn is_turned_away(&mut self) -> bool {
+        if self.looked.elapsed() < LOOK {
+            return false;
+        }
+        self.looked = Instant::now();
+        let refusal = match may_watch(&self.broker, &self.caller, self.tenant.as_ref()) {
+            Ok(()) => return false,
+            Err(refusal) => refusal,
+        };
+        let _gone = self.to.send(Err(refusal)).await;
+        true
     }
 
     /// Sends what the feed holds up to `until`, page by page, and where that leads.
@@ -165,3 +200,5 @@ const BUFFER: usize = 64;
 const PAGE: usize = 1_000;
 /// How often a quiet stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often it is looked whether a watcher may still watch; where nothing happens, with each heartbeat.
+const LOOK: Duration = Duration::from_secs(1);

@@ -175,6 +175,8 @@ impl Broker {
     /// When it may not ask at all.
     pub fn checker(&self, caller: &Caller, tenant: Option<&TenantName>) -> Result<Vec<Checker>, Refusal> {
         self.check_proofs(&caller.scopes())?;
+        // Who comes with a certificate of ours asks only while its lease lives.
+        self.own_lease(caller, self.now())?;
         let mut found = Vec::new();
         if let Some(tenant) = tenant
             && let Some(known) = self.registry.tenant(&self.ledger, tenant)?

@@ -39,7 +39,8 @@ pub(super) fn within(workload: &Workload, task: TaskId, what: &'static str) -> R
     }
 }
 
-/// An idempotency key, bound to who used it and for what.
+/// An idempotency key, bound to who used it and for what: tenant, workload, task and the key of the client's certificate,
+/// which outlives the certificate. A client that changes its key has forgotten its idempotency keys.
 pub(super) fn retry(
     key: &str,
     request: Digest,
@@ -50,13 +51,13 @@ pub(super) fn retry(
     if key.is_empty() {
         return None;
     }
-    let proof = caller.proof_text();
+    let client = caller.key_text();
     let task = task.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
     let parts: [&[u8]; 5] = [
         workload.tenant.trust.name().as_str().as_bytes(),
         workload.name.as_str().as_bytes(),
         &task,
-        proof.as_bytes(),
+        client.as_bytes(),
         key.as_bytes(),
     ];
     // Each part ends in a byte that none of them can hold.

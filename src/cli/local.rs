@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker::time::SystemClock,
     config::{Config, Engine},
-    ledger::engine::Table,
+    ledger::{OpenError, engine::Table},
     model::OperatorName,
     server::{Dev, Server, ServerError, host, prepare},
     telemetry,
@@ -298,12 +298,16 @@ fn failed(error: impl std::error::Error + 'static) -> Failure {
     match error.downcast_ref::<ServerError>() {
         Some(
             ServerError::InUse(_)
+            | ServerError::NoStore(_)
             | ServerError::Seal(_)
             | ServerError::NoCredential(_)
             | ServerError::NoEngine(_)
             | ServerError::Tls(_)
-            | ServerError::Authorities(_),
+            | ServerError::Authorities(_)
+            | ServerError::NoCa
+            | ServerError::Open(OpenError::WrongSealKey | OpenError::Schema(_)),
         ) => Failure::Usage(problem),
+        Some(ServerError::Adopt(refusal)) if !refusal.is_fault() => Failure::Usage(problem),
         Some(_) | None => Failure::Internal(problem),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 use super::{
     arg::{self, LimitArgs, StandingArg},
     cell::{Fields, Record},
-    failure::{Failure, Outcome},
+    failure::Outcome,
     hold::HoldArgs,
     issue::text,
     page,
@@ -164,18 +164,13 @@ pub struct ShowArgs {
     /// The task, 24 hex digits.
     #[arg(value_name = "TASK")]
     task: TaskId,
-    /// Its tenant, which makes looking for it faster.
-    #[arg(long)]
-    tenant: Option<TenantName>,
 }
 
 impl ShowArgs {
     async fn run(self, session: &Session) -> Outcome {
         let id = self.task.to_string();
-        let request = pb::ListTasksRequest { tenant: text(self.tenant.as_ref()), ..pb::ListTasksRequest::default() };
-        // The contract has no call for one task; its list is paged, and a task's page is found by its id.
-        let found = tasks(session, request, 0).await?.into_iter().find(|task| task.task_id == id);
-        let task = found.ok_or_else(|| Failure::Negative(format!("no task {id} that you may see")))?;
+        let reply = session.admin().await?.get_task(pb::GetTaskRequest { task_id: id.clone() }).await?.into_inner();
+        let task = reply.task.unwrap_or_default();
         let request = pb::ListLeasesRequest { task_id: id, ..pb::ListLeasesRequest::default() };
         let leases = super::lease::leases(session, request, 1000).await?;
         session.output.one(&task.fields().records("leases", leases.iter().map(Record::fields).collect()))

@@ -27,6 +27,8 @@ pub enum Proof {
 pub struct CertificateProof {
     /// SHA-256 of the leaf's DER.
     pub sha256: Digest,
+    /// SHA-256 of the leaf's SubjectPublicKeyInfo: a renewed certificate of the same key has the same.
+    pub key: Digest,
     /// The CA set that the chain leads to.
     pub authority: Authority,
     /// Its one SPIFFE ID, when it has one.
@@ -103,6 +105,15 @@ impl Caller {
     pub fn proof_text(&self) -> String {
         match &self.proof {
             Proof::Certificate(certificate) => certificate.sha256.to_string(),
+            Proof::Unix(unix) => format!("uid:{}", unix.uid),
+        }
+    }
+
+    /// The client's key as an idempotency key is bound to it: hex SHA-256 of the public key, or `uid:N`.
+    #[must_use]
+    pub fn key_text(&self) -> String {
+        match &self.proof {
+            Proof::Certificate(certificate) => certificate.key.to_string(),
             Proof::Unix(unix) => format!("uid:{}", unix.uid),
         }
     }

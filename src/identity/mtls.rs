@@ -183,6 +183,7 @@ impl PeerCertificate {
         }
         let proof = CertificateProof {
             sha256: Digest::of(leaf),
+            key: Digest::of(certificate.public_key().raw),
             authority,
             spiffe_id: names.spiffe_id,
             dns_names: names.dns_names,

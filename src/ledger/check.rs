@@ -2,10 +2,13 @@
 
 use std::ops::Bound;
 
+use subtle::ConstantTimeEq;
+
 use super::{
     codec::{Codec, Unreadable},
     engine::{Engine, EngineError, Order, Table},
-    keys,
+    keys, migrate,
+    open::OpenError,
     shared::AsideRow,
 };
 use crate::{
@@ -22,6 +25,27 @@ pub struct CheckReport {
     pub unreadable: Vec<AsideRow>,
     /// All of them.
     pub unreadable_total: u64,
+}
+
+/// Refuses a store that a check would misjudge: under another seal key, or of a newer schema, every row looks damaged.
+///
+/// # Errors
+/// [`OpenError::WrongSealKey`], [`OpenError::Schema`], or when the engine cannot read.
+pub fn fits(engine: &dyn Engine, row_key: MacKey, seal_check: &[u8; 32]) -> Result<(), OpenError> {
+    if engine
+        .get(Table::Meta, keys::FOUNDING)?
+        .is_some_and(|check| !bool::from(check.as_slice().ct_eq(&seal_check[..])))
+    {
+        return Err(OpenError::WrongSealKey);
+    }
+    let meta = engine.get(Table::Meta, keys::META)?;
+    let codec = Codec::new(row_key);
+    let meta = meta.and_then(|row| codec.decode::<records::MetaRecord>(Table::Meta, keys::META, &row).ok());
+    // One that cannot be read is for the check to report.
+    if let Some(meta) = meta {
+        migrate::path(meta.schema)?;
+    }
+    Ok(())
 }
 
 /// Reads every row. `progress` hears how many so far.

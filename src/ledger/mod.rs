@@ -28,7 +28,7 @@ mod tests;
 mod tx;
 
 pub use book::ScopeState;
-pub use check::{CheckReport, check};
+pub use check::{CheckReport, check, fits};
 pub use codec::{Unreadable, scope_from, scope_name};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
@@ -42,7 +42,7 @@ pub use ops::{
     keys::KeyCommit,
     scope::{BarDraft, CutDraft, Revoked},
     task::OpenDraft,
-    upkeep::{CheckpointDraft, SweepReport, WalkReport},
+    upkeep::{CheckpointDraft, SweepReport, TrimReport, WalkReport},
 };
 pub use read::{BarRow, CutRow, LogRow};
 pub use refused::Refused;

@@ -134,9 +134,16 @@ impl Ledger {
         Ok(self.propose(Lane::Background, move |tx| upkeep::checkpoint(tx, &draft, &moved)).await?.0)
     }
 
-    /// Removes audit pages older than `before` from a stream's front.
-    pub async fn trim_stream(&self, id: StreamId, before: Timestamp) -> Result<u64, Refused> {
-        Ok(self.propose(Lane::Background, move |tx| upkeep::trim_stream(tx, id, before)).await?.0)
+    /// Says that a stream begins behind what is older than `before`; a checkpoint and then [`Self::drop_trimmed`] must
+    /// follow when something is pending.
+    pub async fn trim_stream(&self, id: StreamId, before: Timestamp) -> Result<upkeep::TrimReport, Refused> {
+        let moved = std::sync::Arc::clone(&self.moved);
+        Ok(self.propose(Lane::Background, move |tx| upkeep::trim_stream(tx, id, before, &moved)).await?.0)
+    }
+
+    /// Removes some of what lies before a stream's beginning; how many events.
+    pub async fn drop_trimmed(&self, id: StreamId) -> Result<u64, Refused> {
+        Ok(self.propose(Lane::Background, move |tx| upkeep::drop_trimmed(tx, id)).await?.0)
     }
 
     /// Notes how far a sink has acknowledged.

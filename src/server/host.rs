@@ -10,12 +10,12 @@ use std::{
 use super::{ServerError, dev::operator_folder, lock, open, seal_key};
 use crate::{
     broker::{
-        Broker,
+        Broker, Refusal,
         found::{self, Founding},
         time::SystemClock,
     },
     config::{self, Config, Engine},
-    ledger::{CheckReport, check, engine},
+    ledger::{CheckReport, check, engine, fits},
     mint::{
         pem,
         seal::{Seal, SealKey},
@@ -80,10 +80,11 @@ pub async fn init(data: &Path, trust_domain: &str, external_root: bool) -> Resul
 /// # Errors
 /// When the chain does not fit the waiting request.
 pub async fn adopt_root(config: &Config, chain_pem: &[u8]) -> Result<(), ServerError> {
+    existing(config)?;
     let (broker, _lock) = offline(config, true).await?;
     let chain = pem::parse_certificates(chain_pem)
-        .map_err(|error| ServerError::Broker(crate::broker::Refusal::invalid("chain", error.to_string())))?;
-    broker.adopt_issuing(&chain).await?;
+        .map_err(|error| ServerError::Adopt(Refusal::invalid("chain", error.to_string())))?;
+    broker.adopt_issuing(&chain).await.map_err(ServerError::Adopt)?;
     write_operator(&broker, &config.data_dir, &first_operator()).await?;
     broker.ledger.close();
     Ok(())
@@ -94,9 +95,11 @@ pub async fn adopt_root(config: &Config, chain_pem: &[u8]) -> Result<(), ServerE
 /// # Errors
 /// When the store does not open; [`set_journal_aside`] may help then.
 pub fn check_store(config: &Config, progress: impl FnMut(engine::Table, u64)) -> Result<CheckReport, ServerError> {
+    existing(config)?;
     let _lock = lock(&config.data_dir)?;
-    let engine = super::open_engine(config)?;
     let seal = Seal::new(&seal_key(&config.seal)?);
+    let engine = super::open_engine(config)?;
+    fits(engine.as_ref(), seal.row_key(), &seal.check_value())?;
     Ok(check(engine.as_ref(), seal.row_key(), progress)?)
 }
 
@@ -105,6 +108,7 @@ pub fn check_store(config: &Config, progress: impl FnMut(engine::Table, u64)) ->
 /// # Errors
 /// When files cannot be moved, or the engine has no journal of this kind.
 pub fn set_journal_aside(config: &Config) -> Result<Vec<PathBuf>, ServerError> {
+    existing(config)?;
     let _lock = lock(&config.data_dir)?;
     match config.engine {
         Engine::Fjall => Ok(engine::fjall::set_damaged_journal_aside(&config.data_dir.join("store"))?),
@@ -117,6 +121,7 @@ pub fn set_journal_aside(config: &Config) -> Result<Vec<PathBuf>, ServerError> {
 /// # Errors
 /// When the store does not open or `out` cannot be written.
 pub async fn recover_operator(config: &Config, name: &OperatorName, out: &Path) -> Result<(), ServerError> {
+    existing(config)?;
     let (broker, _lock) = offline(config, false).await?;
     let leaf = broker.recover_operator(name).await?;
     write_identity(&broker, out, &leaf)?;
@@ -137,6 +142,11 @@ pub async fn dev_operator(broker: &Broker, data: &Path) -> Result<(), ServerErro
         return Ok(());
     }
     write_operator(broker, data, &first_operator()).await
+}
+
+/// Refuses to make a store where one was to be looked after: the folder is another one than was meant.
+fn existing(config: &Config) -> Result<(), ServerError> {
+    if config.data_dir.join("store").is_dir() { Ok(()) } else { Err(ServerError::NoStore(config.data_dir.clone())) }
 }
 
 /// A folder that only its owner may enter.

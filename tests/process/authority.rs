@@ -80,3 +80,20 @@ async fn a_trust_file_with_an_unknown_field_changes_nothing() {
     let same = world.apply(&world.trust, ApplyOptions::default()).await.expect("applies");
     assert_eq!(same.change_count, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_scope_that_an_apply_cuts_has_its_event_in_the_same_commit() {
+    let world = World::new().await;
+    let narrowed = world.trust.replacen("ttl_max = 3600", "ttl_max = 600", 2);
+    let options = ApplyOptions { reason: "shorter".into(), ..Default::default() };
+    let revision = world.apply(&narrowed, options).await.expect("applies").revision;
+    let asked = pb::ListEventsRequest { kind_prefix: "scope.narrowed".into(), ..Default::default() };
+    let events = world.admin().await.list_events(asked).await.expect("listed").into_inner().events;
+    let mut told: Vec<_> = events.iter().map(|event| (event.tenant.as_str(), event.details[0].as_str())).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("alpha", "scope=grant alpha/report"), ("beta", "scope=grant beta/report")]);
+    for event in &events {
+        assert_eq!((event.actor.as_str(), event.reason.as_str()), ("operator:admin", "shorter"));
+        assert_eq!(event.revision, revision);
+    }
+}

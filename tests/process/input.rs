@@ -55,11 +55,15 @@ const BAD: &[(&str, CredentialKind, Change, &str)] = &[
     ("request and key", CredentialKind::X509, |r| r.csr_der = csr().into(), "INVALID_FIELD"),
     ("a request of 8,193 bytes", CredentialKind::X509, |r| with_csr(r, vec![0x30; 8_193]), "INVALID_FIELD"),
     ("a request of rubbish", CredentialKind::X509, |r| with_csr(r, vec![0x30; 100]), "INVALID_FIELD"),
+    ("an RSA key of 1024 bits", CredentialKind::X509, |r| with_csr(r, RSA_1024.to_vec()), "INVALID_FIELD"),
+    ("a request of 8,192 bytes of rubbish", CredentialKind::X509, |r| with_csr(r, vec![0x30; 8_192]), "INVALID_FIELD"),
     ("a broken signature", CredentialKind::X509, |r| with_csr(r, broken_csr()), "INVALID_FIELD"),
     ("a request for another name", CredentialKind::X509, |r| with_csr(r, named_csr()), "INVALID_FIELD"),
     ("nine DNS names", CredentialKind::X509, |r| r.dns_names = vec!["a.example".into(); 9], "INVALID_FIELD"),
     ("another DNS name", CredentialKind::X509, |r| r.dns_names = vec!["a.example".into()], "DNS_NAME_NOT_GRANTED"),
 ];
+
+const RSA_1024: &[u8] = include_bytes!("../golden/csr/rsa_1024.der");
 
 fn with_csr(request: &mut IssueRequest, csr: Vec<u8>) {
     (request.csr_der, request.generate_key) = (csr.into(), false);
@@ -136,4 +140,19 @@ async fn a_ttl_of_zero_is_the_grants_default_and_the_cap_is_allowed() {
         let lived = lease.expires.expect("set").seconds - lease.issued.expect("set").seconds;
         assert_eq!(lived, expected, "asked for {asked}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_rsa_key_of_2048_bits_is_taken_and_a_weaker_one_is_told_why_not() {
+    let world = World::new().await;
+    let mut broker = world.broker("alpha").await;
+    let asked = |csr: &[u8]| {
+        let mut asked = request("alpha", CredentialKind::X509);
+        with_csr(&mut asked, csr.to_vec());
+        asked
+    };
+    issue(&mut broker, asked(include_bytes!("../golden/csr/rsa_2048.der"))).await.expect("issued");
+    let (code, message, reason) = told(&refused(issue(&mut broker, asked(RSA_1024)).await, "a weak key"));
+    assert_eq!((code, reason.as_str()), (tonic::Code::InvalidArgument, "INVALID_FIELD"));
+    assert!(message.contains("csr_der") && message.contains("1024 bits"), "{message}");
 }

@@ -102,6 +102,12 @@ impl Process {
         self.child.wait().expect("gone")
     }
 
+    /// Runs a command of the CLI against it, as the holder of an identity folder.
+    pub fn ask(&self, identity: &Path, arguments: &[&str]) -> Said {
+        let server = format!("https://{}", self.address);
+        mayfly(&[&["--server", &server, "--identity", arg(identity)], arguments].concat())
+    }
+
     /// All that it has logged.
     pub fn log(&self) -> String {
         read(&self.log)
@@ -118,6 +124,27 @@ impl Drop for Process {
             eprintln!("the end of the daemon's log:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
         }
     }
+}
+
+/// What a command of the CLI came to.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub errors: String,
+}
+
+/// Runs one command of the CLI to its end.
+pub fn mayfly(arguments: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+    let done = command.args(arguments).stdin(Stdio::null()).output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: done.status.code().unwrap_or(-1), out: text(&done.stdout), errors: text(&done.stderr) }
+}
+
+/// A path as an argument.
+pub fn arg(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
 }
 
 /// What a refusal says: its code, its words and its stable reason.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use mayfly::pb::{CredentialKind, issue_response::Credential};
+use mayfly::pb::{CredentialKind, IssueResponse, issue_response::Credential};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::{
 
 use super::{
     rig,
-    world::{World, issue, request},
+    world::{World, is_active, issue, request},
 };
 use crate::support::tls_client;
 
@@ -64,6 +64,38 @@ async fn a_token_verifies_with_the_key_set_that_discovery_leads_to() {
 
     let (foreign, _) = get(&world, "/t/nowhere/.well-known/openid-configuration").await;
     assert!(foreign.starts_with("http/1.1 404"), "{foreign}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_by_command_keeps_old_tokens_and_a_revoked_key_ends_them() {
+    let world = World::new().await;
+    let (mut broker, mut verifier) = (world.broker("alpha").await, world.verifier("alpha").await);
+    let old = issue(&mut broker, request("alpha", CredentialKind::Jwt)).await.expect("issued");
+    let operator = world.launch.data().join("operator");
+    let rotate = ["key", "rotate", "--tenant", "alpha", "--use", "token", "--step"];
+    let early = world.process.ask(&operator, &[&rotate[..], &["activate"]].concat());
+    assert!(early.code == 1 && early.errors.contains("INVALID_FIELD"), "{early:?}");
+    let now = world.process.ask(&operator, &[&rotate[..], &["now"]].concat());
+    assert_eq!(now.code, 0, "{now:?}");
+    let new = issue(&mut broker, request("alpha", CredentialKind::Jwt)).await.expect("issued");
+    assert_ne!(key_id(&old), key_id(&new));
+    let (_, keys) = get(&world, "/t/alpha/jwks.json").await;
+    assert!(keys.contains(&key_id(&old)) && keys.contains(&key_id(&new)), "{keys}");
+    assert!(is_active(&mut verifier, &old).await && is_active(&mut verifier, &new).await);
+
+    let revoke = world.process.ask(&operator, &["revoke", "key", &key_id(&old), "--reason", "leaked"]);
+    assert_eq!(revoke.code, 0, "{revoke:?}");
+    assert!(!is_active(&mut verifier, &old).await && is_active(&mut verifier, &new).await);
+    let (_, keys) = get(&world, "/t/alpha/jwks.json").await;
+    assert!(!keys.contains(&key_id(&old)) && keys.contains(&key_id(&new)), "{keys}");
+}
+
+/// The key that signed a token.
+fn key_id(reply: &IssueResponse) -> String {
+    let Some(Credential::Token(token)) = &reply.credential else { panic!("no token") };
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a header")).expect("Base64url");
+    let header: Value = serde_json::from_slice(&header).expect("JSON");
+    header["kid"].as_str().expect("a key id").to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,6 +157,8 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
     note("ListLeases/task".into(), said(admin.list_leases(leases).await));
     let tasks = pb::ListTasksRequest { tenant: tenant(), ..Default::default() };
     note("ListTasks".into(), said(admin.list_tasks(tasks).await));
+    let task = pb::GetTaskRequest { task_id: names.task.clone() };
+    note("GetTask".into(), said(admin.get_task(task).await));
     let grants = pb::ListGrantsRequest { tenant: tenant(), ..Default::default() };
     note("ListGrants".into(), said(admin.list_grants(grants).await));
     let workloads = pb::ListWorkloadsRequest { tenant: tenant(), ..Default::default() };

@@ -33,7 +33,15 @@ impl World {
     }
 
     pub async fn with(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
+        Self::within(tempfile::tempdir().expect("folder"), arguments).await
+    }
+
+    /// With its folder within another one.
+    pub async fn at(place: &Path) -> Self {
+        Self::within(tempfile::tempdir_in(place).expect("folder"), &[]).await
+    }
+
+    async fn within(folder: TempDir, arguments: &[&str]) -> Self {
         let authority = Authority::new("platform").expect("authority");
         let launch = launch(folder.path(), &authority, arguments);
         let process = launch.start().expect("starts");

@@ -71,6 +71,12 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_tasks", request, work).await
     }
 
+    async fn get_task(&self, request: Request<pb::GetTaskRequest>) -> Result<Response<pb::GetTaskResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.get_task(&caller, &request) };
+        self.0.answer("get_task", request, work).await
+    }
+
     async fn list_leases(
         &self,
         request: Request<pb::ListLeasesRequest>,

@@ -17,6 +17,8 @@ pub(super) struct Book {
     due: BTreeSet<(Duration, TaskId)>,
     scopes: HashMap<ScopeId, TaskId>,
     next: u64,
+    /// Tasks that are being opened and will be held.
+    opening: usize,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,18 @@ impl Book {
     /// Held tasks.
     pub(super) fn len(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Keeps room for one more among `most`, until it is given back; false when there is none.
+    pub(super) fn reserve(&mut self, most: usize) -> bool {
+        let has_room = self.len() + self.opening < most;
+        self.opening += usize::from(has_room);
+        has_room
+    }
+
+    /// Gives back what [`Self::reserve`] kept.
+    pub(super) fn give_back(&mut self) {
+        self.opening = self.opening.saturating_sub(1);
     }
 
     /// Those with a stream.

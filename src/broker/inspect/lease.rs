@@ -5,6 +5,7 @@ use crate::{
     identity::Caller,
     model::{CredentialKind, GrantName, Lease, PartnerName, Standing, TaskId, TenantName, Timestamp, WorkloadName},
     pb,
+    policy::Role,
 };
 
 /// What a list of leases leaves in; unset fields leave all in.
@@ -105,6 +106,23 @@ impl Broker {
         let key = |task: &crate::model::Task| task.id.as_bytes().to_vec();
         let (tasks, next_page_token) = page::scan(&ask, &prefixes, fetch, key, keep).await?;
         Ok(pb::ListTasksResponse { tasks, next_page_token })
+    }
+
+    /// One task.
+    ///
+    /// # Errors
+    /// When the caller is no operator, there is no such task in its scope, or the store failed.
+    pub fn get_task(&self, caller: &Caller, request: &pb::GetTaskRequest) -> Result<pb::GetTaskResponse, Refusal> {
+        let operator = self.operator(caller)?;
+        operator.require(Role::Auditor)?;
+        let unknown = || Refusal::Unknown("task");
+        let id: TaskId = request.task_id.parse().map_err(|_| unknown())?;
+        let task = self.ledger.task(id)?.ok_or_else(unknown)?;
+        if !operator.reaches(Some(&task.tenant), Some(&task.partner)) {
+            return Err(unknown());
+        }
+        let standing = self.ledger.task_standing(&task, self.now())?;
+        Ok(pb::GetTaskResponse { task: Some(view::task(&task, standing)) })
     }
 }
 

@@ -1,3 +1,5 @@
+mod rotation;
+
 use super::*;
 use crate::broker::testing::{add_tenant, admin, days, founded};
 

@@ -64,7 +64,7 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<()
         return Err(Refused::Moved);
     }
     tx.mark_time(commit.now);
-    for event in &commit.events {
+    for event in commit.events.iter().chain(commit.cuts.iter().map(|cut| &cut.event)) {
         tx.audit(event)?;
     }
     for tenant in &commit.tenants {

@@ -1,6 +1,8 @@
 //! Ending one lease or one task: always possible, harmless when repeated.
 
-use super::{counted, issue};
+use std::ops::Bound;
+
+use super::{counted, ended_or, issue};
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{EndReason, Lease, LeaseId, Scope, Task, TaskId, Timestamp, time::SKEW},
@@ -53,7 +55,7 @@ pub(in crate::ledger) fn lease(tx: &mut Tx<'_>, end: &EndLease) -> Result<bool, 
 
 /// Ends a task; false when it had ended before. What lives under it, child tasks included, ends with its row.
 pub(in crate::ledger) fn task(tx: &mut Tx<'_>, end: &EndTask) -> Result<bool, Refused> {
-    let mut task = match tx.task(end.task) {
+    let task = match tx.task(end.task) {
         Ok(Some(task)) => task,
         Ok(None) => return Err(Refused::Unknown),
         Err(Refused::TaskEnded(_)) => return Ok(false),
@@ -64,17 +66,42 @@ pub(in crate::ledger) fn task(tx: &mut Tx<'_>, end: &EndTask) -> Result<bool, Re
     }
     tx.mark_time(end.now);
     tx.audit(&end.event)?;
-    free_quota(tx, &task, end.now);
+    mark_ended(tx, task, end.why, end.now);
+    free_below(tx, end.task, end.why, end.now, &mut { BELOW_MOST })?;
+    Ok(true)
+}
+
+fn mark_ended(tx: &mut Tx<'_>, mut task: Task, why: EndReason, now: Timestamp) {
+    free_quota(tx, &task, now);
     task.live.clear();
-    task.ended = Some((end.why, end.now));
+    task.ended = Some((why, now));
     if task.held {
         tx.delete(Table::Held, task.id.as_bytes().to_vec());
         task.held = false;
     }
     tx.put_task(&task);
     tx.announce(pb::RevocationKind::Cut, Scope::Task(task.id).id(), task.deadline.after(SKEW));
-    Ok(true)
 }
+
+/// Marks child tasks as ended too, so that their leases count no more. They ended with the task above in any case; those
+/// beyond `left` count until they expire.
+fn free_below(tx: &mut Tx<'_>, above: TaskId, why: EndReason, now: Timestamp, left: &mut usize) -> Result<(), Refused> {
+    let prefix = above.as_bytes();
+    let end = crate::ledger::engine::prefix_end(prefix);
+    let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    for (key, _) in tx.scan(Table::Children, (Bound::Included(prefix), upper), *left)? {
+        let Some(id) = key.get(TaskId::BYTES..).and_then(TaskId::from_bytes) else { continue };
+        *left = left.saturating_sub(1);
+        // A damaged one counts as ended.
+        let Some(task) = ended_or(tx.task(id))?.filter(|task| task.own_standing(now).is_live()) else { continue };
+        mark_ended(tx, task, why, now);
+        free_below(tx, id, why, now, left)?;
+    }
+    Ok(())
+}
+
+/// Tasks under one that ends whose quota is freed in the same commit.
+const BELOW_MOST: usize = 64;
 
 /// Marks a live lease as ended, frees its quota and tells watchers.
 pub(in crate::ledger) fn end_lease(

@@ -14,8 +14,8 @@ use crate::{
     audit::checkpoint::Statement,
     ledger::{
         codec,
-        engine::{Order, Table},
-        journal::{Head, stream_name},
+        engine::{Order, Row, Table},
+        journal::{self, Head, stream_name},
         keys::{self, StreamId},
         refused::Refused,
         shared::Hold,
@@ -296,35 +296,80 @@ fn stream_head(tx: &Tx<'_>, id: StreamId, head: Head) -> Result<pb::StreamHead, 
     })
 }
 
-/// Removes audit pages older than `before` from the front of a stream; the stream's row says where it begins now.
-pub(in crate::ledger) fn trim_stream(tx: &mut Tx<'_>, id: StreamId, before: Timestamp) -> Result<u64, Refused> {
-    let Some(value) = tx.get(Table::Streams, &id)? else { return Ok(0) };
-    let Ok(mut stream) = tx.shared.codec.decode::<records::StreamRecord>(Table::Streams, &id, &value) else {
-        return Ok(0);
-    };
-    let end = crate::ledger::engine::prefix_end(&id);
-    let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    let rows = tx.scan(Table::Audit, (Bound::Included(&id), upper), SWEEP_ROWS + 1)?;
-    let mut removed = 0;
+/// What one step of trimming a stream found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TrimReport {
+    /// Whether something lies before the stream's beginning, to be removed once that beginning is signed.
+    pub pending: bool,
+    /// Whether the beginning may move further.
+    pub more: bool,
+}
+
+/// Says in a stream's row that it begins behind the pages older than `before`, and has the next checkpoint say so.
+/// Nothing is removed yet: after a crash, a beginning that nobody has signed would look like truncation.
+pub(in crate::ledger) fn trim_stream(
+    tx: &mut Tx<'_>,
+    id: StreamId,
+    before: Timestamp,
+    moved: &Moved,
+) -> Result<TrimReport, Refused> {
+    let Some(mut stream) = stream_row(tx, id)? else { return Ok(TrimReport::default()) };
+    let rows = pages_from(tx, id, stream.first_sequence, SWEEP_ROWS + 1)?;
+    let mut report = TrimReport { pending: false, more: rows.len() > SWEEP_ROWS };
     // The last page stays: it says where the stream stands.
     let last = rows.len().saturating_sub(1);
     for (key, value) in rows.into_iter().take(last) {
-        let Ok(page) = tx.shared.codec.decode::<records::AuditPage>(Table::Audit, &key, &value) else { break };
-        let newest = page.events.last().and_then(|bytes| pb::Event::decode(bytes.as_slice()).ok());
-        let at = newest.and_then(|event| event.at).map_or(0, |at| at.seconds);
-        if at >= i64::try_from(before.seconds()).unwrap_or(i64::MAX) {
+        let page = tx.shared.codec.decode::<records::AuditPage>(Table::Audit, &key, &value).ok();
+        let Some((page, (_, first))) = page.filter(|page| is_older(page, before)).zip(keys::parse_audit(&key)) else {
+            report.more = false;
+            break;
+        };
+        (stream.first_sequence, stream.first_before) = (first + page.events.len() as u64, page.after);
+    }
+    let oldest = pages_from(tx, id, 0, 1)?.first().and_then(|(key, _)| keys::parse_audit(key));
+    report.pending = oldest.is_some_and(|(_, first)| first < stream.first_sequence);
+    if report.pending {
+        tx.put_record(Table::Streams, id.to_vec(), &stream);
+        let (head, moved) = (journal::read_head(tx.shared, id)?, Arc::clone(moved));
+        tx.on_publish(move || {
+            moved.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(head);
+        });
+    }
+    Ok(report)
+}
+
+fn is_older(page: &records::AuditPage, before: Timestamp) -> bool {
+    let newest = page.events.last().and_then(|bytes| pb::Event::decode(bytes.as_slice()).ok());
+    let at = newest.and_then(|event| event.at).map_or(0, |at| at.seconds);
+    at < i64::try_from(before.seconds()).unwrap_or(i64::MAX)
+}
+
+/// Removes audit pages that lie before a stream's beginning, a few at a time; how many events. Only once a checkpoint
+/// has signed that beginning.
+pub(in crate::ledger) fn drop_trimmed(tx: &mut Tx<'_>, id: StreamId) -> Result<u64, Refused> {
+    let Some(stream) = stream_row(tx, id)? else { return Ok(0) };
+    let mut removed = 0;
+    for (key, value) in pages_from(tx, id, 0, SWEEP_ROWS)? {
+        if keys::parse_audit(&key).is_none_or(|(_, first)| first >= stream.first_sequence) {
             break;
         }
-        let Some((_, first)) = keys::parse_audit(&key) else { break };
-        stream.first_sequence = first + page.events.len() as u64;
-        stream.first_before = page.after;
-        removed += page.events.len() as u64;
+        let page = tx.shared.codec.decode::<records::AuditPage>(Table::Audit, &key, &value);
+        removed += page.map_or(1, |page| page.events.len() as u64);
         tx.delete(Table::Audit, key);
     }
-    if removed > 0 {
-        tx.put_record(Table::Streams, id.to_vec(), &stream);
-    }
     Ok(removed)
+}
+
+fn stream_row(tx: &Tx<'_>, id: StreamId) -> Result<Option<records::StreamRecord>, Refused> {
+    let value = tx.get(Table::Streams, &id)?;
+    // A damaged row says nothing of a beginning: nothing is removed.
+    Ok(value.and_then(|value| tx.shared.codec.decode(Table::Streams, &id, &value).ok()))
+}
+
+fn pages_from(tx: &Tx<'_>, id: StreamId, first: u64, limit: usize) -> Result<Vec<Row>, Refused> {
+    let (lower, end) = (keys::audit(&id, first), crate::ledger::engine::prefix_end(&id));
+    let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    tx.scan(Table::Audit, (Bound::Included(&lower), upper), limit)
 }
 
 /// Notes how far an audit sink has acknowledged.

@@ -161,6 +161,18 @@ impl Model {
         above.and(self.task(id.task())).and(self.by(|scope| Self::concerns(scope, lease), lease.row.basis.1))
     }
 
+    /// Ends a task, and the tasks under it that live: none of their leases counts any more.
+    fn end(&mut self, id: TaskId) {
+        let now = self.now;
+        let mut below = Vec::new();
+        for task in &mut self.tasks {
+            task.ended |= task.row.id == id;
+            let lives = !task.ended && task.row.deadline.millis() > now;
+            below.extend(Some(task.row.id).filter(|_| lives && task.row.parent == Some(id)));
+        }
+        below.into_iter().for_each(|id| self.end(id));
+    }
+
     fn depth(&self, id: LeaseId) -> usize {
         let lease = self.leases.iter().find(|lease| lease.row.id == id).unwrap();
         1 + lease.row.parent.map_or(0, |id| self.depth(id))
@@ -348,8 +360,8 @@ impl Pair {
         let Some(task) = Self::pick(&self.model.tasks, at) else { return Ok(()) };
         let (id, expected) = (task.row.id, !task.ended && task.row.deadline.millis() > now);
         prop_assert_eq!(self.bed.complete(id).unwrap_or(false), expected);
-        for task in self.model.tasks.iter_mut().filter(|task| expected && task.row.id == id) {
-            task.ended = true;
+        if expected {
+            self.model.end(id);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::{BASE, map, tenant};
 
 fn certificate(authority: Authority, id: &str, dns: &str) -> Caller {
     Caller::for_test(Proof::Certificate(CertificateProof {
+        key: Digest::default(),
         sha256: Digest::of(b"x"),
         authority,
         spiffe_id: Some(id.to_owned()),
