@@ -137,7 +137,7 @@ impl Ledger {
     /// Says that a stream begins behind what is older than `before`; a checkpoint and then [`Self::drop_trimmed`] must
     /// follow when something is pending.
     pub async fn trim_stream(&self, id: StreamId, before: Timestamp) -> Result<upkeep::TrimReport, Refused> {
-        let moved = std::sync::Arc::clone(&self.moved);
+        let moved = Arc::clone(&self.moved);
         Ok(self.propose(Lane::Background, move |tx| upkeep::trim_stream(tx, id, before, &moved)).await?.0)
     }
 
