@@ -256,6 +256,7 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         row_key: seal.row_key(),
         seal_check: seal.check_value(),
         ballast: (config.engine != Engine::Memory).then(|| config.data_dir.join("reserve")),
+        anchor: None,
         lanes: LaneLimits { begin_per_tenant: config.limits.queue_per_tenant, ..LaneLimits::default() },
         now: clock.wall(),
     })?;

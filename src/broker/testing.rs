@@ -49,6 +49,7 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
         row_key: seal.row_key(),
         seal_check: seal.check_value(),
         ballast: None,
+        anchor: None,
         lanes: LaneLimits::default(),
         now: hands.wall(),
     })

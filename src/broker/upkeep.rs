@@ -69,6 +69,7 @@ impl Broker {
         };
         let (kind, reason) = match (behind, self.ledger.doubt) {
             (true, _) => ("clock.behind", "the clock is behind the last time known"),
+            (false, Some(doubt)) if self.ledger.holds().has(Hold::Restored) => ("store.restored", doubt),
             (false, Some(doubt)) => ("store.doubted", doubt),
             (false, None) => return Ok(()),
         };

@@ -6,6 +6,7 @@
 //!                                    +--- publish: book, counts, revision, feed <---+
 //! ```
 
+pub mod anchor;
 mod ballast;
 mod book;
 mod check;
@@ -13,6 +14,7 @@ mod codec;
 mod committer;
 mod counts;
 pub mod engine;
+mod held;
 mod journal;
 pub mod keys;
 mod lanes;
@@ -27,6 +29,7 @@ mod shared;
 mod tests;
 mod tx;
 
+pub use anchor::{Anchor, FileAnchor, Mark};
 pub use book::ScopeState;
 pub use check::{CheckReport, check};
 pub use codec::{Unreadable, scope_from, scope_name};
