@@ -42,7 +42,7 @@ use crate::{
     config::{Config, Engine, SealSource, ServerCertificate},
     identity::{AuthorityError, ClientAuthorities},
     ledger::{
-        Chain, LaneLimits, Ledger, OpenError, Opening, Refused,
+        Anchor, Chain, FileAnchor, LaneLimits, Ledger, OpenError, Opening, Refused,
         engine::{self, EngineError},
     },
     mint::{
@@ -256,7 +256,7 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         row_key: seal.row_key(),
         seal_check: seal.check_value(),
         ballast: (config.engine != Engine::Memory).then(|| config.data_dir.join("reserve")),
-        anchor: None,
+        anchor: (config.engine != Engine::Memory).then(|| anchor(config, &seal)),
         lanes: LaneLimits { begin_per_tenant: config.limits.queue_per_tenant, ..LaneLimits::default() },
         now: clock.wall(),
     })?;
@@ -294,6 +294,10 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         connections: OnceLock::new(),
     };
     Ok((Arc::new(broker), start))
+}
+
+fn anchor(config: &Config, seal: &Seal) -> Arc<dyn Anchor> {
+    Arc::new(FileAnchor::new(config.anchor.clone(), seal.anchor_key()))
 }
 
 fn open_engine(config: &Config) -> Result<Arc<dyn engine::Engine>, ServerError> {
