@@ -25,6 +25,7 @@ mod propose;
 mod read;
 mod refused;
 mod shared;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -50,4 +51,5 @@ pub use ops::{
 pub use read::{BarRow, CutRow, LogRow};
 pub use refused::Refused;
 pub use shared::{Aside, AsideRow, Hold, Published};
+pub use snapshot::{Filler, Snapshot, hold_restored, stored_mark};
 pub use tx::Chain;

@@ -290,7 +290,7 @@ fn found(engine: &dyn Engine, codec: &Codec, seal_check: &[u8; 32], now: Timesta
 }
 
 /// Reads the ledger's own row. When it cannot be read, a new incarnation begins: everything before it has ended.
-fn read_meta(
+pub(super) fn read_meta(
     engine: &dyn Engine,
     codec: &Codec,
     aside: &Aside,

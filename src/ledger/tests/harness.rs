@@ -17,7 +17,7 @@ use crate::{
         Anchor, BarDraft, CutDraft, EndLease, EndTask, IssueDraft, LaneLimits, Ledger, OpenDraft, OpenError, Opening,
         Quota, Receipt, Refused, Revoked,
         engine::{
-            Batch, Committed, Engine, EngineError, Limits, Op, Order, Range, Row, Table, Usage,
+            Batch, Committed, Engine, EngineError, Limits, Op, Order, Pin, Range, Row, Table, Usage,
             faulty::{Fault, Faulty},
             fjall::Fjall,
             memory::Memory,
@@ -81,6 +81,15 @@ impl Engine for Tap {
     fn commit(&self, batch: &Batch) -> Result<Committed, EngineError> {
         self.ops.fetch_add(batch.ops.len() as u64, Ordering::SeqCst);
         self.below.commit(batch)
+    }
+    fn pin(&self) -> Result<Pin, EngineError> {
+        self.below.pin()
+    }
+    fn scan_pinned(&self, pin: Pin, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, EngineError> {
+        self.below.scan_pinned(pin, table, range, limit)
+    }
+    fn unpin(&self, pin: Pin) {
+        self.below.unpin(pin);
     }
     fn limits(&self) -> Limits {
         self.below.limits()
