@@ -2,6 +2,7 @@
 
 mod dev;
 pub mod host;
+pub mod restore;
 mod sinks;
 
 pub use dev::{Dev, prepare};
@@ -64,6 +65,9 @@ pub enum ServerError {
     /// The data folder cannot be used.
     #[error("cannot use the data folder {}", .0.display())]
     Folder(PathBuf, #[source] io::Error),
+    /// A restore into the data folder has not ended.
+    #[error("{} is half restored; remove it and restore again", .0.display())]
+    HalfRestored(PathBuf),
     /// There is no seal key.
     #[error(transparent)]
     Seal(#[from] SealKeyError),
@@ -251,12 +255,24 @@ pub(crate) fn lock(folder: &Path) -> Result<File, ServerError> {
 pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker>, Start), ServerError> {
     let engine = open_engine(config)?;
     let seal = Seal::new(&seal_key(&config.seal)?);
+    let anchor = (config.engine != Engine::Memory).then(|| anchor(config, &seal));
+    assemble(config, clock, engine, anchor)
+}
+
+/// A broker over an open engine.
+fn assemble(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    engine: Arc<dyn engine::Engine>,
+    anchor: Option<Arc<dyn Anchor>>,
+) -> Result<(Arc<Broker>, Start), ServerError> {
+    let seal = Seal::new(&seal_key(&config.seal)?);
     let ledger = Ledger::open(Opening {
         engine,
         row_key: seal.row_key(),
         seal_check: seal.check_value(),
         ballast: (config.engine != Engine::Memory).then(|| config.data_dir.join("reserve")),
-        anchor: (config.engine != Engine::Memory).then(|| anchor(config, &seal)),
+        anchor,
         lanes: LaneLimits { begin_per_tenant: config.limits.queue_per_tenant, ..LaneLimits::default() },
         now: clock.wall(),
     })?;
@@ -286,6 +302,7 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         holds: Holds::new(config.limits.holds),
         ships: Ships::default(),
         ring_steps: tokio::sync::Mutex::default(),
+        backups: Arc::default(),
         watchers: Arc::default(),
         refusals: RefusalLog::default(),
         uses: UseLog::default(),
@@ -301,6 +318,13 @@ fn anchor(config: &Config, seal: &Seal) -> Arc<dyn Anchor> {
 }
 
 fn open_engine(config: &Config) -> Result<Arc<dyn engine::Engine>, ServerError> {
+    if restore::marker(&config.data_dir).exists() {
+        return Err(ServerError::HalfRestored(config.data_dir.clone()));
+    }
+    engine_of(config)
+}
+
+fn engine_of(config: &Config) -> Result<Arc<dyn engine::Engine>, ServerError> {
     let store = config.data_dir.join("store");
     Ok(match config.engine {
         Engine::Fjall => Arc::new(engine::fjall::Fjall::open(&store)?),

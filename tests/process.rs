@@ -10,6 +10,8 @@ mod support;
 #[path = "process"]
 mod process {
     mod authority;
+    mod backup;
+    mod kept;
     mod canary;
     mod crash;
     mod input;

@@ -35,6 +35,7 @@ pub use book::ScopeState;
 pub use check::{CheckReport, check};
 pub use codec::{Unreadable, scope_from, scope_name};
 pub use journal::{Head, stream_id, stream_name};
+pub use migrate::SCHEMA;
 pub use lanes::{LaneFull, LaneLimits};
 #[cfg(any(test, feature = "simulation"))]
 pub use open::Stepper;
@@ -51,5 +52,5 @@ pub use ops::{
 pub use read::{BarRow, CutRow, LogRow};
 pub use refused::Refused;
 pub use shared::{Aside, AsideRow, Hold, Published};
-pub use snapshot::{Filler, Snapshot, hold_restored, stored_mark};
+pub use snapshot::{Filler, Snapshot, hold_restored};
 pub use tx::Chain;

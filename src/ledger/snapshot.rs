@@ -13,7 +13,7 @@ use super::{
     shared::{Aside, Hold, Shared},
 };
 use crate::{
-    model::{Timestamp, secret::MacKey},
+    model::{Digest, Timestamp, secret::MacKey},
     records,
 };
 
@@ -43,6 +43,21 @@ impl Ledger {
             Refused::StoreFailed
         })?;
         Ok(snapshot)
+    }
+}
+
+impl Ledger {
+    /// Where the store stands once it is closed, for the anchor.
+    ///
+    /// # Errors
+    /// When its own row does not read.
+    pub fn stored_mark(&self) -> Result<Mark, Refused> {
+        let stored = self.shared.engine.get(Table::Meta, keys::META).map_err(|e| self.shared.fault(&e))?;
+        let stored = stored.ok_or(Refused::StoreFailed)?;
+        let meta: records::MetaRecord =
+            self.shared.codec.decode(Table::Meta, keys::META, &stored).map_err(|_| Refused::StoreFailed)?;
+        let audit_head = Digest::from_slice(&meta.audit_head).unwrap_or_default();
+        Ok(Mark { incarnation: meta.incarnation, number: meta.revision, audit_head, closed: true })
     }
 }
 
@@ -119,15 +134,6 @@ pub fn hold_restored(
     let mut candidate =
         Candidate { engine, codec: &codec, aside: &aside, meta: &mut meta, is_new: false, is_damaged, now };
     candidate.begin(Hold::Restored, backup_at.millis()).map(drop)
-}
-
-/// Where a store stands that nobody has open.
-///
-/// # Errors
-/// When its own row does not read.
-pub fn stored_mark(engine: &dyn Engine, row_key: MacKey, now: Timestamp) -> Result<Mark, OpenError> {
-    let (meta, _) = super::open::read_meta(engine, &Codec::new(row_key), &Aside::default(), now)?;
-    Ok(Mark { closed: true, ..meta.mark() })
 }
 
 const FILL_ROWS: usize = 4_096;

@@ -197,11 +197,11 @@ fn a_range_that_holds_no_key_gives_no_rows(engine: &dyn Engine) {
 
 fn a_pinned_state_stays_as_it_was_while_commits_go_on(engine: &dyn Engine) {
     let row = |n: u8| put(Table::Leases, &[n], &[n]);
-    apply(engine, (0..20).step_by(2).map(row).collect());
+    apply(engine, (0..20).step_by(2).map(row));
     let before = all(engine, Table::Leases);
     let pin = engine.pin().unwrap();
     // Between, over, and without what was there; in another table as well.
-    apply(engine, (1..20).step_by(2).map(row).collect());
+    apply(engine, (1..20).step_by(2).map(row));
     apply(engine, vec![put(Table::Leases, &[4], b"new"), delete(Table::Leases, &[0]), delete(Table::Leases, &[18])]);
     apply(engine, vec![put(Table::Leases, &[4], b"newer"), put(Table::Tasks, &[1], b"x")]);
     for limit in [1, 3, 100] {
