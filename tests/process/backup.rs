@@ -283,6 +283,7 @@ async fn a_data_folder_that_was_put_back_is_noticed_and_held() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_moment_neither_loses_an_acknowledged_end_nor_holds() {
     let mut world = World::configured("").await;
+    let mut all = 0;
     for round in 0..5 {
         let mut ends = JoinSet::new();
         for _ in 0..8 {
@@ -308,6 +309,7 @@ async fn a_kill_at_any_moment_neither_loses_an_acknowledged_end_nor_holds() {
         }
         world.process.kill();
         let acknowledged: Vec<_> = ends.join_all().await.concat();
+        all += acknowledged.len();
         world.restart().await;
         assert_eq!(status(&mut world.admin().await).await.held, "", "round {round}");
         let mut verifier = world.verifier("alpha").await;
@@ -315,4 +317,5 @@ async fn a_kill_at_any_moment_neither_loses_an_acknowledged_end_nor_holds() {
             assert!(!is_active(&mut verifier, reply).await, "round {round}: an acknowledged end was lost");
         }
     }
+    assert!(all > 50, "only {all} ends were acknowledged");
 }
