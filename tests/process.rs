@@ -11,10 +11,10 @@ mod support;
 mod process {
     mod authority;
     mod backup;
-    mod kept;
     mod canary;
     mod crash;
     mod input;
+    mod kept;
     mod limits;
     mod proof;
     mod revoke;

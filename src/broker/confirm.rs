@@ -21,10 +21,10 @@ impl Broker {
         let mut confirmed = event::by(caller, operator.actor(), "store.confirmed", now);
         confirmed.reason = request.reason;
         let outcome = self.ledger.confirm_store(request.incarnation, confirmed, now).await;
-        let (changed, receipt) = outcome.map_err(|refused| match refused {
-            Refused::Moved => Refusal::invalid("incarnation", "is not the store's; look at `mayfly status`"),
-            other => other.into(),
-        })?;
+        if outcome == Err(Refused::Moved) {
+            return Err(Refusal::invalid("incarnation", "is not the store's; look at `mayfly status`"));
+        }
+        let (changed, receipt) = outcome?;
         Ok(pb::ConfirmStoreResponse { revision: Some(revision(&receipt)), changed })
     }
 }

@@ -3,8 +3,8 @@
 mod apply;
 pub mod backup;
 mod bars;
-mod confirm;
 pub mod bundle;
+mod confirm;
 pub mod event;
 pub mod events;
 mod explain;

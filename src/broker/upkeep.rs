@@ -159,7 +159,7 @@ impl Broker {
         let now = self.now();
         let log_kept_from = self.log_kept_from(now)?;
         loop {
-            if self.ledger.holds().has(Hold::Clock) {
+            if self.ledger.holds().in_doubt() {
                 return Ok(());
             }
             let report = self.ledger.sweep(now.before(self.settings.ended_lease_kept), now, log_kept_from).await?;
@@ -211,7 +211,7 @@ impl Broker {
     /// # Errors
     /// When the store failed.
     pub async fn trim_audit(&self) -> Result<(), Refused> {
-        if self.ledger.holds().has(Hold::Clock) {
+        if self.ledger.holds().in_doubt() {
             return Ok(());
         }
         let mut before = self.now().before(self.settings.audit_kept);

@@ -167,6 +167,17 @@ fn a_key_that_others_may_read_is_refused_with_its_mode_and_a_mend() {
 }
 
 #[test]
+fn an_anchor_lies_outside_the_data_folder_and_beside_the_seal_key_unless_told_otherwise() {
+    let config = parse(HEAD).expect("reads");
+    let SealSource::KeyFile(key) = &config.seal else { panic!("a file") };
+    assert_eq!(config.anchor, key.with_file_name("data.anchor"));
+    let given = parse(&format!("{HEAD}store.anchor = \"/elsewhere/anchor\"\n")).expect("reads");
+    assert_eq!(given.anchor, Path::new("/elsewhere/anchor"));
+    let inside = parse(&format!("{HEAD}store.anchor = \"data/anchor\"\n")).expect_err("inside").to_string();
+    assert!(inside.contains("store.anchor: lies inside data_dir") && inside.contains("move it out"), "{inside}");
+}
+
+#[test]
 fn a_seal_key_inside_the_data_folder_is_refused() {
     let problems = parse(&HEAD.replace("\"seal.key\"", "\"data/seal.key\"")).expect_err("inside").to_string();
     assert!(problems.contains(":3: seal.key_file: lies inside data_dir"), "{problems}");

@@ -35,8 +35,8 @@ pub use book::ScopeState;
 pub use check::{CheckReport, check};
 pub use codec::{Unreadable, scope_from, scope_name};
 pub use journal::{Head, stream_id, stream_name};
-pub use migrate::SCHEMA;
 pub use lanes::{LaneFull, LaneLimits};
+pub use migrate::SCHEMA;
 #[cfg(any(test, feature = "simulation"))]
 pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};

@@ -140,6 +140,12 @@ impl Holds {
         self.0.load(Ordering::Acquire) & hold.bit() != 0
     }
 
+    /// Whether it is in doubt what is true now: then nothing is deleted, trimmed or destroyed.
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        self.has(Hold::Clock) || Hold::STORE.into_iter().any(|hold| self.has(hold))
+    }
+
     /// The first reason that holds.
     #[must_use]
     pub fn first(&self) -> Option<Hold> {

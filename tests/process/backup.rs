@@ -87,9 +87,7 @@ async fn a_backup_taken_under_load_restores_elsewhere_and_everything_older_is_in
         let mut load = JoinSet::new();
         for _ in 0..8 {
             let mut broker = world.broker("alpha").await;
-            load.spawn(async move {
-                while issue(&mut broker, request("alpha", CredentialKind::Jwt)).await.is_ok() {}
-            });
+            load.spawn(async move { while issue(&mut broker, request("alpha", CredentialKind::Jwt)).await.is_ok() {} });
         }
         until("some load", || async { (world.live().await > 40).then_some(()) }).await;
         let file = backup_of(&world);

@@ -201,9 +201,8 @@ impl<R: Read> Chunks<R> {
 }
 
 fn exactly(file: &mut impl Read, bytes: &mut [u8]) -> Result<(), BackupError> {
-    file.read_exact(bytes).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => BackupError::CutOff,
-        _ => BackupError::Read(error),
+    file.read_exact(bytes).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof { BackupError::CutOff } else { BackupError::Read(error) }
     })
 }
 
@@ -233,7 +232,7 @@ mod tests {
             let is_last = matches!(item, Item::End(_));
             writer.put(&BackupChunk { item: Some(item) }.encode_to_vec(), is_last).expect("seals")
         };
-        items.into_iter().flat_map(|item| put(item)).collect()
+        items.into_iter().flat_map(&mut put).collect()
     }
 
     fn reads(seal: &Seal, bytes: &[u8], schema: u32) -> Result<Contents, BackupError> {

@@ -53,7 +53,7 @@ impl Stone {
     fn mark(&self) -> Mark {
         match self.found() {
             Found::Mark(mark) => mark,
-            other => panic!("{other:?}"),
+            found @ (Found::Absent | Found::Damaged(_)) => panic!("{found:?}"),
         }
     }
 }

@@ -142,7 +142,7 @@ mod tests {
             ("left out", vec![(first.clone(), false), (last.clone(), true)]),
             ("repeated", vec![(first.clone(), false), (first.clone(), false)]),
             ("cut off, and called whole", vec![(first.clone(), false), (second.clone(), true)]),
-            ("not ended", vec![(first.clone(), false), (second.clone(), false), (last.clone(), false)]),
+            ("not ended", vec![(first.clone(), false), (second, false), (last.clone(), false)]),
             ("goes on", [whole.to_vec(), vec![(last, true)]].concat()),
         ];
         for (defect, chunks) in broken {
