@@ -138,4 +138,4 @@ const CREATE_HELP: &str = "\
 The file is sealed under the seal key, which is not in it: keep both, and apart.
 
 Example:
-  mayfly backup create --out mayfly-$(date +%F).backup";
+  mayfly backup create --out mayfly-2026-11-22.backup";

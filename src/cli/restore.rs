@@ -15,7 +15,7 @@ use crate::{
     server::restore::{self, RestoreError, Restored},
 };
 
-/// Makes an empty data folder from a backup. Everything that was issued before is dead, and nothing is issued until an
+/// Makes a data folder from a backup. Everything that was issued before is dead, and nothing is issued until an
 /// operator says `mayfly confirm store`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = HELP)]

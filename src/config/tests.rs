@@ -14,7 +14,7 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
     let config = parse(SAMPLE).expect("sample");
     let dev = Config::dev(Path::new("/var/lib/mayfly"), 7443);
     let seal = SealSource::KeyFile("/etc/mayfly/seal.key".into());
-    assert_eq!(config, Config { seal, ..dev });
+    assert_eq!(config, Config { seal, anchor: "/etc/mayfly/mayfly.anchor".into(), ..dev });
 
     // The commented scalars spell out the defaults; the commented tables name files that do not exist here.
     let scalars: String = SAMPLE
