@@ -34,6 +34,9 @@ pub struct Config {
     pub public_url: PublicUrl,
     /// The store engine. Default fjall.
     pub engine: Engine,
+    /// The file that notes the newest state of the store, outside of the data folder. Default: beside the seal key (or the
+    /// data folder, when the key is a systemd credential), named after the data folder with `.anchor` behind it.
+    pub anchor: PathBuf,
     /// Where the sealing key comes from.
     pub seal: SealSource,
     /// Where requests come in. Default: TLS on 127.0.0.1:7443 with all services.
@@ -280,7 +283,8 @@ impl Config {
     /// Everything on loopback, for trying things out: TLS on `port`, metrics on the next one (port 0 lets the system
     /// choose both).
     ///
-    /// The sealing key lies beside the ledger, which a configuration file may not ask for.
+    /// The sealing key and the anchor lie beside the ledger, which a configuration file may not ask for: a copy of the
+    /// folder carries its key, and a folder that is put back as a whole is not noticed.
     #[must_use]
     pub fn dev(data_dir: &Path, port: u16) -> Self {
         let metrics_port = if port == 0 { 0 } else { port.checked_add(1).unwrap_or(port - 1) };
@@ -289,6 +293,7 @@ impl Config {
             trust_domain: TrustDomain::default(),
             public_url: PublicUrl::loopback(port),
             engine: Engine::default(),
+            anchor: data_dir.join("anchor"),
             seal: SealSource::KeyFile(data_dir.join("seal.key")),
             listeners: vec![Listener {
                 socket: Socket::Tls(([127, 0, 0, 1], port).into()),

@@ -2,6 +2,7 @@
 
 mod dev;
 pub mod host;
+pub mod restore;
 mod sinks;
 
 pub use dev::{Dev, prepare};
@@ -42,7 +43,7 @@ use crate::{
     config::{Config, Engine, SealSource, ServerCertificate},
     identity::{AuthorityError, ClientAuthorities},
     ledger::{
-        Chain, LaneLimits, Ledger, OpenError, Opening, Refused,
+        Anchor, Chain, FileAnchor, LaneLimits, Ledger, OpenError, Opening, Refused,
         engine::{self, EngineError},
     },
     mint::{
@@ -67,6 +68,9 @@ pub enum ServerError {
     /// There is nothing to look after.
     #[error("{} holds no store; give the data_dir of one, or make one with `mayfly init`", .0.display())]
     NoStore(PathBuf),
+    /// A restore into the data folder has not ended.
+    #[error("{} is half restored; remove it and restore again", .0.display())]
+    HalfRestored(PathBuf),
     /// There is no seal key.
     #[error(transparent)]
     Seal(#[from] SealKeyError),
@@ -257,11 +261,24 @@ pub(crate) fn lock(folder: &Path) -> Result<File, ServerError> {
 pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker>, Start), ServerError> {
     let engine = open_engine(config)?;
     let seal = Seal::new(&seal_key(&config.seal)?);
+    let anchor = (config.engine != Engine::Memory).then(|| anchor(config, &seal));
+    assemble(config, clock, engine, anchor)
+}
+
+/// A broker over an open engine.
+fn assemble(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    engine: Arc<dyn engine::Engine>,
+    anchor: Option<Arc<dyn Anchor>>,
+) -> Result<(Arc<Broker>, Start), ServerError> {
+    let seal = Seal::new(&seal_key(&config.seal)?);
     let ledger = Ledger::open(Opening {
         engine,
         row_key: seal.row_key(),
         seal_check: seal.check_value(),
         ballast: (config.engine != Engine::Memory).then(|| config.data_dir.join("reserve")),
+        anchor,
         lanes: LaneLimits { begin_per_tenant: config.limits.queue_per_tenant, ..LaneLimits::default() },
         now: clock.wall(),
     })?;
@@ -291,6 +308,7 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
         holds: Holds::new(config.limits.holds),
         ships: Ships::default(),
         ring_steps: tokio::sync::Mutex::default(),
+        backups: Arc::default(),
         watchers: Arc::default(),
         refusals: RefusalLog::default(),
         uses: UseLog::default(),
@@ -301,7 +319,18 @@ pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker
     Ok((Arc::new(broker), start))
 }
 
+fn anchor(config: &Config, seal: &Seal) -> Arc<dyn Anchor> {
+    Arc::new(FileAnchor::new(config.anchor.clone(), seal.anchor_key()))
+}
+
 fn open_engine(config: &Config) -> Result<Arc<dyn engine::Engine>, ServerError> {
+    if restore::marker(&config.data_dir).exists() {
+        return Err(ServerError::HalfRestored(config.data_dir.clone()));
+    }
+    engine_of(config)
+}
+
+fn engine_of(config: &Config) -> Result<Arc<dyn engine::Engine>, ServerError> {
     let store = config.data_dir.join("store");
     Ok(match config.engine {
         Engine::Fjall => Arc::new(engine::fjall::Fjall::open(&store)?),

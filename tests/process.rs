@@ -10,12 +10,14 @@ mod support;
 #[path = "process"]
 mod process {
     mod authority;
+    mod backup;
     mod canary;
     mod crash;
     mod disk;
     mod drain;
     mod host;
     mod input;
+    mod kept;
     mod limits;
     mod local;
     mod proof;

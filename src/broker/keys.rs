@@ -198,10 +198,10 @@ impl Broker {
         Ok(pb::RotateKeysResponse { keys, revision: Some(revision) })
     }
 
-    /// Takes every step that is due, in every tenant. Nothing is done while the time is in doubt.
+    /// Takes every step that is due, in every tenant. Nothing is done while the time or the store is in doubt.
     pub async fn step_rings(&self, now: Timestamp) {
         for (name, number) in self.registry.names("", None, usize::MAX) {
-            if self.ledger.holds().has(Hold::Clock) {
+            if self.ledger.holds().in_doubt() {
                 return;
             }
             if let Err(error) = self.step_tenant(&name, number, now).await {

@@ -1,8 +1,10 @@
 //! One file per use case. The order of checks in each is the security argument.
 
 mod apply;
+pub mod backup;
 mod bars;
 pub mod bundle;
+mod confirm;
 pub mod event;
 pub mod events;
 mod explain;
@@ -66,6 +68,8 @@ pub struct Broker {
     pub ships: ship::Ships,
     /// Held while a key ring is read, stepped and written: two steps from one state would both prepare.
     pub ring_steps: tokio::sync::Mutex<()>,
+    /// Held while a backup is made.
+    pub backups: Arc<tokio::sync::Mutex<()>>,
     /// Streams that watch revocations now.
     pub watchers: Arc<std::sync::atomic::AtomicU32>,
     /// Refusals of this minute.

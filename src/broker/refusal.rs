@@ -131,6 +131,9 @@ impl From<Refused> for Refusal {
             Refused::Held(why) => Self::Held(why),
             Refused::StoreFailed => Self::Unavailable("the store failed"),
             Refused::StoreFull => Self::Unavailable("no space is left for the store"),
+            Refused::Unanchored => {
+                Self::Unavailable("it is in force, but the anchor cannot be written; mend that and repeat it")
+            }
             Refused::Stopping => Self::Unavailable("the broker is stopping"),
         }
     }

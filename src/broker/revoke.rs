@@ -467,7 +467,7 @@ fn exposure(until: Option<Timestamp>, now: Timestamp) -> Vec<pb::Exposure> {
     ]
 }
 
-fn is_barrable(scope: &Scope) -> bool {
+pub(super) fn is_barrable(scope: &Scope) -> bool {
     match scope {
         Scope::Lease(_) | Scope::Task(_) | Scope::Everything => false,
         Scope::Grant(..)

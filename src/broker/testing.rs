@@ -49,6 +49,7 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
         row_key: seal.row_key(),
         seal_check: seal.check_value(),
         ballast: None,
+        anchor: None,
         lanes: LaneLimits::default(),
         now: hands.wall(),
     })
@@ -77,6 +78,7 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
         holds: Holds::new(100),
         ships: Ships::default(),
         ring_steps: tokio::sync::Mutex::default(),
+        backups: Arc::default(),
         watchers: Arc::default(),
         refusals: super::refusals::RefusalLog::default(),
         uses: super::introspect::UseLog::default(),

@@ -73,6 +73,7 @@ impl Broker {
         };
         let (kind, reason) = match (behind, self.ledger.doubt) {
             (true, _) => ("clock.behind", "the clock is behind the last time known"),
+            (false, Some(doubt)) if self.ledger.holds().has(Hold::Restored) => ("store.restored", doubt),
             (false, Some(doubt)) => ("store.doubted", doubt),
             (false, None) => return Ok(()),
         };
@@ -162,7 +163,7 @@ impl Broker {
         let now = self.now();
         let log_kept_from = self.log_kept_from(now)?;
         loop {
-            if self.ledger.holds().has(Hold::Clock) {
+            if self.ledger.holds().in_doubt() {
                 return Ok(());
             }
             let report = self.ledger.sweep(now.before(self.settings.ended_lease_kept), now, log_kept_from).await?;
@@ -214,7 +215,7 @@ impl Broker {
     /// # Errors
     /// When the store failed.
     pub async fn trim_audit(&self, key: &Arc<AuditKey>) -> Result<(), Refused> {
-        if self.ledger.holds().has(Hold::Clock) {
+        if self.ledger.holds().in_doubt() {
             return Ok(());
         }
         let mut before = self.now().before(self.settings.audit_kept);

@@ -261,7 +261,7 @@ fn check(output: &Output, args: &StoreArgs) -> Outcome {
     }
 }
 
-fn config_of(file: Option<&Path>, dev_data: Option<&Path>) -> Outcome<Config> {
+pub(super) fn config_of(file: Option<&Path>, dev_data: Option<&Path>) -> Outcome<Config> {
     match (file, dev_data) {
         (Some(file), _) => load(file),
         (None, Some(data)) => {
@@ -281,7 +281,7 @@ fn config_of(file: Option<&Path>, dev_data: Option<&Path>) -> Outcome<Config> {
     }
 }
 
-fn load(file: &Path) -> Outcome<Config> {
+pub(super) fn load(file: &Path) -> Outcome<Config> {
     Config::load(file).map_err(|problems| Failure::Usage(problems.to_string()))
 }
 
@@ -292,7 +292,7 @@ fn client_ca(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-fn failed(error: impl std::error::Error + 'static) -> Failure {
+pub(super) fn failed(error: impl std::error::Error + 'static) -> Failure {
     let problem = crate::ledger::Chain(&error).to_string();
     let error: &dyn std::error::Error = &error;
     match error.downcast_ref::<ServerError>() {
@@ -302,6 +302,7 @@ fn failed(error: impl std::error::Error + 'static) -> Failure {
             | ServerError::Seal(_)
             | ServerError::NoCredential(_)
             | ServerError::NoEngine(_)
+            | ServerError::HalfRestored(_)
             | ServerError::Tls(_)
             | ServerError::Authorities(_)
             | ServerError::NoCa

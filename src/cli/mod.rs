@@ -2,9 +2,11 @@
 
 mod apply;
 mod arg;
+mod backup;
 mod bar;
 mod cell;
 mod completions;
+mod confirm;
 mod delivery;
 mod demo;
 mod events;
@@ -22,6 +24,7 @@ mod page;
 mod private_file;
 mod render;
 mod request;
+mod restore;
 mod revocation;
 mod revoke;
 mod scope;
@@ -113,6 +116,13 @@ enum Command {
     Explain(Box<explain::ExplainArgs>),
     /// Shows what the daemon thinks of itself.
     Status,
+    /// Makes and checks backups.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    Restore(restore::RestoreArgs),
+    /// Confirms what the daemon is in doubt about, so that issuing goes on.
+    #[command(subcommand)]
+    Confirm(confirm::ConfirmCommand),
     /// Confirms the daemon's clock.
     #[command(subcommand)]
     Time(status::TimeCommand),
@@ -190,6 +200,9 @@ impl Command {
             Self::Key(command) => command.run(session).await,
             Self::Explain(args) => args.run(session).await,
             Self::Status => status::run(session).await,
+            Self::Backup(command) => command.run(session).await,
+            Self::Restore(args) => args.run(&session.output).await,
+            Self::Confirm(command) => command.run(session).await,
             Self::Time(command) => command.run(session).await,
             Self::Demo(args) => args.run(&session.output).await,
             Self::DemoResourceServer(args) => args.run(session).await,

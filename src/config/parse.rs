@@ -1,6 +1,10 @@
 //! From TOML text to a [`Config`], section by section.
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use toml::de::DeTable;
 
@@ -34,8 +38,11 @@ fn root(mut root: Section<'_>) -> Option<Config> {
         .and_then(|text| root.parse(text, "https://mayfly.example.com", str::parse::<PublicUrl>));
     let mut store = root.section("store");
     let engine = store.choice("engine", ENGINES);
+    let folder = data_dir.as_ref().map(|at| at.value.as_path());
+    let anchor = anchor(&mut store, folder);
     store.finish();
-    let seal = seal(root.section("seal"), data_dir.as_ref().map(|at| at.value.as_path()));
+    let seal = seal(root.section("seal"), folder);
+    let anchor = anchor.unwrap_or_else(|| default_anchor(folder, seal.as_ref()));
     let metrics = metrics(root.section("metrics"));
     let listeners = listeners(&mut root);
     let config = Config {
@@ -43,6 +50,7 @@ fn root(mut root: Section<'_>) -> Option<Config> {
         trust_domain: trust_domain.map(|at| at.value).unwrap_or_default(),
         public_url: public_url.map_or_else(|| PublicUrl::loopback(0), |at| at.value),
         engine: engine.map(|at| at.value).unwrap_or_default(),
+        anchor,
         listeners,
         server_certificate: server_certificate(root.section("tls")),
         client_cas: client_cas(root.sections("client_ca")),
@@ -58,6 +66,26 @@ fn root(mut root: Section<'_>) -> Option<Config> {
     };
     root.finish();
     Some(config)
+}
+
+fn anchor(store: &mut Section<'_>, data_dir: Option<&Path>) -> Option<PathBuf> {
+    let anchor = store.path("anchor", "/etc/mayfly/mayfly.anchor")?;
+    if data_dir.is_some_and(|folder| anchor.value.starts_with(folder)) {
+        let wrong = "lies inside data_dir, so it would go back together with the data folder";
+        store.note_at(&anchor, wrong, "move it out of data_dir");
+    }
+    Some(anchor.value)
+}
+
+/// Beside the seal key, or beside the data folder when the key is no file.
+fn default_anchor(data_dir: Option<&Path>, seal: Option<&SealSource>) -> PathBuf {
+    let data_dir = data_dir.unwrap_or(Path::new("mayfly"));
+    let mut name = data_dir.file_name().unwrap_or_default().to_os_string();
+    name.push(".anchor");
+    match seal {
+        Some(SealSource::KeyFile(key)) => key.with_file_name(name),
+        Some(SealSource::SystemdCredential(_)) | None => data_dir.with_file_name(name),
+    }
 }
 
 fn seal(mut section: Section<'_>, data_dir: Option<&Path>) -> Option<SealSource> {

@@ -14,7 +14,7 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
     let config = parse(SAMPLE).expect("sample");
     let dev = Config::dev(Path::new("/var/lib/mayfly"), 7443);
     let seal = SealSource::KeyFile("/etc/mayfly/seal.key".into());
-    assert_eq!(config, Config { seal, ..dev });
+    assert_eq!(config, Config { seal, anchor: "/etc/mayfly/mayfly.anchor".into(), ..dev });
 
     // The commented scalars spell out the defaults; the commented tables name files that do not exist here.
     let scalars: String = SAMPLE
@@ -164,6 +164,17 @@ fn a_key_that_others_may_read_is_refused_with_its_mode_and_a_mend() {
             assert!(text.contains(&format!("has mode {mode:04o}")) && text.contains("chmod 0600"), "{text}");
         }
     }
+}
+
+#[test]
+fn an_anchor_lies_outside_the_data_folder_and_beside_the_seal_key_unless_told_otherwise() {
+    let config = parse(HEAD).expect("reads");
+    let SealSource::KeyFile(key) = &config.seal else { panic!("a file") };
+    assert_eq!(config.anchor, key.with_file_name("data.anchor"));
+    let given = parse(&format!("{HEAD}store.anchor = \"/elsewhere/anchor\"\n")).expect("reads");
+    assert_eq!(given.anchor, Path::new("/elsewhere/anchor"));
+    let inside = parse(&format!("{HEAD}store.anchor = \"data/anchor\"\n")).expect_err("inside").to_string();
+    assert!(inside.contains("store.anchor: lies inside data_dir") && inside.contains("move it out"), "{inside}");
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl CheckReport {
 fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unreadable> {
     match table {
         Table::Meta if key == keys::FOUNDING => Ok(()),
+        Table::Meta if key == keys::HOLD => codec.decode::<records::HoldRecord>(table, key, value).map(drop),
         Table::Meta | Table::Sinks => codec.decode::<records::MetaRecord>(table, key, value).map(drop),
         Table::Leases => {
             let id = LeaseId::from_bytes(key).ok_or(Unreadable::Field("key"))?;

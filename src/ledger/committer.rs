@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    anchor::Keeper,
     ballast::Ballast,
     engine::{Batch, Committed, Table},
     journal::{Head, Heads},
@@ -28,6 +29,8 @@ pub struct Committer {
     pub(super) ballast: Ballast,
     /// A commit of which nobody knows yet whether it is on disk. Nothing is committed before that is known.
     pub(super) pending: Option<Pending>,
+    /// Answers ends once the anchor covers them; none for stores without an anchor.
+    pub(super) anchor: Option<Keeper>,
 }
 
 /// A commit whose outcome the store could not tell.
@@ -46,8 +49,15 @@ impl std::fmt::Debug for Pending {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, meta: MetaDraft, ballast: Option<PathBuf>) -> Self {
-        let ballast = Ballast::new(ballast);
-        Self { shared, heads: Heads::default(), meta, moved: Arc::default(), ballast, pending: None }
+        Self {
+            shared,
+            heads: Heads::default(),
+            meta,
+            moved: Arc::default(),
+            ballast: Ballast::new(ballast),
+            pending: None,
+            anchor: None,
+        }
     }
 
     /// Commits until the lanes are closed and empty.
@@ -74,7 +84,7 @@ impl Committer {
         for attempt in 0..ATTEMPTS {
             match self.commit(&mut batch) {
                 Ok(number) => {
-                    batch.into_iter().for_each(|work| work.finish(Ok(number)));
+                    self.answer(batch, number);
                     return;
                 }
                 Err(refused) => {
@@ -91,6 +101,17 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Beginnings are answered at once, ends when the anchor covers their commit.
+    fn answer(&self, batch: Vec<Box<dyn Work>>, number: u64) {
+        let Some(anchor) = &self.anchor else {
+            batch.into_iter().for_each(|work| work.finish(Ok(number)));
+            return;
+        };
+        let (ends, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|work| work.is_end());
+        others.into_iter().for_each(|work| work.finish(Ok(number)));
+        anchor.cover(self.meta.mark(), ends);
     }
 
     /// Begins nothing while the store is full or failed.
@@ -205,7 +226,7 @@ impl Committer {
         changes.hooks.into_iter().for_each(|hook| hook());
         self.meta.stored = stored;
         (self.meta.number, self.meta.now, self.meta.authority) = (number, changes.now, changes.authority);
-        self.meta.next_tenant = changes.next_tenant;
+        (self.meta.next_tenant, self.meta.audit_head) = (changes.next_tenant, changes.audit_head);
         self.shared.published.store(number, Ordering::Release);
         // Nobody listening is fine.
         let _listeners = self.shared.feed.send(Arc::new(Published { number, feed: changes.feed, log: changes.log }));

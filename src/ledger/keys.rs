@@ -1,11 +1,21 @@
 //! Where rows live: the key of each table, in one place.
 
+use super::engine::Table;
 use crate::model::{GrantName, LeaseId, ScopeId, TaskId, TenantName, TenantNumber};
 
 /// The one row of [`super::engine::Table::Meta`].
 pub const META: &[u8] = b"state";
 /// The row of [`super::engine::Table::Meta`] that proves the seal key; written once, not authenticated.
 pub const FOUNDING: &[u8] = b"founding";
+
+/// The row of [`super::engine::Table::Meta`] that is there while nothing is issued until an operator confirms the store.
+pub const HOLD: &[u8] = b"hold";
+
+/// Whether a row takes authority away, so that its removal outside the broker must show.
+#[must_use]
+pub fn is_authority(table: Table, key: &[u8]) -> bool {
+    matches!(table, Table::Cuts | Table::Bars) || (table == Table::Meta && key == HOLD)
+}
 
 /// Identifies one audit stream: 12 bytes of SHA-256 over `tenant/partner`.
 pub type StreamId = [u8; 12];

@@ -6,6 +6,7 @@
 //!                                    +--- publish: book, counts, revision, feed <---+
 //! ```
 
+pub mod anchor;
 mod ballast;
 mod book;
 mod check;
@@ -13,6 +14,7 @@ mod codec;
 mod committer;
 mod counts;
 pub mod engine;
+mod held;
 mod journal;
 pub mod keys;
 mod lanes;
@@ -23,15 +25,18 @@ mod propose;
 mod read;
 mod refused;
 mod shared;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tx;
 
+pub use anchor::{Anchor, FileAnchor, Mark};
 pub use book::ScopeState;
 pub use check::{CheckReport, check, fits};
 pub use codec::{Unreadable, scope_from, scope_name};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
+pub use migrate::SCHEMA;
 #[cfg(any(test, feature = "simulation"))]
 pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
@@ -47,4 +52,5 @@ pub use ops::{
 pub use read::{BarRow, CutRow, LogRow};
 pub use refused::Refused;
 pub use shared::{Aside, AsideRow, Hold, Published};
+pub use snapshot::{Filler, Snapshot, hold_restored};
 pub use tx::Chain;

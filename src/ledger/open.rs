@@ -11,22 +11,24 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
+    anchor::{Anchor, Keeper},
     book::{Book, ScopeState},
     codec::Codec,
     committer::Committer,
     counts::Counts,
     engine::{Engine, EngineError, Order, Row, Table},
+    held::{self, Candidate},
     keys,
     lanes::{Lane, LaneLimits, Lanes},
     migrate::{self, SchemaError},
     ops::upkeep::Moved,
     refused::Refused,
-    shared::{Aside, Holds, Published, Shared},
+    shared::{Aside, Hold, Holds, Published, Shared},
     tx::{Authority, MetaDraft, Tx, Work},
 };
 use crate::{
     model::{
-        EndReason, ScopeId, Timestamp,
+        Digest, EndReason, Scope, ScopeId, Timestamp,
         secret::{self, EntropyUnavailable, MacKey},
     },
     records,
@@ -43,6 +45,8 @@ pub struct Opening {
     pub seal_check: [u8; 32],
     /// Where the reserve for full disks lies; none for stores that are not on a disk.
     pub ballast: Option<PathBuf>,
+    /// Where the newest state is noted outside of the store; none for stores that are not on a disk.
+    pub anchor: Option<Arc<dyn Anchor>>,
     /// How much may wait.
     pub lanes: LaneLimits,
     /// Wall time, for a store that says nothing of time yet.
@@ -61,6 +65,15 @@ pub enum OpenError {
     /// The engine failed.
     #[error("the store cannot be opened")]
     Engine(#[from] EngineError),
+    /// The store is empty, and its anchor is not.
+    #[error(
+        "the data folder is empty, but its anchor {0} knows a store: restore the last backup with `mayfly restore`, or \
+         move the anchor away to begin anew"
+    )]
+    Emptied(String),
+    /// The anchor cannot be read.
+    #[error("the anchor cannot be read; give the daemon's user access to it and to its folder")]
+    Anchor(#[source] std::io::Error),
     /// No entropy for a new store.
     #[error(transparent)]
     Entropy(#[from] EntropyUnavailable),
@@ -131,14 +144,30 @@ impl Ledger {
     }
 
     fn prepare(opening: Opening) -> Result<(Self, Committer), OpenError> {
-        let Opening { engine, row_key, seal_check, ballast, lanes, now } = opening;
+        let Opening { engine, row_key, seal_check, ballast, anchor, lanes, now } = opening;
         let codec = Codec::new(row_key);
+        if let Some(anchor) = &anchor {
+            held::check_founding(engine.as_ref(), anchor.as_ref())?;
+        }
         let is_new = found(engine.as_ref(), &codec, &seal_check, now)?;
         let aside = Aside::default();
-        let (meta, meta_doubt) = read_meta(engine.as_ref(), &codec, &aside, now)?;
+        let (mut meta, meta_doubt) = read_meta(engine.as_ref(), &codec, &aside, now)?;
+        let held = Candidate {
+            engine: engine.as_ref(),
+            codec: &codec,
+            aside: &aside,
+            meta: &mut meta,
+            is_new,
+            is_damaged: meta_doubt.is_some(),
+            now,
+        }
+        .judge(anchor.as_deref())?;
         let (book, authority, damaged) = read_book(engine.as_ref(), &codec, &aside)?;
         let removed = authority.rows != meta.authority.rows || (authority != meta.authority && !damaged);
         let doubt = meta_doubt.or_else(|| removed.then_some("cuts or bars were changed outside the broker"));
+        // Held, and what was issued before has not been ended yet.
+        let unended = held.as_ref().filter(|held| book.state(Scope::Everything.id()).cut <= held.revision);
+        let doubt = unended.map(|held| Hold::of(held).explanation()).or(doubt);
         let counts = read_counts(engine.as_ref(), &codec, &aside)?;
         let shared = Arc::new(Shared {
             engine,
@@ -152,10 +181,15 @@ impl Ledger {
             aside,
             holds: Holds::default(),
         });
-        let opened_mark = meta.now;
-        let committer = Committer::new(Arc::clone(&shared), MetaDraft { authority, ..meta }, ballast);
+        if let Some(held) = &held {
+            shared.holds.set(Hold::of(held));
+        }
+        let (opened_mark, state) = (meta.now, meta.mark());
+        let mut committer = Committer::new(Arc::clone(&shared), MetaDraft { authority, ..meta }, ballast);
         let moved = Arc::clone(&committer.moved);
         restore_moved(&shared, &moved)?;
+        let keeper = anchor.map(|anchor| Keeper::start(anchor, Arc::clone(&shared), state));
+        committer.anchor = keeper.transpose().map_err(OpenError::Thread)?;
         Ok((Self { shared, moved, thread: Mutex::default(), doubt, opened_mark, is_new }, committer))
     }
 
@@ -256,7 +290,7 @@ fn found(engine: &dyn Engine, codec: &Codec, seal_check: &[u8; 32], now: Timesta
 }
 
 /// Reads the ledger's own row. When it cannot be read, a new incarnation begins: everything before it has ended.
-fn read_meta(
+pub(super) fn read_meta(
     engine: &dyn Engine,
     codec: &Codec,
     aside: &Aside,
@@ -273,7 +307,7 @@ fn read_meta(
             next_tenant: last_tenant(engine)? + 1,
             number: last_revision(engine)? + REVISION_GAP,
             now,
-            authority: Authority::default(),
+            ..MetaDraft::default()
         };
         return Ok((meta, Some("the ledger's own row is damaged")));
     };
@@ -291,6 +325,8 @@ fn read_meta(
             rows: record.authority_rows,
             digest: record.authority_digest.try_into().unwrap_or_default(),
         },
+        audit_head: Digest::from_slice(&record.audit_head).unwrap_or_default(),
+        anchored: record.anchored,
     };
     Ok((meta, None))
 }
@@ -330,6 +366,9 @@ fn read_book(engine: &dyn Engine, codec: &Codec, aside: &Aside) -> Result<(Book,
             }
         };
         book.set(scope, ScopeState { bar, suspend, ..state });
+    }
+    if let Some(value) = engine.get(Table::Meta, keys::HOLD)? {
+        authority.replace(None, Some(&value));
     }
     Ok((book, authority, damaged))
 }
@@ -394,7 +433,7 @@ fn last_tenant(engine: &dyn Engine) -> Result<u32, EngineError> {
     Ok(number.and_then(crate::model::TenantNumber::from_bytes).map_or(0, crate::model::TenantNumber::get))
 }
 
-fn fresh_incarnation() -> Result<u64, EntropyUnavailable> {
+pub(super) fn fresh_incarnation() -> Result<u64, EntropyUnavailable> {
     let mut bytes = [0; 8];
     secret::fill(&mut bytes)?;
     Ok(u64::from_be_bytes(bytes))
@@ -404,6 +443,6 @@ const EVERYTHING: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbou
 /// Commits that a slow watcher may lag behind before it must read the store again.
 const FEED_BACKLOG: usize = 4_096;
 /// How far revisions jump when the last one is not known for sure.
-const REVISION_GAP: u64 = 1 << 20;
+pub(super) const REVISION_GAP: u64 = 1 << 20;
 /// Commits after the last checkpoint that are looked at; checkpoints are seconds apart.
 const MOVED_MOST: usize = 100_000;

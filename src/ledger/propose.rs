@@ -8,6 +8,7 @@ use super::{
     open::{Ledger, Receipt},
     ops::{self, apply::TrustCommit, end, issue, keys::KeyCommit, scope, task, upkeep},
     refused::Refused,
+    shared::Hold,
 };
 use crate::{
     model::{ScopeId, Task, TaskId, TenantNumber, Timestamp},
@@ -106,6 +107,23 @@ impl Ledger {
     /// Writes events of an operator's act, in the lane of ends.
     pub async fn note_act(&self, events: Vec<pb::Event>, now: Timestamp) -> Result<Receipt, Refused> {
         Ok(self.propose(Lane::End, move |tx| ops::keys::note(tx, &events, now)).await?.1)
+    }
+
+    /// Ends the hold of a store that was restored or put back; false when there was none.
+    pub async fn confirm_store(
+        &self,
+        incarnation: u64,
+        event: pb::Event,
+        now: Timestamp,
+    ) -> Result<(bool, Receipt), Refused> {
+        let shared = Arc::clone(&self.shared);
+        let body = move |tx: &mut super::tx::Tx<'_>| {
+            let lifted = super::held::confirm(tx, incarnation, &event, now)?;
+            let shared = Arc::clone(&shared);
+            tx.on_publish(move || Hold::STORE.into_iter().for_each(|hold| shared.holds.clear(hold)));
+            Ok(lifted)
+        };
+        self.propose(Lane::End, body).await
     }
 
     /// Removes a page of what ended in minutes before `before`, and log rows before revision `log_kept_from`.

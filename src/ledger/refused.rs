@@ -41,6 +41,9 @@ pub enum Refused {
     /// The store has no room left; nothing was done.
     #[error("no space is left for the store")]
     StoreFull,
+    /// It is done and in force, but the anchor outside of the data folder does not cover it: repeat it.
+    #[error("it is in force, but the anchor cannot be written; mend that and repeat it")]
+    Unanchored,
     /// The daemon is stopping.
     #[error("the broker is stopping")]
     Stopping,

@@ -67,11 +67,30 @@ pub enum Hold {
     StoreFailed,
     /// The store has no room.
     StoreFull,
+    /// The anchor cannot be written.
+    Unanchored,
+    /// The store was restored from a backup.
+    Restored,
+    /// The store is not the newest that its anchor knows.
+    PutBack,
+    /// The store's anchor is missing or damaged.
+    AnchorLost,
 }
 
 impl Hold {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Clock, Self::StoreFailed, Self::StoreFull];
+    pub const ALL: [Self; 7] = [
+        Self::Restored,
+        Self::PutBack,
+        Self::AnchorLost,
+        Self::Clock,
+        Self::StoreFailed,
+        Self::StoreFull,
+        Self::Unanchored,
+    ];
+
+    /// Those that an operator lifts by confirming the store.
+    pub const STORE: [Self; 3] = [Self::Restored, Self::PutBack, Self::AnchorLost];
 
     /// For people.
     #[must_use]
@@ -80,6 +99,10 @@ impl Hold {
             Self::Clock => "the clock jumped; confirm it with `mayfly time confirm`",
             Self::StoreFailed => "the store failed",
             Self::StoreFull => "no space is left for the store",
+            Self::Unanchored => "the anchor cannot be written; see the log",
+            Self::Restored => "restored from a backup; bar what was off-boarded since, then `mayfly confirm store`",
+            Self::PutBack => "the data folder is older than its anchor; see the log, then `mayfly confirm store`",
+            Self::AnchorLost => "the anchor is missing or damaged; see the log, then `mayfly confirm store`",
         }
     }
 
@@ -88,6 +111,10 @@ impl Hold {
             Self::Clock => 1,
             Self::StoreFailed => 2,
             Self::StoreFull => 4,
+            Self::Unanchored => 8,
+            Self::Restored => 16,
+            Self::PutBack => 32,
+            Self::AnchorLost => 64,
         }
     }
 }
@@ -111,6 +138,12 @@ impl Holds {
     #[must_use]
     pub fn has(&self, hold: Hold) -> bool {
         self.0.load(Ordering::Acquire) & hold.bit() != 0
+    }
+
+    /// Whether it is in doubt what is true now: then nothing is deleted, trimmed or destroyed.
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        self.has(Hold::Clock) || Hold::STORE.into_iter().any(|hold| self.has(hold))
     }
 
     /// The first reason that holds.

@@ -8,6 +8,7 @@ use std::{
 use prost::Message;
 
 use super::{
+    anchor::Mark,
     book::ScopeState,
     counts::Counts,
     engine::{Batch, Compare, EngineError, Op, Order, Range, Row, Table},
@@ -17,7 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    model::{EndReason, Lease, LeaseId, ScopeId, Task, TaskId, Timestamp},
+    model::{Digest, EndReason, Lease, LeaseId, ScopeId, Task, TaskId, Timestamp},
     pb, records,
 };
 
@@ -83,6 +84,7 @@ pub struct Changes {
     pub(super) authority: Authority,
     pub(super) next_tenant: u32,
     pub(super) log: Vec<records::LogEntry>,
+    pub(super) audit_head: Digest,
 }
 
 impl<'a> Tx<'a> {
@@ -307,11 +309,14 @@ impl<'a> Tx<'a> {
 
     /// The batch for the engine and the changes in memory that go with it.
     pub(super) fn finish(mut self, meta: &MetaDraft) -> (Batch, Changes) {
-        let mut log = records::LogPage { pages: Vec::with_capacity(self.pages.len()), at: self.now.millis() };
+        let mut log = records::LogPage { at: self.now.millis(), ..Default::default() };
+        let mut audit_head = meta.audit_head;
         let mut heads = Vec::with_capacity(self.pages.len());
         for (id, page) in std::mem::take(&mut self.pages) {
             log.pages.push(records::LogEntry { stream: id.to_vec(), first_sequence: page.first });
-            heads.push((id, page.head()));
+            let head = page.head();
+            audit_head = Digest::of_parts(&[&audit_head.0, &id, &head.sequence.to_be_bytes(), &head.hash.0]);
+            heads.push((id, head));
             let key = keys::audit(&id, page.first);
             self.put_record(Table::Audit, key, &page.record(self.number));
         }
@@ -330,10 +335,14 @@ impl<'a> Tx<'a> {
             }
         }
         if !log.pages.is_empty() {
+            log.head = audit_head.0.to_vec();
             self.put_record(Table::Log, keys::revision(self.number), &log);
         }
-        let record =
-            MetaDraft { next_tenant: self.next_tenant, ..meta.clone() }.record(self.number, self.now, self.authority);
+        let record = MetaDraft { next_tenant: self.next_tenant, audit_head, ..meta.clone() }.record(
+            self.number,
+            self.now,
+            self.authority,
+        );
         let value = self.shared.codec.encode(Table::Meta, keys::META, &record);
         self.ops.push(Op::Put(Table::Meta, keys::META.to_vec(), value));
         let compare = Compare { table: Table::Meta, key: keys::META.to_vec(), expected: meta.stored.clone() };
@@ -347,6 +356,7 @@ impl<'a> Tx<'a> {
             authority: self.authority,
             next_tenant: self.next_tenant,
             log: log.pages,
+            audit_head,
         };
         (Batch { compares: vec![compare], ops: self.ops }, changes)
     }
@@ -381,7 +391,7 @@ impl<'a> Tx<'a> {
     }
 
     fn note_authority(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) {
-        if !matches!(table, Table::Cuts | Table::Bars) {
+        if !keys::is_authority(table, key) {
             return;
         }
         let old = self.get(table, key).unwrap_or_default();
@@ -423,6 +433,10 @@ pub struct MetaDraft {
     pub now: Timestamp,
     /// Cuts and bars.
     pub authority: Authority,
+    /// Hash over all audit so far.
+    pub audit_head: Digest,
+    /// Whether an anchor is kept for this store: from then on a missing one is noticed.
+    pub anchored: bool,
 }
 
 impl MetaDraft {
@@ -437,7 +451,15 @@ impl MetaDraft {
             next_tenant: self.next_tenant,
             authority_rows: authority.rows,
             authority_digest: authority.digest.to_vec(),
+            audit_head: self.audit_head.0.to_vec(),
+            anchored: self.anchored,
         }
+    }
+
+    /// The last commit, for the anchor.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { incarnation: self.incarnation, number: self.number, audit_head: self.audit_head, closed: false }
     }
 }
 

@@ -10,8 +10,10 @@ use crate::model::{
 };
 
 mod key;
+mod stream;
 
 pub use key::{SealKey, SealKeyError};
+pub use stream::{Opener, SALT_BYTES, Sealer, StreamError};
 
 /// Seals and opens secrets under keys derived from the seal key (HKDF-SHA-256, RFC 5869).
 ///
@@ -21,6 +23,8 @@ pub use key::{SealKey, SealKeyError};
 pub struct Seal {
     cipher: Cipher,
     row_key: Secret<32>,
+    anchor_key: Secret<32>,
+    streams: hkdf::Prk,
     check_value: [u8; 32],
 }
 
@@ -49,7 +53,9 @@ impl Seal {
         let row_key = derive(&root, b"rows");
         let mut check_value = [0; 32];
         check_value.copy_from_slice(derive(&root, b"check").expose());
-        Self { cipher: Cipher::new(&derive(&root, b"values")), row_key, check_value }
+        let streams = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, derive(&root, b"streams").expose());
+        let anchor_key = derive(&root, b"anchor");
+        Self { cipher: Cipher::new(&derive(&root, b"values")), row_key, anchor_key, streams, check_value }
     }
 
     /// Seals `plaintext` so that it opens only at `location`.
@@ -74,10 +80,28 @@ impl Seal {
         MacKey::new(&self.row_key)
     }
 
+    /// The key that authenticates the anchor.
+    #[must_use]
+    pub fn anchor_key(&self) -> MacKey {
+        MacKey::new(&self.anchor_key)
+    }
+
     /// A public value to store: the same one later proves that the seal key is the same.
     #[must_use]
     pub fn check_value(&self) -> [u8; 32] {
         self.check_value
+    }
+
+    /// Seals a stream of chunks under a key of its own, derived from `salt`, which must be random and new.
+    #[must_use]
+    pub fn sealer(&self, salt: &[u8; SALT_BYTES], preamble: &[u8]) -> Sealer {
+        Sealer::new(&derive(&self.streams, salt), preamble)
+    }
+
+    /// The inverse of [`Self::sealer`].
+    #[must_use]
+    pub fn opener(&self, salt: &[u8; SALT_BYTES], preamble: &[u8]) -> Opener {
+        Opener::new(&derive(&self.streams, salt), preamble)
     }
 
     /// A fresh wrapping key, and its sealed form to store at `location`.

@@ -57,6 +57,8 @@ impl World {
         let (folder, data) = (world.launch.folder.clone(), world.launch.data());
         // Outside of development the key lies outside of the data folder.
         std::fs::rename(data.join("seal.key"), world.seal_key()).expect("moved");
+        // And the anchor beside it, named after the data folder.
+        std::fs::rename(data.join("anchor"), world.anchor()).expect("moved");
         let text = format!(
             "data_dir = {data:?}\npublic_url = \"https://localhost:7443\"\nseal.key_file = {:?}\n\
              metrics.address = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
@@ -74,6 +76,11 @@ impl World {
     /// Where [`World::configured`] keeps the seal key.
     pub fn seal_key(&self) -> PathBuf {
         self.launch.folder.join("seal.key")
+    }
+
+    /// Where [`World::configured`] keeps the anchor.
+    pub fn anchor(&self) -> PathBuf {
+        self.launch.folder.join("data.anchor")
     }
 
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {

@@ -207,6 +207,26 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("confirm_time", request, work).await
     }
 
+    async fn confirm_store(
+        &self,
+        request: Request<pb::ConfirmStoreRequest>,
+    ) -> Result<Response<pb::ConfirmStoreResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.confirm_store(&caller, request).await };
+        self.0.answer("confirm_store", request, work).await
+    }
+
+    type CreateBackupStream = Outflow<pb::CreateBackupResponse>;
+
+    async fn create_backup(
+        &self,
+        request: Request<pb::CreateBackupRequest>,
+    ) -> Result<Response<Outflow<pb::CreateBackupResponse>>, Status> {
+        let broker = Arc::clone(self.0.broker());
+        let work = |caller: Arc<Caller>, _, request| async move { broker.create_backup(&caller, request).await };
+        self.0.stream("create_backup", StreamKind::Watch, request, work).await
+    }
+
     type WatchRevocationStream = Outflow<pb::RevocationStatus>;
 
     async fn watch_revocation(

@@ -92,6 +92,10 @@ fn hold_word(hold: Hold) -> &'static str {
         Hold::Clock => "clock jump",
         Hold::StoreFailed => "store failed",
         Hold::StoreFull => "disk full",
+        Hold::Unanchored => "anchor not writable",
+        Hold::Restored => "restored",
+        Hold::PutBack => "older than its anchor",
+        Hold::AnchorLost => "anchor lost",
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use super::{Batch, Committed, Engine, EngineError, Limits, Order, Range, Row, Table, Usage};
+use super::{Batch, Committed, Engine, EngineError, Limits, Order, Pin, Range, Row, Table, Usage};
 
 /// What happens to one commit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,6 +88,18 @@ impl<E: Engine> Engine for Faulty<E> {
             },
             Fault::UnknownLost | Fault::StuckLost => Err(unknown()),
         }
+    }
+
+    fn pin(&self) -> Result<Pin, EngineError> {
+        self.inner.pin()
+    }
+
+    fn scan_pinned(&self, pin: Pin, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, EngineError> {
+        self.inner.scan_pinned(pin, table, range, limit)
+    }
+
+    fn unpin(&self, pin: Pin) {
+        self.inner.unpin(pin);
     }
 
     fn limits(&self) -> Limits {

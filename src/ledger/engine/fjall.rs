@@ -3,21 +3,26 @@
 mod journal;
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     ops::Bound,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
 pub use journal::set_damaged_journal_aside;
 
 use super::{
-    Batch, Committed, Engine, EngineError, Limits, Order, Range, Row, Table, Usage,
+    Batch, Committed, Engine, EngineError, Limits, Order, Pin, Range, Row, Table, Usage,
     batch::{LIMITS, LastOps, is_empty},
+    pins,
     slot::Slot,
 };
 
@@ -37,12 +42,15 @@ pub struct Fjall {
     slot: Slot<Open>,
     /// One commit at a time, so that nothing changes between a batch's compares and its writes.
     turn: Mutex<()>,
+    next_pin: AtomicU64,
 }
 
 struct Open {
     db: Database,
     hot: Vec<(Table, Keyspace)>,
     shared: Keyspace,
+    /// Go with the store when it is reopened.
+    pins: Mutex<BTreeMap<u64, Snapshot>>,
 }
 
 /// Where a table's rows are: its keyspace, and the byte before each key if others share it.
@@ -58,7 +66,12 @@ impl Fjall {
     /// [`EngineError::Locked`] when it is open already; [`EngineError::Damaged`] when its journal or tables cannot be
     /// read; [`EngineError::Full`] and [`EngineError::Io`] as the file system says.
     pub fn open(dir: &Path) -> Result<Self, EngineError> {
-        Ok(Self { dir: dir.to_path_buf(), slot: Slot::new(Open::at(dir)?), turn: Mutex::new(()) })
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            slot: Slot::new(Open::at(dir)?),
+            turn: Mutex::new(()),
+            next_pin: AtomicU64::new(0),
+        })
     }
 
     /// Finds out what became of a batch that failed for want of room.
@@ -118,6 +131,33 @@ impl Engine for Fjall {
         }
     }
 
+    fn pin(&self) -> Result<Pin, EngineError> {
+        let number = self.next_pin.fetch_add(1, Ordering::Relaxed);
+        self.slot.with(|open| {
+            open.pins().insert(number, open.db.snapshot());
+            Ok(Pin(number))
+        })
+    }
+
+    fn scan_pinned(&self, pin: Pin, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, EngineError> {
+        if is_empty(range) {
+            return Ok(Vec::new());
+        }
+        self.slot.with(|open| {
+            let snapshot = open.pins().get(&pin.0).cloned().ok_or_else(pins::lost)?;
+            open.scan_at(&snapshot, table, range, Order::Ascending, limit)
+        })
+    }
+
+    fn unpin(&self, pin: Pin) {
+        let unpinned = self.slot.with(|open| {
+            open.pins().remove(&pin.0);
+            Ok(())
+        });
+        // A store that is closed has let go of it already.
+        drop(unpinned);
+    }
+
     fn limits(&self) -> Limits {
         LIMITS
     }
@@ -154,7 +194,7 @@ impl Open {
                 hot.push((table, db.keyspace(table.name(), || options(expects_hits(table)))?));
             }
             let shared = db.keyspace(SHARED_KEYSPACE, || options(false))?;
-            Ok(Self { db, hot, shared })
+            Ok(Self { db, hot, shared, pins: Mutex::default() })
         };
         open().map_err(|error| not_opened(dir, error))
     }
@@ -177,8 +217,23 @@ impl Open {
     }
 
     fn scan(&self, table: Table, range: Range<'_>, order: Order, limit: usize) -> Result<Vec<Row>, EngineError> {
+        self.scan_at(&self.db.snapshot(), table, range, order, limit)
+    }
+
+    fn pins(&self) -> MutexGuard<'_, BTreeMap<u64, Snapshot>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn scan_at(
+        &self,
+        snapshot: &Snapshot,
+        table: Table,
+        range: Range<'_>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Row>, EngineError> {
         let place = self.place(table);
-        let rows = self.db.snapshot().range(place.keyspace, place.range(range));
+        let rows = snapshot.range(place.keyspace, place.range(range));
         let skip = usize::from(place.prefix.is_some());
         let owned = |row: fjall::Guard| {
             let (key, value) = row.into_inner().map_err(failed)?;

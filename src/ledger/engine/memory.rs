@@ -7,14 +7,16 @@ use std::{
 };
 
 use super::{
-    Batch, Committed, Engine, EngineError, Limits, Order, Range, Row, Table, Usage,
+    Batch, Committed, Engine, EngineError, Limits, Order, Pin, Range, Row, Table, Usage,
     batch::{LIMITS, is_empty},
+    pins::Pins,
 };
 
 /// Ordered maps behind one lock. Nothing outlives the value: durability is not promised.
 #[derive(Debug, Default)]
 pub struct Memory {
     tables: RwLock<BTreeMap<Table, Rows>>,
+    pins: Pins,
 }
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -62,7 +64,9 @@ impl Engine for Memory {
         if !batch.compares_hold(|table, key| Ok(tables.get(&table).and_then(|rows| rows.get(key))))? {
             return Ok(Committed::Conflict);
         }
-        for ((table, key), value) in batch.last_ops() {
+        let ops = batch.last_ops();
+        self.pins.keep(&ops, |table, key| Ok(tables.get(&table).and_then(|rows| rows.get(key)).cloned()))?;
+        for ((table, key), value) in ops {
             let rows = tables.entry(table).or_default();
             match value {
                 Some(value) => rows.insert(key.to_vec(), value.to_vec()),
@@ -70,6 +74,23 @@ impl Engine for Memory {
             };
         }
         Ok(Committed::Applied)
+    }
+
+    fn pin(&self) -> Result<Pin, EngineError> {
+        let _tables = self.tables();
+        Ok(self.pins.open())
+    }
+
+    fn scan_pinned(&self, pin: Pin, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, EngineError> {
+        let tables = self.tables();
+        self.pins.scan(pin, table, range, limit, |range, limit| {
+            let rows = tables.get(&table).into_iter().flat_map(|rows| rows.range::<[u8], _>(range));
+            Ok(rows.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+        })
+    }
+
+    fn unpin(&self, pin: Pin) {
+        self.pins.close(pin);
     }
 
     fn limits(&self) -> Limits {

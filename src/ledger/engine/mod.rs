@@ -6,6 +6,7 @@ mod batch;
 pub mod faulty;
 pub mod fjall;
 pub mod memory;
+mod pins;
 #[cfg(feature = "sled")]
 pub mod sled;
 mod slot;
@@ -82,6 +83,18 @@ impl Table {
         Self::Sinks,
     ];
 
+    /// The number in backups: the discriminant.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        u32::try_from(Self::ALL.iter().position(|table| *table == self).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// The inverse of [`Self::code`].
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        usize::try_from(code).ok().and_then(|at| Self::ALL.get(at)).copied()
+    }
+
     /// The name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -108,6 +121,10 @@ impl Table {
         }
     }
 }
+
+/// Names a state that is kept readable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pin(u64);
 
 /// A key with its value.
 pub type Row = (Vec<u8>, Vec<u8>);
@@ -230,6 +247,25 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`EngineError::Full`] when nothing was written for want of room; [`EngineError::Unknown`] when it may have been.
     fn commit(&self, batch: &Batch) -> Result<Committed, EngineError>;
+
+    /// Keeps the state as of the last applied commit readable while commits go on, until [`Engine::unpin`].
+    ///
+    /// # Errors
+    /// When the engine keeps no older state.
+    fn pin(&self) -> Result<Pin, EngineError> {
+        Err(EngineError::Io(std::io::Error::from(std::io::ErrorKind::Unsupported).into()))
+    }
+
+    /// As an ascending [`Engine::scan`], of a pinned state.
+    ///
+    /// # Errors
+    /// When rows cannot be read, or the state is kept no more: the store was reopened, or too much has changed.
+    fn scan_pinned(&self, _pin: Pin, _: Table, _: Range<'_>, _limit: usize) -> Result<Vec<Row>, EngineError> {
+        Err(pins::lost())
+    }
+
+    /// Lets a pinned state go.
+    fn unpin(&self, _pin: Pin) {}
 
     /// What one commit may hold.
     fn limits(&self) -> Limits;

@@ -13,8 +13,9 @@ use sled::{
 };
 
 use super::{
-    Batch, Committed, Engine, EngineError, Limits, Order, Range, Row, Table, Usage,
+    Batch, Committed, Engine, EngineError, Limits, Order, Pin, Range, Row, Table, Usage,
     batch::{LIMITS, LastOps, is_empty},
+    pins::Pins,
     slot::{Slot, patiently},
 };
 
@@ -27,6 +28,7 @@ pub struct Sled {
     slot: Slot<Open>,
     /// Sled's iterators are no snapshots: pages are read under the shared side, transactions run under the other.
     turn: RwLock<()>,
+    pins: Pins,
 }
 
 /// A key, and what to write there; `None` deletes.
@@ -44,7 +46,12 @@ impl Sled {
     /// [`EngineError::Locked`] when it is open already; [`EngineError::Damaged`] when its files are corrupt;
     /// [`EngineError::Full`] and [`EngineError::Io`] as the file system says.
     pub fn open(dir: &Path) -> Result<Self, EngineError> {
-        Ok(Self { dir: dir.to_path_buf(), slot: Slot::new(patiently(|| Open::at(dir))?), turn: RwLock::new(()) })
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            slot: Slot::new(patiently(|| Open::at(dir))?),
+            turn: RwLock::new(()),
+            pins: Pins::default(),
+        })
     }
 }
 
@@ -89,11 +96,33 @@ impl Engine for Sled {
             if !batch.compares_hold(|table, key| open.get(table, key))? {
                 return Ok(Committed::Conflict);
             }
-            open.apply(&batch.last_ops())?;
+            let ops = batch.last_ops();
+            self.pins.keep(&ops, |table, key| open.get(table, key))?;
+            open.apply(&ops)?;
             drop(turn);
             open.db.flush().map_err(unknown)?;
             Ok(Committed::Applied)
         })
+    }
+
+    fn pin(&self) -> Result<Pin, EngineError> {
+        let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(self.pins.open())
+    }
+
+    fn scan_pinned(&self, pin: Pin, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, EngineError> {
+        self.slot.with(|open| {
+            let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
+            let tree = open.tree(table)?;
+            self.pins.scan(pin, table, range, limit, |range, limit| {
+                let rows = tree.range::<&[u8], _>(range).take(limit);
+                rows.map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(failed)).collect()
+            })
+        })
+    }
+
+    fn unpin(&self, pin: Pin) {
+        self.pins.close(pin);
     }
 
     fn limits(&self) -> Limits {

@@ -36,6 +36,7 @@ laws! {
     steady_churn_stays_bounded,
     recovering_a_sound_store_keeps_every_row,
     readers_see_whole_batches,
+    a_pinned_state_stays_as_it_was_while_commits_go_on,
 }
 
 fn folder() -> TempDir {
@@ -192,6 +193,30 @@ fn a_range_that_holds_no_key_gives_no_rows(engine: &dyn Engine) {
             assert!(keys(engine, table, range, Order::Descending, 9).is_empty(), "{range:?}");
         }
     }
+}
+
+fn a_pinned_state_stays_as_it_was_while_commits_go_on(engine: &dyn Engine) {
+    let row = |n: u8| put(Table::Leases, &[n], &[n]);
+    apply(engine, (0..20).step_by(2).map(row));
+    let before = all(engine, Table::Leases);
+    let pin = engine.pin().unwrap();
+    // Between, over, and without what was there; in another table as well.
+    apply(engine, (1..20).step_by(2).map(row));
+    apply(engine, vec![put(Table::Leases, &[4], b"new"), delete(Table::Leases, &[0]), delete(Table::Leases, &[18])]);
+    apply(engine, vec![put(Table::Leases, &[4], b"newer"), put(Table::Tasks, &[1], b"x")]);
+    for limit in [1, 3, 100] {
+        let (mut rows, mut after): (Vec<Row>, Vec<u8>) = Default::default();
+        loop {
+            let lower = if after.is_empty() { Unbounded } else { Excluded(after.as_slice()) };
+            let page = engine.scan_pinned(pin, Table::Leases, (lower, Unbounded), limit).unwrap();
+            let Some((last, _)) = page.last() else { break };
+            (after, rows) = (last.clone(), [rows, page].concat());
+        }
+        assert_eq!(rows, before, "{limit} at a time");
+    }
+    assert_eq!(engine.scan_pinned(pin, Table::Tasks, (Unbounded, Unbounded), 9).unwrap(), Vec::<Row>::new());
+    engine.unpin(pin);
+    assert!(engine.scan_pinned(pin, Table::Leases, (Unbounded, Unbounded), 9).is_err());
 }
 
 fn a_prefix_scan_ends_after_the_last_0xff(engine: &dyn Engine) {

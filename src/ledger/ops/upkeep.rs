@@ -18,7 +18,6 @@ use crate::{
         journal::{self, Head, stream_name},
         keys::{self, StreamId},
         refused::Refused,
-        shared::Hold,
         tx::Tx,
     },
     model::{Digest, EndReason, LeaseId, ScopeId, TenantNumber, Timestamp},
@@ -47,14 +46,14 @@ pub struct WalkReport {
 
 /// Removes what ended in minutes before `before`: one page of expiries and some old counts, marks and feed rows.
 ///
-/// Nothing is removed while the clock is in doubt.
+/// Nothing is removed while the clock or the store is in doubt.
 pub(in crate::ledger) fn sweep(
     tx: &mut Tx<'_>,
     before: Timestamp,
     now: Timestamp,
     log_kept_from: u64,
 ) -> Result<SweepReport, Refused> {
-    if tx.shared.holds.has(Hold::Clock) {
+    if tx.shared.holds.in_doubt() {
         return Ok(SweepReport::default());
     }
     let upper = before.minute().to_be_bytes();

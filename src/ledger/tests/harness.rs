@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use crate::{
     ledger::{
-        BarDraft, CutDraft, EndLease, EndTask, IssueDraft, LaneLimits, Ledger, OpenDraft, OpenError, Opening, Quota,
-        Receipt, Refused, Revoked,
+        Anchor, BarDraft, CutDraft, EndLease, EndTask, IssueDraft, LaneLimits, Ledger, OpenDraft, OpenError, Opening,
+        Quota, Receipt, Refused, Revoked,
         engine::{
-            Batch, Committed, Engine, EngineError, Limits, Op, Order, Range, Row, Table, Usage,
+            Batch, Committed, Engine, EngineError, Limits, Op, Order, Pin, Range, Row, Table, Usage,
             faulty::{Fault, Faulty},
             fjall::Fjall,
             memory::Memory,
@@ -82,6 +82,15 @@ impl Engine for Tap {
         self.ops.fetch_add(batch.ops.len() as u64, Ordering::SeqCst);
         self.below.commit(batch)
     }
+    fn pin(&self) -> Result<Pin, EngineError> {
+        self.below.pin()
+    }
+    fn scan_pinned(&self, pin: Pin, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, EngineError> {
+        self.below.scan_pinned(pin, table, range, limit)
+    }
+    fn unpin(&self, pin: Pin) {
+        self.below.unpin(pin);
+    }
     fn limits(&self) -> Limits {
         self.below.limits()
     }
@@ -100,6 +109,8 @@ pub struct Bed {
     pub store: Store,
     pub now: Timestamp,
     ledger: Option<Ledger>,
+    /// Outside of the store.
+    pub anchor: Option<Arc<dyn Anchor>>,
     /// Faults of the next commits.
     pub plan: Plan,
     ops: Arc<AtomicU64>,
@@ -126,8 +137,24 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
 impl Bed {
     pub fn new(kind: Kind) -> Self {
         let now = Timestamp::from_seconds(1_800_000_000);
-        let mut bed = Self { store: Store::new(kind), now, ledger: None, plan: Arc::default(), ops: Arc::default() };
+        let mut bed = Self {
+            store: Store::new(kind),
+            now,
+            ledger: None,
+            anchor: None,
+            plan: Arc::default(),
+            ops: Arc::default(),
+        };
         bed.open(1).unwrap();
+        bed
+    }
+
+    /// With an anchor from the beginning.
+    pub fn anchored(kind: Kind, anchor: Arc<dyn Anchor>) -> Self {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let (plan, ops) = (Arc::default(), Arc::default());
+        let mut bed = Self { store: Store::new(kind), now, ledger: None, anchor: Some(anchor), plan, ops };
+        bed.reopen();
         bed
     }
 
@@ -141,6 +168,7 @@ impl Bed {
             row_key: row_key(),
             seal_check: [seal; 32],
             ballast: None,
+            anchor: self.anchor.clone(),
             lanes: LaneLimits::default(),
             now: self.now,
         };

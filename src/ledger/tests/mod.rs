@@ -1,5 +1,6 @@
 //! The laws of the ledger, the same on every engine.
 
+mod anchor;
 mod damage;
 mod faults;
 mod harness;

@@ -1,0 +1,244 @@
+//! What happened after a backup, as far as a shipped audit tells: cuts and bars are made again, the rest is reported.
+//!
+//! Everything that was issued before a restore is dead already. What would be lost is what concerns the future: bars,
+//! keys that were cut, and authority that was taken away. The last cannot be taken away again from events alone, so it is
+//! barred until the trust map is applied anew and an operator lifts the bar.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::super::{Broker, Refusal, event, revoke::is_barrable};
+use crate::{
+    ledger::{BarDraft, CutDraft},
+    model::{EndReason, Scope, Timestamp, Ttl, time::SKEW},
+    pb,
+};
+
+/// What a replay did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Replayed {
+    /// Events that are newer than the backup.
+    pub newer: u64,
+    /// Scopes that were barred.
+    pub barred: BTreeSet<String>,
+    /// Scopes that were cut.
+    pub cut: BTreeSet<String>,
+    /// What an operator must look at: one line each.
+    pub left: BTreeSet<String>,
+}
+
+impl Broker {
+    /// Makes again what an event that is newer than the backup says. Events must come in the order of their revisions.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn replay(&self, event: &pb::Event, done: &mut Replayed) -> Result<(), Refusal> {
+        done.newer += 1;
+        let detail = |name: &str| event.details.iter().find_map(|text| text.strip_prefix(name));
+        let scope = detail("scope=").and_then(scope_of);
+        match (event.kind.as_str(), scope) {
+            ("scope.revoked", Some(scope)) => {
+                self.cut_again(event, &scope, done).await?;
+                // It does not say whether a bar went with the cut; it is taken that it did.
+                if is_barrable(&scope) {
+                    self.bar_again(event, scope, false, done).await?;
+                }
+            }
+            ("scope.barred", Some(scope)) => {
+                let suspend = event.details.iter().any(|text| text == "suspend=true");
+                self.bar_again(event, scope, suspend, done).await?;
+            }
+            ("scope.lifted", Some(scope)) => {
+                done.left.insert(format!("a bar was lifted, and stands again: {scope}"));
+            }
+            ("scope.revoked" | "scope.barred" | "scope.lifted", None) => {
+                done.left.insert(format!("an event names no scope: {} {}", event.stream, event.sequence));
+            }
+            ("key.cut", _) => {
+                if let Some(key_id) = detail("key_id=") {
+                    self.cut_again(event, &Scope::SigningKey(key_id.to_owned()), done).await?;
+                }
+            }
+            ("trust.changed" | "trust.applied", _) => self.bar_lost_authority(event, done).await?,
+            ("operator.certified" | "operator.recovered" | "operator.restored" | "grant.attested", _) => {
+                done.left.insert(format!("{}: {}", event.kind, event.details.join(", ")));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Each thing of a tenant that lost authority is barred; the rest of the map is the operator's to apply.
+    async fn bar_lost_authority(&self, event: &pb::Event, done: &mut Replayed) -> Result<(), Refusal> {
+        let place = if event.tenant.is_empty() { "the trust map" } else { event.tenant.as_str() };
+        done.left.insert(format!("the trust map was changed after the backup: apply it again ({place})"));
+        for line in &event.details {
+            if let Some(scope) = lost(&event.tenant, line) {
+                self.bar_again(event, scope, false, done).await?;
+            } else if line.starts_with("removed ") || line.starts_with("narrowed ") {
+                done.left.insert(format!("after the backup, in {place}: {line}"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn cut_again(&self, event: &pb::Event, scope: &Scope, done: &mut Replayed) -> Result<(), Refusal> {
+        let now = self.now();
+        let draft = CutDraft {
+            scope: scope.clone(),
+            why: EndReason::Revoked,
+            bar: false,
+            operator: operator(event),
+            reason: reason(event),
+            covers_until: now.after(LONGEST_TASK + Ttl::MAX.duration() + SKEW),
+            event: again("scope.revoked", event, scope, now),
+            now,
+            resets_time: false,
+        };
+        self.ledger.cut(draft).await?;
+        done.cut.insert(scope.to_string());
+        Ok(())
+    }
+
+    async fn bar_again(
+        &self,
+        event: &pb::Event,
+        scope: Scope,
+        suspend: bool,
+        done: &mut Replayed,
+    ) -> Result<(), Refusal> {
+        let now = self.now();
+        let mut told = again("scope.barred", event, &scope, now);
+        if suspend {
+            told.details.push("suspend=true".into());
+        }
+        done.barred.insert(scope.to_string());
+        let draft = BarDraft { scope, suspend, operator: operator(event), reason: reason(event), event: told, now };
+        self.ledger.bar(draft).await?;
+        Ok(())
+    }
+}
+
+/// The replayed event says where it comes from.
+fn again(kind: &str, of: &pb::Event, scope: &Scope, now: Timestamp) -> pb::Event {
+    let mut told = event::own(kind, now);
+    told.tenant.clone_from(&of.tenant);
+    told.reason.clone_from(&of.reason);
+    told.details = vec![format!("scope={scope}"), format!("replays={}/{}", of.stream, of.sequence)];
+    told
+}
+
+fn operator(event: &pb::Event) -> String {
+    event.actor.strip_prefix("operator:").unwrap_or(&event.actor).to_owned()
+}
+
+fn reason(event: &pb::Event) -> String {
+    if event.reason.is_empty() { "replayed from the audit after a restore".to_owned() } else { event.reason.clone() }
+}
+
+/// `removed grant NAME: ...` or `narrowed workload NAME: ...` of a tenant.
+fn lost(tenant: &str, line: &str) -> Option<Scope> {
+    let rest = line.strip_prefix("removed ").or_else(|| line.strip_prefix("narrowed "))?;
+    let name = |rest: &str| rest.split(':').next().unwrap_or_default().trim().to_owned();
+    if let Some(rest) = rest.strip_prefix("grant ") {
+        return Some(Scope::Grant(tenant.parse().ok()?, name(rest).parse().ok()?));
+    }
+    if let Some(rest) = rest.strip_prefix("workload ") {
+        return Some(Scope::Workload(tenant.parse().ok()?, name(rest).parse().ok()?));
+    }
+    if let Some(rest) = rest.strip_prefix("partner ") {
+        return Some(Scope::Partner(name(rest).parse().ok()?));
+    }
+    Some(Scope::Tenant(name(rest.strip_prefix("tenant ")?).parse().ok()?))
+}
+
+/// The inverse of the text of a scope in events.
+fn scope_of(text: &str) -> Option<Scope> {
+    if text == "everything" {
+        return Some(Scope::Everything);
+    }
+    if let Some(key_id) = text.strip_prefix("signing key ") {
+        return Some(Scope::SigningKey(key_id.to_owned()));
+    }
+    let (noun, name) = text.split_once(' ')?;
+    let pair = || name.split_once('/');
+    Some(match noun {
+        "grant" => Scope::Grant(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "workload" => Scope::Workload(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "partner" => match name.split_once(" in tenant ") {
+            Some((partner, tenant)) => Scope::PartnerInTenant(tenant.parse().ok()?, partner.parse().ok()?),
+            None => Scope::Partner(name.parse().ok()?),
+        },
+        "proof" => {
+            let digest = crate::model::id::unhex(name).ok()?;
+            Scope::Proof(crate::model::Digest::from_slice(&digest)?)
+        }
+        "task" => Scope::Task(name.parse().ok()?),
+        "lease" => Scope::Lease(name.parse().ok()?),
+        "tenant" => Scope::Tenant(name.parse().ok()?),
+        _ => return None,
+    })
+}
+
+/// The longest deadline of a task.
+const LONGEST_TASK: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::testing::founded,
+        model::{Digest, LeaseId, TaskId, TenantNumber},
+    };
+
+    #[test]
+    fn every_scope_is_read_back_from_its_text() {
+        let task = TaskId::fresh(TenantNumber::new(1).expect("number")).expect("entropy");
+        let (tenant, partner) = ("acme".parse().expect("name"), "globex".parse().expect("name"));
+        let scopes = [
+            Scope::Everything,
+            Scope::Grant("acme".parse().expect("name"), "deploy".parse().expect("name")),
+            Scope::Lease(LeaseId::fresh(task).expect("entropy")),
+            Scope::Partner("globex".parse().expect("name")),
+            Scope::PartnerInTenant(tenant, partner),
+            Scope::Proof(Digest::of(b"proof")),
+            Scope::SigningKey("k 1".into()),
+            Scope::Task(task),
+            Scope::Tenant("acme".parse().expect("name")),
+            Scope::Workload("acme".parse().expect("name"), "runner".parse().expect("name")),
+        ];
+        for scope in scopes {
+            assert_eq!(scope_of(&scope.to_string()), Some(scope));
+        }
+        assert_eq!(scope_of("planet earth"), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_barred_cut_or_narrowed_after_the_backup_is_barred_again_and_a_lift_is_only_told() {
+        let (broker, _) = founded().await;
+        let event = |kind: &str, details: &[&str]| pb::Event {
+            kind: kind.into(),
+            tenant: "acme".into(),
+            actor: "operator:olga".into(),
+            details: details.iter().map(|text| (*text).to_owned()).collect(),
+            ..Default::default()
+        };
+        let mut done = Replayed::default();
+        for event in [
+            event("scope.revoked", &["scope=partner globex"]),
+            event("scope.barred", &["scope=workload acme/runner", "suspend=true"]),
+            event("scope.lifted", &["scope=partner globex"]),
+            event("trust.changed", &["version=2", "narrowed grant deploy: ttl_max 300s -> 60s", "added grant read"]),
+            event("key.cut", &["use=token", "key_id=k1"]),
+        ] {
+            broker.replay(&event, &mut done).await.expect("replays");
+        }
+        let partner = broker.ledger.scope(Scope::Partner("globex".parse().expect("name")).id());
+        assert!(partner.cut > 0 && partner.bar > 0);
+        let workload = Scope::Workload("acme".parse().expect("name"), "runner".parse().expect("name"));
+        assert!(broker.ledger.scope(workload.id()).suspend);
+        assert!(broker.ledger.scope(Scope::SigningKey("k1".into()).id()).cut > 0);
+        let barred: Vec<_> = done.barred.iter().map(String::as_str).collect();
+        assert_eq!(barred, ["grant acme/deploy", "partner globex", "workload acme/runner"]);
+        assert!(done.left.iter().any(|line| line.contains("lifted")));
+    }
+}

@@ -1,0 +1,319 @@
+//! Backups taken under load, restores, and data folders that were put back.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use mayfly::pb::{self, ConfirmStoreRequest, CredentialKind, GetStatusRequest, admin_client::AdminClient};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use super::{
+    rig::{Launch, reason, until},
+    world::{World, is_active, issue, lease_of, lease_scope, partner_scope, request, revocation},
+};
+
+const ENGINES: [&str; 2] = ["fjall", "sled"];
+
+/// Runs the command line.
+fn mayfly(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mayfly")).args(arguments).stdin(Stdio::null()).output().expect("runs")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Makes a backup with the command line, as the first operator.
+fn back_up(world: &World, out: &Path) -> Output {
+    let server = format!("https://{}", world.process.address);
+    let identity = world.launch.data().join("operator");
+    mayfly(&["--server", &server, "--identity", text(&identity), "backup", "create", "--out", text(out)])
+}
+
+fn restore(world: &World, backup: &Path, to: &Path, engine: &str, more: &[&str]) -> Output {
+    let key = world.launch.data().join("seal.key");
+    let arguments = ["restore", text(backup), "--data", text(to), "--seal-key", text(&key), "--engine", engine];
+    mayfly(&[&arguments[..], more].concat())
+}
+
+fn backup_of(world: &World) -> PathBuf {
+    let file = world.launch.folder.join("a.backup");
+    let made = back_up(world, &file);
+    assert!(made.status.success(), "{}", said(&made));
+    file
+}
+
+async fn status(admin: &mut AdminClient<Channel>) -> pb::GetStatusResponse {
+    admin.get_status(GetStatusRequest {}).await.expect("status").into_inner()
+}
+
+async fn confirm(world: &World) {
+    let mut admin = world.admin().await;
+    let incarnation = status(&mut admin).await.revision.expect("revision").incarnation;
+    let wrong = ConfirmStoreRequest { incarnation: incarnation ^ 1, reason: "test".into() };
+    assert_eq!(reason(&admin.confirm_store(wrong).await), "INVALID_FIELD");
+    let right = ConfirmStoreRequest { incarnation, reason: "test".into() };
+    assert!(admin.confirm_store(right).await.expect("confirmed").into_inner().changed);
+}
+
+/// Serves another data folder with the same callers.
+async fn serve(world: &mut World, folder: &Path) {
+    if folder != world.launch.folder {
+        fs::create_dir_all(folder).expect("folder");
+        world.launch = Launch { folder: folder.to_owned(), ..world.launch.clone() };
+    }
+    world.restart().await;
+}
+
+/// A copy of a data folder whose daemon does not run.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", text(from), text(to)]).status().expect("cp");
+    assert!(copied.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_taken_under_load_restores_elsewhere_and_everything_older_is_inactive() {
+    for engine in ENGINES {
+        let mut world = World::with(&["--engine", engine]).await;
+        let mut broker = world.broker("alpha").await;
+        let old = issue(&mut broker, request("alpha", CredentialKind::Opaque)).await.expect("issued");
+        let mut load = JoinSet::new();
+        for _ in 0..8 {
+            let mut broker = world.broker("alpha").await;
+            load.spawn(async move { while issue(&mut broker, request("alpha", CredentialKind::Jwt)).await.is_ok() {} });
+        }
+        until("some load", || async { (world.live().await > 40).then_some(()) }).await;
+        let file = backup_of(&world);
+        let counted = world.live().await;
+        let cut = world.admin().await.revoke(revocation(partner_scope("beta"))).await.expect("revoked").into_inner();
+        let incarnation = cut.revision.expect("revision").incarnation;
+        world.process.kill();
+        while load.join_next().await.is_some() {}
+
+        let key = world.launch.data().join("seal.key");
+        let verified = mayfly(&["backup", "verify", text(&file), "--seal-key", text(&key)]);
+        assert!(verified.status.success(), "{}", said(&verified));
+        assert!(said(&verified).contains("leases"), "{}", said(&verified));
+        let elsewhere = world.launch.folder.join("elsewhere");
+        fs::create_dir(&elsewhere).expect("folder");
+        let restored = restore(&world, &file, &elsewhere.join("data"), engine, &[]);
+        assert!(restored.status.success(), "{}", said(&restored));
+        serve(&mut world, &elsewhere).await;
+
+        let mut admin = world.admin().await;
+        let now = status(&mut admin).await;
+        assert_eq!(now.held, "restored", "{engine}");
+        assert_ne!(now.revision.expect("revision").incarnation, incarnation);
+        assert!(counted > 0 && !is_active(&mut world.verifier("alpha").await, &old).await, "{engine}");
+        let mut broker = world.broker("alpha").await;
+        let held = issue(&mut broker, request("alpha", CredentialKind::Opaque)).await;
+        assert_eq!(reason(&held), "ISSUING_HELD");
+        // A restart lifts nothing; an operator does.
+        world.process.kill();
+        world.restart().await;
+        assert_eq!(status(&mut world.admin().await).await.held, "restored");
+        confirm(&world).await;
+        let fresh = issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await;
+        let (fresh, mut verifier) = (fresh.expect("issued"), world.verifier("alpha").await);
+        assert!(is_active(&mut verifier, &fresh).await && !is_active(&mut verifier, &old).await, "{engine}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_barred_after_the_backup_is_barred_again_from_the_shipped_audit() {
+    let world = World::new().await;
+    let file = backup_of(&world);
+    world.admin().await.revoke(revocation(partner_scope("alpha"))).await.expect("revoked");
+    let events = world.launch.folder.join("audit.jsonl");
+    let mut lines = String::new();
+    let mut export = world.admin().await.export_events(pb::ExportEventsRequest::default()).await.expect("exports");
+    while let Some(item) = export.get_mut().message().await.expect("item") {
+        if let Some(pb::export_events_response::Item::Event(event)) = item.item {
+            lines.push_str(&mayfly::audit::export::event_line(&event).expect("line"));
+            lines.push('\n');
+        }
+    }
+    fs::write(&events, lines + "{\"type\":\"event\",\"cut").expect("written");
+    let elsewhere = world.launch.folder.join("elsewhere");
+    fs::create_dir(&elsewhere).expect("folder");
+    let restored = restore(&world, &file, &elsewhere.join("data"), "fjall", &["--events", text(&events)]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    assert!(said(&restored).contains("barred again: partner courier in tenant alpha"), "{}", said(&restored));
+    let mut world = world;
+    world.process.kill();
+    serve(&mut world, &elsewhere).await;
+    confirm(&world).await;
+    let barred = issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await;
+    assert_eq!(reason(&barred), "BARRED");
+    issue(&mut world.broker("beta").await, request("beta", CredentialKind::Opaque)).await.expect("issued");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_cut_off_or_foreign_backup_is_refused_with_nothing_written() {
+    let world = World::new().await;
+    let file = backup_of(&world);
+    let whole = fs::read(&file).expect("file");
+    let (bad, to) = (world.launch.folder.join("bad.backup"), world.launch.folder.join("nothing"));
+    // Every bit and length of a small one is tried where the form is; here a few on the way through all of it.
+    for at in (0..whole.len()).step_by(whole.len() / 9) {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        for defect in [&changed[..], &whole[..at]] {
+            fs::write(&bad, defect).expect("written");
+            let refused = restore(&world, &bad, &to, "fjall", &[]);
+            assert_eq!(refused.status.code(), Some(4), "byte {at}: {}", said(&refused));
+            assert!(!to.exists(), "byte {at}");
+        }
+    }
+    let other = World::new().await;
+    let refused = restore(&other, &file, &to, "fjall", &[]);
+    assert_eq!(refused.status.code(), Some(4), "another seal key: {}", said(&refused));
+    assert!(!to.exists());
+    // Nor over anything.
+    fs::create_dir(&to).expect("folder");
+    fs::write(to.join("mine"), b"mine").expect("written");
+    let refused = restore(&world, &file, &to, "fjall", &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert_eq!(fs::read_dir(&to).expect("folder").count(), 1);
+    // Nor is a backup written over another.
+    assert!(!back_up(&world, &file).status.success());
+    assert_eq!(fs::read(&file).expect("file"), whole);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_during_a_backup_leaves_the_daemon_and_the_backup_before_intact() {
+    let mut world = World::new().await;
+    let reply =
+        issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await.expect("issued");
+    let file = backup_of(&world);
+    let whole = fs::read(&file).expect("file");
+    let mut second = world.admin().await.create_backup(pb::CreateBackupRequest {}).await.expect("begins").into_inner();
+    assert!(!second.message().await.expect("a piece").expect("a piece").data.is_empty());
+    world.process.kill();
+    world.restart().await;
+    assert_eq!(status(&mut world.admin().await).await.held, "");
+    assert!(is_active(&mut world.verifier("alpha").await, &reply).await);
+    assert_eq!(fs::read(&file).expect("file"), whole);
+    let key = world.launch.data().join("seal.key");
+    assert!(mayfly(&["backup", "verify", text(&file), "--seal-key", text(&key)]).status.success());
+    // Whoever goes away in the middle keeps nobody from the next one.
+    drop(world.admin().await.create_backup(pb::CreateBackupRequest {}).await.expect("begins"));
+    let again = world.launch.folder.join("again.backup");
+    until("room for a backup", || async { back_up(&world, &again).status.success().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_admin_of_everything_takes_backups_and_confirms() {
+    let world = World::new().await;
+    let mut operator = world.operator("op-alpha").await;
+    assert_eq!(reason(&operator.create_backup(pb::CreateBackupRequest {}).await), "NOT_ALLOWED");
+    let request = ConfirmStoreRequest { incarnation: 1, reason: "test".into() };
+    assert_eq!(reason(&operator.confirm_store(request).await), "NOT_ALLOWED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_restored_folder_does_not_start() {
+    let mut world = World::new().await;
+    let file = backup_of(&world);
+    let elsewhere = world.launch.folder.join("elsewhere");
+    fs::create_dir(&elsewhere).expect("folder");
+    let data = elsewhere.join("data");
+    let key = world.launch.data().join("seal.key");
+    let mut crashes = Command::new(env!("CARGO_BIN_EXE_mayfly"))
+        .args(["restore", text(&file), "--data", text(&data), "--seal-key", text(&key)])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("runs");
+    until("the restore begins", || async { data.join("restoring").exists().then_some(()) }).await;
+    crashes.kill().expect("a process of ours");
+    crashes.wait().expect("gone");
+    assert!(data.join("restoring").exists(), "it was killed before its end");
+    world.process.kill();
+    fs::copy(&key, data.join("seal.key")).expect("copied");
+    let launch = Launch { folder: elsewhere, ..world.launch.clone() };
+    let refused = launch.start().err().expect("refused");
+    assert!(refused.stderr.contains("half restored"), "{}", refused.stderr);
+    world.restart().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_that_was_put_back_is_noticed_and_held() {
+    let mut world = World::configured("").await;
+    let old = issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await.expect("issued");
+    assert!(world.process.stop().success());
+    let (data, kept) = (world.launch.data(), world.launch.folder.join("kept"));
+    copy(&data, &kept);
+    world.restart().await;
+    let incarnation = status(&mut world.admin().await).await.revision.expect("revision").incarnation;
+    let lease_id = lease_of(&old).lease_id;
+    world.admin().await.revoke(revocation(lease_scope(&lease_id))).await.expect("revoked");
+    world.process.kill();
+    fs::remove_dir_all(&data).expect("removed");
+    copy(&kept, &data);
+    world.restart().await;
+    let now = status(&mut world.admin().await).await;
+    assert_eq!(now.held, "older than its anchor");
+    assert_ne!(now.revision.expect("revision").incarnation, incarnation);
+    assert!(!is_active(&mut world.verifier("alpha").await, &old).await, "a revoked lease lives again");
+    let held = issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await;
+    assert_eq!(reason(&held), "ISSUING_HELD");
+    confirm(&world).await;
+    issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await.expect("issued");
+    assert!(!is_active(&mut world.verifier("alpha").await, &old).await);
+
+    // A lost anchor holds as well, and says how to mend it.
+    assert!(world.process.stop().success());
+    fs::remove_file(world.anchor()).expect("removed");
+    world.restart().await;
+    assert_eq!(status(&mut world.admin().await).await.held, "anchor lost");
+    assert!(world.process.log().contains("mayfly confirm store"), "{}", world.process.log());
+    confirm(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_moment_neither_loses_an_acknowledged_end_nor_holds() {
+    let mut world = World::configured("").await;
+    let mut all = 0;
+    for round in 0..5 {
+        let mut ends = JoinSet::new();
+        for _ in 0..8 {
+            let (mut broker, mut admin) = (world.broker("alpha").await, world.admin().await);
+            ends.spawn(async move {
+                let mut acknowledged = Vec::new();
+                while let Ok(reply) = issue(&mut broker, request("alpha", CredentialKind::Opaque)).await {
+                    if admin.revoke(revocation(lease_scope(&lease_of(&reply).lease_id))).await.is_err() {
+                        break;
+                    }
+                    acknowledged.push(reply);
+                }
+                acknowledged
+            });
+        }
+        let before = status(&mut world.admin().await).await.revision.expect("revision").number;
+        let mut admin = world.admin().await;
+        for _ in 0..200 {
+            if status(&mut admin).await.revision.expect("revision").number > before + 60 + round * 7 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        world.process.kill();
+        let acknowledged: Vec<_> = ends.join_all().await.concat();
+        all += acknowledged.len();
+        world.restart().await;
+        assert_eq!(status(&mut world.admin().await).await.held, "", "round {round}");
+        let mut verifier = world.verifier("alpha").await;
+        for reply in &acknowledged {
+            assert!(!is_active(&mut verifier, reply).await, "round {round}: an acknowledged end was lost");
+        }
+    }
+    assert!(all > 50, "only {all} ends were acknowledged");
+}
