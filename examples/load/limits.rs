@@ -16,9 +16,10 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::Options;
 use crate::report::{Measurement, Report};
-use crate::rig::{Rig, Usage};
+use crate::rig::Rig;
 use crate::series::{Series, closed_loop};
 use crate::support::{Fallible, dial, signing_request};
+use crate::usage::Usage;
 
 /// Measures signatures, certificates and commits in this process, then bare calls to a daemon.
 pub async fn run(options: &Options, report: &mut Report) -> Fallible<()> {

@@ -18,6 +18,7 @@ mod size;
 #[path = "../support/mod.rs"]
 mod support;
 mod trust_map;
+mod usage;
 
 use std::io::IsTerminal;
 use std::time::Duration;

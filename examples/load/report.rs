@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::rig::Usage;
 use crate::series::Series;
+use crate::usage::Usage;
 
 /// One measurement, as it is printed.
 #[derive(Clone, Serialize)]

@@ -1,7 +1,5 @@
 //! A daemon under test with a trust map, and connections of every kind of caller.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +19,7 @@ use tonic::transport::Channel;
 
 use crate::Options;
 use crate::support::{Authority, Daemon, Fallible, Grant, Identity, Launch, Trust, apply, dial, signing_request};
+use crate::usage::Usage;
 
 /// The daemon and everybody who talks to it.
 pub struct Rig {
@@ -39,13 +38,6 @@ pub struct Lane {
     tenant: String,
     identity: Identity,
     proof: Vec<u8>,
-}
-
-/// What the daemon uses now.
-#[derive(Clone, Copy, Default)]
-pub struct Usage {
-    pub rss_mb: f64,
-    pub disk_mb: f64,
 }
 
 /// A credential handed out, as a resource server meets it.
@@ -212,11 +204,7 @@ impl Rig {
 
     /// Resident memory of the daemon and disk blocks of its data folder.
     pub fn usage(&self) -> Fallible<Usage> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.pid()))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|text| text.split_whitespace().next()).and_then(|text| text.parse::<f64>().ok());
-        let disk = disk_bytes(&self.daemon.data())?;
-        Ok(Usage { rss_mb: kib.ok_or("no VmRSS")? / 1024.0, disk_mb: disk as f64 / 1_048_576.0 })
+        Usage::of(self.daemon.pid(), &self.daemon.data())
     }
 }
 
@@ -243,17 +231,6 @@ async fn patiently(client: &mut BrokerClient<Channel>, request: IssueRequest) ->
         }
     }
     Err(last)
-}
-
-fn disk_bytes(folder: &Path) -> Fallible<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        // A file that compaction removed meanwhile weighs nothing.
-        let Ok(meta) = entry.metadata() else { continue };
-        sum += if meta.is_dir() { disk_bytes(&entry.path()).unwrap_or(0) } else { meta.blocks() * 512 };
-    }
-    Ok(sum)
 }
 
 /// Four tenants with four workloads each; every partner has one grant in every tenant.

@@ -7,9 +7,10 @@ use mayfly::pb::CredentialKind;
 use crate::Options;
 use crate::issue::issuing_at;
 use crate::report::{Measurement, Report};
-use crate::rig::{Rig, STEADY, Usage, VICTIM};
+use crate::rig::{Rig, STEADY, VICTIM};
 use crate::series::Series;
 use crate::support::Fallible;
+use crate::usage::Usage;
 
 /// Memory and disk, empty and full. The series is that of a second's calls at the full store.
 pub async fn footprint(options: &Options, report: &mut Report) -> Fallible<()> {
