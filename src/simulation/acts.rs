@@ -223,7 +223,7 @@ impl World {
         if matches!(table, Table::Cuts | Table::Bars) && self.chance.one_in(2) {
             self.trace.note(format_args!("  it is removed"));
             self.disk.edit(Op::Delete(table, key));
-            self.model.bars.iter_mut().filter(|bar| bar.lifted.is_none()).for_each(|bar| bar.lifted = Some(u64::MAX));
+            self.model.bars.iter_mut().filter(|bar| bar.lifted.is_none()).for_each(|bar| bar.lifted = Some(0));
             self.is_resynced();
             return Ok(());
         }

@@ -96,7 +96,9 @@ impl World {
         let parent = parent.filter(|task| task.parent.is_none() && task.parent_lease.is_none());
         let through = if self.chance.one_in(6) { self.some_lease() } else { None };
         let through = through.and_then(|id| self.model.lease(id)).map(|lease| lease.row.clone());
+        // Chains stay shorter than what is followed.
         let through = through.filter(|lease| lease.parent.is_none() && parent.is_none());
+        let through = through.filter(|lease| self.model.task(lease.id.task()).is_some_and(|task| task.row.parent_lease.is_none()));
         let mut id = [0; TaskId::BYTES];
         id[..4].copy_from_slice(&self.ground.numbers[at].to_bytes());
         id[4..].copy_from_slice(&self.chance.bytes::<8>());
@@ -541,6 +543,7 @@ impl World {
     pub fn upkeep(&mut self, work: Upkeep) -> Fine {
         let broker = self.broker();
         let (now, wall) = (self.now(), broker.time.wall());
+        self.marks.latest = self.marks.latest.max(now);
         let sabotaged = self.sabotage == Some(Sabotage::SweepByWallClock);
         let done = self.carry_out(async move {
             match work {
@@ -574,8 +577,7 @@ impl World {
                 }
             }
         })?;
-        let held = self.up.as_ref().is_some_and(|up| up.broker.ledger.holds().has(crate::ledger::Hold::Clock));
-        if let (Upkeep::Sweep, Some(Ok(())), false) = (work, &done, held) {
+        if let (Upkeep::Sweep, Some(Ok(()))) = (work, &done) {
             self.model.swept = self.model.swept.max(now);
         }
         self.trace.note(format_args!("  {work:?}: {}", done.map_or("crashed".into(), |done| format!("{done:?}"))));

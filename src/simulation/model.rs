@@ -141,7 +141,9 @@ impl Model {
             return Expected::Ended;
         }
         let above = task.row.parent.map_or(Expected::Live, |id| self.expected_task(id, now));
-        above.max(self.by_scopes(|scope| concerns_task(scope, &task.row), task.row.basis))
+        let through = task.row.parent_lease.and_then(|id| self.lease(id));
+        let through = through.map_or(Expected::Live, |lease| self.expected(lease, now));
+        above.max(through).max(self.by_scopes(|scope| concerns_task(scope, &task.row), task.row.basis))
     }
 
     fn by_scopes(&self, concerns: impl Fn(&Scope) -> bool, decided: (u64, u64)) -> Expected {
@@ -165,6 +167,9 @@ impl Model {
         while let Some(task) = above.and_then(|id| self.task(id)) {
             if task.ended.is_some_and(|ended| ended <= number) {
                 return Some(format!("its task {} had ended", task.row.id));
+            }
+            if task.row.parent_lease.and_then(|id| self.lease(id)?.ended).is_some_and(|ended| ended <= number) {
+                return Some(format!("what its task {} was opened through had ended", task.row.id));
             }
             above = task.row.parent;
         }
@@ -218,6 +223,12 @@ impl Model {
             lease.known && lease.ended.is_none() && lease.row.expires > now && task_lives && of(&lease.row)
         };
         self.leases.iter().filter(counts).count().try_into().unwrap()
+    }
+
+    /// How many leases have not ended in any way.
+    pub fn unended(&self, now: Timestamp, of: impl Fn(&Lease) -> bool) -> u64 {
+        let lives = |lease: &&MLease| lease.known && of(&lease.row) && self.expected(lease, now) < Expected::Ended;
+        self.leases.iter().filter(lives).count().try_into().unwrap()
     }
 
     /// The least and the most that the ledger may count: what expires within this minute counts until it is over, and

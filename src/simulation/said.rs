@@ -100,7 +100,13 @@ impl World {
     /// Notes what a caller was told.
     pub fn hear(&mut self, said: Said, doubts: Vec<Doubt>) -> Fine {
         let (what, not) = said.outcome();
-        self.trace.note(format_args!("  {what}: {}", Told(not)));
+        match &said {
+            Said::Cut(scope, _, at) | Said::Lifted(scope, at) | Said::Barred { scope, at, .. } => {
+                let at = at.as_ref().copied().unwrap_or_default();
+                self.trace.note(format_args!("  {what} of {scope}: {}, at {at}", Told(not)));
+            }
+            _ => self.trace.note(format_args!("  {what}: {}", Told(not))),
+        }
         match not {
             Some(Not::Unknown(_)) => {
                 self.model.doubts.extend(doubts);
@@ -137,7 +143,9 @@ impl World {
             }
             Said::TaskEnded(id, Ok(at)) => {
                 self.marks.ends += 1;
-                self.model.note_task_end(id, at);
+                if self.model.task(id).is_some_and(|task| task.row.deadline > self.now()) {
+                    self.model.note_task_end(id, at);
+                }
                 Ok(())
             }
             Said::Cut(scope, bar, Ok(at)) => {

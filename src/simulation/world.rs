@@ -78,6 +78,8 @@ pub struct World {
     pub decided: Vec<super::callers::Decided>,
     /// What a caller asks again and again, and the lease that it has of it.
     pub retried: Vec<(usize, crate::model::LeaseId)>,
+    /// What standings were last looked at: revision, time, start, whether a commit was in doubt.
+    pub checked: Option<((u64, u64), Timestamp, u64, bool)>,
 }
 
 /// How a world is.
@@ -150,6 +152,7 @@ impl World {
             marks: Marks::default(),
             decided: Vec::new(),
             retried: Vec::new(),
+            checked: None,
         }
     }
 
@@ -295,7 +298,10 @@ impl World {
         }
         self.trace.note(format_args!("  opened: {start:?}, doubt {doubt:?}"));
         self.marks.restarts += 1;
-        self.marks.counts_are_off |= start == Start::Behind;
+        if start == Start::Behind {
+            // Time goes back in the open: everything ends.
+            (self.marks.counts_are_off, self.model.swept) = (true, broker.now());
+        }
         self.model.incarnation = incarnation;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let last_now = broker.now();
