@@ -214,7 +214,8 @@ impl World {
     /// One row is damaged, or a cut or bar removed, while the broker is stopped.
     fn damage(&mut self) -> Fine {
         let table = *self.chance.pick(&DAMAGED).ok_or("no tables")?;
-        let rows: Vec<_> = self.disk.rows(table).into_iter().filter(|(key, value)| is_fair(table, key, value)).collect();
+        let rows: Vec<_> =
+            self.disk.rows(table).into_iter().filter(|(key, value)| is_fair(table, key, value)).collect();
         // Ids of leases and tasks are drawn anew in each run: what is damaged is told by its place in the model.
         let Some((key, mut value)) = self.chosen(table, rows) else { return Ok(()) };
         self.trace.note(format_args!("  a row of {} is damaged", table.name()));

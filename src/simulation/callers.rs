@@ -3,19 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    ground::{self, GRANTS, GRANT_MOST, PARTNERS, TASK_MOST, TENANT_MOST, TENANTS, TTL_MOST},
+    ground::{self, GRANT_MOST, GRANTS, PARTNERS, TASK_MOST, TENANT_MOST, TENANTS, TTL_MOST},
     model::{Doubt, Expected},
     said::{Not, Said},
     world::{Fine, Sabotage, World},
 };
 use crate::{
     broker::event,
-    ledger::{
-        BarDraft, CheckpointDraft, CutDraft, EndLease, EndTask, IssueDraft, OpenDraft, Quota, TrustCommit,
-    },
-    model::{
-        CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Task, TaskId, TenantName, Timestamp,
-    },
+    ledger::{BarDraft, CheckpointDraft, CutDraft, EndLease, EndTask, IssueDraft, OpenDraft, Quota, TrustCommit},
+    model::{CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Task, TaskId, TenantName, Timestamp},
     pb,
 };
 
@@ -29,13 +25,8 @@ pub struct Decided {
 
 pub const PROOFS: [&[u8]; 3] = [b"first", b"second", b"third"];
 const KEYS: [&str; 2] = ["k1", "k2"];
-const QUOTA: Quota = Quota {
-    task: TASK_MOST,
-    grant: GRANT_MOST,
-    partner: 100,
-    partner_everywhere: 100,
-    tenant: TENANT_MOST,
-};
+const QUOTA: Quota =
+    Quota { task: TASK_MOST, grant: GRANT_MOST, partner: 100, partner_everywhere: 100, tenant: TENANT_MOST };
 
 fn tenant(at: usize) -> TenantName {
     TENANTS[at].parse().unwrap()
@@ -98,7 +89,8 @@ impl World {
         let through = through.and_then(|id| self.model.lease(id)).map(|lease| lease.row.clone());
         // Chains stay shorter than what is followed.
         let through = through.filter(|lease| lease.parent.is_none() && parent.is_none());
-        let through = through.filter(|lease| self.model.task(lease.id.task()).is_some_and(|task| task.row.parent_lease.is_none()));
+        let through = through
+            .filter(|lease| self.model.task(lease.id.task()).is_some_and(|task| task.row.parent_lease.is_none()));
         let mut id = [0; TaskId::BYTES];
         id[..4].copy_from_slice(&self.ground.numbers[at].to_bytes());
         id[4..].copy_from_slice(&self.chance.bytes::<8>());
@@ -251,8 +243,15 @@ impl World {
         let event = self.event("lease.issued", lease.tenant.as_str(), lease.partner.as_str(), Some(lease.id));
         let mut doubts = vec![Doubt::Lease(Box::new(lease.clone()), decided)];
         doubts.extend(replaces.map(Doubt::LeaseEnd));
-        let draft =
-            IssueDraft { lease: lease.clone(), new_task: None, retry: None, supersedes: replaces, quota: QUOTA, event, now };
+        let draft = IssueDraft {
+            lease: lease.clone(),
+            new_task: None,
+            retry: None,
+            supersedes: replaces,
+            quota: QUOTA,
+            event,
+            now,
+        };
         self.ask(doubts, async move {
             let at = broker.ledger.issue(draft).await.map(|receipt| receipt.number()).map_err(Not::from);
             Said::Issued { lease: Box::new(lease), decided, replaces, at }
@@ -321,7 +320,8 @@ impl World {
     }
 
     pub fn lift_some(&mut self) -> Fine {
-        let open: Vec<_> = self.model.bars.iter().filter(|bar| bar.lifted.is_none()).map(|bar| bar.scope.clone()).collect();
+        let open: Vec<_> =
+            self.model.bars.iter().filter(|bar| bar.lifted.is_none()).map(|bar| bar.scope.clone()).collect();
         match self.chance.pick(&open).cloned() {
             Some(scope) => self.lift_raw(scope),
             None => Ok(()),
@@ -485,12 +485,8 @@ impl World {
     pub fn revoke(&mut self) -> Fine {
         let (scope, without_bar) = (self.scope(), self.chance.one_in(2));
         let Some(named) = named(&scope) else { return Ok(()) };
-        let request = pb::RevokeRequest {
-            scope: Some(named),
-            reason: "test".into(),
-            without_bar,
-            ..Default::default()
-        };
+        let request =
+            pb::RevokeRequest { scope: Some(named), reason: "test".into(), without_bar, ..Default::default() };
         let broker = self.broker();
         self.ask(vec![Doubt::Scope(scope.clone())], async move {
             let got = broker.revoke(&ground::admin(), request).await;
@@ -509,9 +505,9 @@ impl World {
         let before = broker.ledger.basis().1;
         let options = pb::ApplyOptions { allow_removals: 10, ..Default::default() };
         let asked = broker.clone();
-        let got = self.carry_out(async move { asked.apply(&ground::admin(), options, ground::trust(is_narrow)).await })?;
-        let scopes: Vec<_> =
-            GRANTS.iter().map(|grant| Scope::Grant(tenant(0), grant.parse().unwrap())).collect();
+        let got =
+            self.carry_out(async move { asked.apply(&ground::admin(), options, ground::trust(is_narrow)).await })?;
+        let scopes: Vec<_> = GRANTS.iter().map(|grant| Scope::Grant(tenant(0), grant.parse().unwrap())).collect();
         match got {
             Some(Ok(applied)) => {
                 let at = applied.revision.map_or(before, |revision| revision.number);

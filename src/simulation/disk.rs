@@ -145,11 +145,7 @@ impl Disk {
 impl Platter {
     fn fate(&mut self) -> Fate {
         if self.chance.one_in(self.trouble.crashes) {
-            return self.chance.weighted(&[
-                (1, Fate::CrashBefore),
-                (2, Fate::CrashWriting),
-                (2, Fate::CrashAfter),
-            ]);
+            return self.chance.weighted(&[(1, Fate::CrashBefore), (2, Fate::CrashWriting), (2, Fate::CrashAfter)]);
         }
         if self.chance.one_in(self.trouble.faults) {
             return self.chance.weighted(&[

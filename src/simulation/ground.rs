@@ -60,11 +60,8 @@ pub fn ground() -> &'static Ground {
 
 impl Ground {
     fn lay() -> Self {
-        let mut ground = Self {
-            tables: Tables::new(),
-            numbers: [TenantNumber::BROKER; 2],
-            key: SealKey::random().unwrap(),
-        };
+        let mut ground =
+            Self { tables: Tables::new(), numbers: [TenantNumber::BROKER; 2], key: SealKey::random().unwrap() };
         let clock = Arc::new(Hands::new(START));
         let disk = Arc::new(Disk::new(Tables::new(), Chance::new(0, 0), Arc::clone(&clock)));
         let (broker, mut stepper, _) = ground.open(disk.clone(), clock).unwrap();
@@ -87,11 +84,7 @@ impl Ground {
     }
 
     /// A broker on a disk.
-    pub fn open(
-        &self,
-        disk: Arc<Disk>,
-        clock: Arc<Hands>,
-    ) -> Result<(Arc<Broker>, Stepper, Start), OpenError> {
+    pub fn open(&self, disk: Arc<Disk>, clock: Arc<Hands>) -> Result<(Arc<Broker>, Stepper, Start), OpenError> {
         let seal = Seal::new(&self.key);
         let (ledger, stepper) = Ledger::open_stepped(Opening {
             engine: disk,

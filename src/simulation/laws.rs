@@ -329,7 +329,9 @@ impl World {
         let behind = self.now().since(self.up().broker.time.wall()).as_secs();
         self.clock.step(i64::try_from(behind).unwrap());
         self.confirm_time()?;
-        for scope in self.model.bars.iter().filter(|bar| bar.lifted.is_none()).map(|bar| bar.scope.clone()).collect::<Vec<_>>() {
+        for scope in
+            self.model.bars.iter().filter(|bar| bar.lifted.is_none()).map(|bar| bar.scope.clone()).collect::<Vec<_>>()
+        {
             self.lift_raw(scope)?;
         }
         self.quiesce()?;

@@ -1,8 +1,6 @@
 //! What the callers were told, in lists that are looked through from the front.
 
-use crate::{
-    model::{Lease, LeaseId, Scope, Task, TaskId, Timestamp},
-};
+use crate::model::{Lease, LeaseId, Scope, Task, TaskId, Timestamp};
 
 /// A lease, as its caller decided it.
 #[derive(Debug)]

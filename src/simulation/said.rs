@@ -22,19 +22,40 @@ pub enum Not {
 /// An answer, with the revision that it holds at.
 #[derive(Debug)]
 pub enum Said {
-    Issued { lease: Box<Lease>, decided: (u64, u64), replaces: Option<LeaseId>, at: Result<u64, Not> },
+    Issued {
+        lease: Box<Lease>,
+        decided: (u64, u64),
+        replaces: Option<LeaseId>,
+        at: Result<u64, Not>,
+    },
     /// Through the broker: the lease and its reference token.
-    Brokered { tenant: usize, replaces: Option<LeaseId>, retried: bool, got: Result<(LeaseId, Option<String>), Not> },
-    Opened { task: Box<Task>, at: Result<u64, Not> },
+    Brokered {
+        tenant: usize,
+        replaces: Option<LeaseId>,
+        retried: bool,
+        got: Result<(LeaseId, Option<String>), Not>,
+    },
+    Opened {
+        task: Box<Task>,
+        at: Result<u64, Not>,
+    },
     BrokerOpened(Result<TaskId, Not>),
     LeaseEnded(LeaseId, Result<u64, Not>),
     TaskEnded(TaskId, Result<u64, Not>),
     /// Scope, whether it is barred as well, revision of the cut.
     Cut(Scope, bool, Result<u64, Not>),
-    Barred { scope: Scope, suspend: bool, at: Result<u64, Not> },
+    Barred {
+        scope: Scope,
+        suspend: bool,
+        at: Result<u64, Not>,
+    },
     Lifted(Scope, Result<u64, Not>),
     /// Scopes whose decisions are to be made anew, and scopes that were cut.
-    TrustChanged { changed: Vec<Scope>, cut: Vec<Scope>, at: Result<u64, Not> },
+    TrustChanged {
+        changed: Vec<Scope>,
+        cut: Vec<Scope>,
+        at: Result<u64, Not>,
+    },
 }
 
 impl From<Refused> for Not {
@@ -216,15 +237,7 @@ impl World {
     }
 
     pub fn add_lease(&mut self, row: Lease, decided: (u64, u64), token: Option<String>, known: bool) {
-        self.model.leases.push(MLease {
-            row,
-            decided,
-            known,
-            ended: None,
-            seen_ended: !known,
-            damaged: false,
-            token,
-        });
+        self.model.leases.push(MLease { row, decided, known, ended: None, seen_ended: !known, damaged: false, token });
     }
 
     /// What had ended has no successor; what has one has ended.

@@ -28,7 +28,8 @@ fn fails(seed: u64, sabotage: Option<Sabotage>) {
 fn every_world_keeps_the_laws() {
     let (count, first) = (number("MAYFLY_SEEDS").unwrap_or(300), number("MAYFLY_FIRST_SEED").unwrap_or(1));
     prepare();
-    let (next, leases, ends, restarts) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (next, leases, ends, restarts) =
+        (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -45,7 +46,8 @@ fn every_world_keeps_the_laws() {
         }
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..std::thread::available_parallelism().map_or(1, usize::from)).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> =
+            (0..std::thread::available_parallelism().map_or(1, usize::from)).map(|_| scope.spawn(work)).collect();
         workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
     let [leases, ends, restarts] = [leases, ends, restarts].map(AtomicU64::into_inner);
@@ -89,7 +91,8 @@ const CAUGHT_WITHIN: u64 = 200;
 #[test]
 fn every_bug_put_in_on_purpose_is_caught() {
     for sabotage in Sabotage::ALL {
-        let caught = (1..=CAUGHT_WITHIN).find_map(|seed| Some((seed, live(seed, Some(sabotage), false).outcome.err()?)));
+        let caught =
+            (1..=CAUGHT_WITHIN).find_map(|seed| Some((seed, live(seed, Some(sabotage), false).outcome.err()?)));
         let Some((seed, wrong)) = caught else { panic!("{sabotage:?} goes unnoticed in {CAUGHT_WITHIN} worlds") };
         println!("{sabotage:?}: seed {seed} {wrong}");
     }

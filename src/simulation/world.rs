@@ -331,7 +331,7 @@ impl Temper {
         let faults = chance.weighted(&[(2, 0), (3, 12), (1, 5)]);
         let crashes = chance.weighted(&[(2, 0), (3, 25), (1, 10)]);
         Self {
-            steps: 30 + chance.below(70),
+            steps: 20 + chance.below(50),
             trouble: Trouble { faults, crashes, lies },
             clock_steps: chance.weighted(&[(2, 0), (2, 12), (1, 5)]),
             damages: chance.weighted(&[(3, 0), (1, 20)]),
