@@ -108,6 +108,7 @@ impl Ground {
             watchers: Arc::default(),
             refusals: RefusalLog::default(),
             uses: UseLog::default(),
+            csrs: crate::mint::x509::KnownCsrs::default(),
             roots: OnceLock::new(),
             connections: OnceLock::new(),
         };

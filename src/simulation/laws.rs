@@ -339,7 +339,9 @@ impl World {
         let before = self.marks.leases;
         self.open_and_issue_raw()?;
         if self.marks.leases == before {
-            return Err("nothing is in the way and nothing is issued".to_owned());
+            // A damaged count may say that a quota is used up until its minute is over.
+            let may_be = self.marks.counts_are_off;
+            return if may_be { Ok(()) } else { Err("nothing is in the way and nothing is issued".to_owned()) };
         }
         let Some(last) = self.model.leases.last().map(|lease| lease.row.id) else { return Ok(()) };
         self.cut_raw(Scope::Tenant(TENANTS[0].parse().unwrap()), false)?;

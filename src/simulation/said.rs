@@ -221,8 +221,12 @@ impl World {
             }
             self.retried.push((tenant, id));
         }
-        let decided = lease.basis;
+        let (decided, ended) = (lease.basis, lease.ended.is_some());
         self.add_lease(lease, decided, token, true);
+        // Of two retries in one commit the later one ends the earlier.
+        if ended && retried {
+            self.model.note_end(id, at);
+        }
         self.check_begun(self.model.leases.len() - 1, at)
     }
 
