@@ -310,7 +310,7 @@ const DAMAGED: [Table; 16] = [
 
 fn is_fair(table: Table, key: &[u8], value: &[u8]) -> bool {
     // The row that proves the seal key is what says whether anything can be read at all.
-    !value.is_empty() && !(table == Table::Meta && key == keys::FOUNDING)
+    !value.is_empty() && (table != Table::Meta || key != keys::FOUNDING)
 }
 
 /// As the trace of a failure is told.

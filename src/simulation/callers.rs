@@ -504,9 +504,8 @@ impl World {
         let (broker, is_narrow) = (self.broker(), self.chance.one_in(2));
         let before = broker.ledger.basis().1;
         let options = pb::ApplyOptions { allow_removals: 10, ..Default::default() };
-        let asked = broker.clone();
         let got =
-            self.carry_out(async move { asked.apply(&ground::admin(), options, ground::trust(is_narrow)).await })?;
+            self.carry_out(async move { broker.apply(&ground::admin(), options, ground::trust(is_narrow)).await })?;
         let scopes: Vec<_> = GRANTS.iter().map(|grant| Scope::Grant(tenant(0), grant.parse().unwrap())).collect();
         match got {
             Some(Ok(applied)) => {

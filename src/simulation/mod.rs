@@ -10,6 +10,8 @@
 //! Not simulated: threads, real files (the engines' own tests and the process tests have those), the network, and
 //! holders' streams.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a world picks out what it acts on; the rest is nothing to it")]
+
 mod acts;
 mod callers;
 mod chance;

@@ -215,7 +215,7 @@ impl World {
         }
         if retried {
             // Of one request, however often it is made, there is never more than one live lease.
-            let before = std::mem::replace(&mut self.retried, Vec::new());
+            let before = std::mem::take(&mut self.retried);
             for (whose, old) in before {
                 if whose == tenant { self.model.note_end(old, at) } else { self.retried.push((whose, old)) }
             }
