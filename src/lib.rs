@@ -27,6 +27,9 @@ pub mod policy;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
+#[cfg(test)]
+mod simulation;
+#[cfg(feature = "server")]
 pub mod sink;
 #[cfg(feature = "server")]
 pub mod telemetry;

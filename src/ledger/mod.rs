@@ -37,7 +37,7 @@ pub use codec::{Unreadable, scope_from, scope_name};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
 pub use migrate::SCHEMA;
-#[cfg(any(test, feature = "simulation"))]
+#[cfg(test)]
 pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
 pub use ops::{

@@ -130,6 +130,14 @@ impl<'a> Tx<'a> {
         self.now = self.now.max(now);
     }
 
+    /// As [`Self::mark_time`], and writes the mark even when there is nothing else to write, once it lags.
+    ///
+    /// A start goes on from the mark: what expired after it would live again if the clock had been set back meanwhile.
+    pub(super) fn keep_time(&mut self, now: Timestamp) {
+        self.touched |= now.since(self.now) >= MARK_LAG;
+        self.mark_time(now);
+    }
+
     /// A row's value as this commit sees it.
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
         if let Some(op) = self.at.get(&(table, key.to_vec())).and_then(|&at| self.ops.get(at)) {
@@ -496,3 +504,6 @@ impl std::fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+/// How far the time mark may lag behind a sweep.
+const MARK_LAG: std::time::Duration = std::time::Duration::from_secs(5);

@@ -46,13 +46,14 @@ pub struct WalkReport {
 
 /// Removes what ended in minutes before `before`: one page of expiries and some old counts, marks and feed rows.
 ///
-/// Nothing is removed while the clock or the store is in doubt.
+/// Nothing is removed while the clock or the store is in doubt. The time mark moves in any case.
 pub(in crate::ledger) fn sweep(
     tx: &mut Tx<'_>,
     before: Timestamp,
     now: Timestamp,
     log_kept_from: u64,
 ) -> Result<SweepReport, Refused> {
+    tx.keep_time(now);
     if tx.shared.holds.in_doubt() {
         return Ok(SweepReport::default());
     }
@@ -70,7 +71,6 @@ pub(in crate::ledger) fn sweep(
     tx.drop_counts(&stale);
     report.more |= sweep_feed(tx, now)? | sweep_log(tx, log_kept_from)? | (stale.len() == SWEEP_ROWS);
     forget_cuts(tx, now)?;
-    tx.mark_time(now);
     Ok(report)
 }
 

@@ -13,6 +13,7 @@ on_each_engine! {
     a_cut_is_one_write_whatever_it_covers,
     a_walk_marks_what_the_cut_covers_and_goes_on_after_reopening,
     a_sweep_removes_what_is_over_and_nothing_while_the_clock_is_in_doubt,
+    a_sweep_keeps_the_time_mark_though_nothing_is_due,
     a_cut_is_forgotten_only_when_it_can_concern_nothing_and_its_walk_is_done,
     churn_leaves_nothing_behind,
 }
@@ -89,6 +90,19 @@ fn a_sweep_removes_what_is_over_and_nothing_while_the_clock_is_in_doubt(bed: &mu
     assert_eq!(bed.sweep(), 2);
     for table in [Table::Leases, Table::Tasks, Table::Expiry, Table::Counts, Table::Feed] {
         assert!(bed.rows(table).is_empty(), "{table:?}");
+    }
+}
+
+fn a_sweep_keeps_the_time_mark_though_nothing_is_due(bed: &mut Bed) {
+    bed.lease(&bed.task());
+    for is_doubted in [false, true] {
+        if is_doubted {
+            bed.ledger().holds().set(Hold::Clock);
+        }
+        bed.advance(60);
+        assert_eq!(bed.sweep(), 0);
+        bed.reopen();
+        assert_eq!(bed.ledger().opened_mark, bed.now);
     }
 }
 
