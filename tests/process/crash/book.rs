@@ -1,7 +1,7 @@
 //! Every acknowledgement that the callers were given, and whether the daemon still stands by it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -28,13 +28,20 @@ struct Entry {
     entered: Instant,
     /// When it ends by itself, as its holder counts: a little early and a little late.
     expires: (Instant, Instant),
-    /// It has been looked at since its fate was told.
-    checked: bool,
 }
 
-/// The leases by id.
+/// The leases that were handed out.
 #[derive(Default)]
-pub struct Book(Mutex<BTreeMap<String, Entry>>);
+pub struct Book(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    by_id: BTreeMap<String, Entry>,
+    /// Ids as they were entered.
+    order: Vec<String>,
+    /// Not looked at since their fate was told.
+    fresh: BTreeSet<String>,
+}
 
 impl Book {
     /// Enters a lease that was handed out.
@@ -44,38 +51,40 @@ impl Book {
         let seconds = u64::try_from(life(lease.expires) - life(lease.issued)).expect("a life");
         let now = Instant::now();
         let expires = (now + Duration::from_secs(seconds.saturating_sub(1)), now + Duration::from_secs(seconds + 1));
-        let entry = Entry { reply, fate: Fate::Live, entered: now, expires, checked: false };
-        self.entries().insert(lease.lease_id, entry);
+        let entry = Entry { reply, fate: Fate::Live, entered: now, expires };
+        let mut entries = self.entries();
+        entries.order.push(lease.lease_id.clone());
+        entries.fresh.insert(lease.lease_id.clone());
+        entries.by_id.insert(lease.lease_id, entry);
     }
 
     /// Tells how far its end has come.
     pub fn ended(&self, id: &str, fate: Fate) {
-        if let Some(entry) = self.entries().get_mut(id) {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.by_id.get_mut(id) {
             entry.fate = fate;
-            entry.checked = false;
+            entries.fresh.insert(id.to_owned());
         }
     }
 
     pub fn len(&self) -> usize {
-        self.entries().len()
+        self.entries().order.len()
     }
 
     /// Looks at what is new since the last time, and at a few others that `choose` picks; says how many.
     pub async fn check(&self, world: &World, when: &str, mut choose: impl FnMut(usize) -> usize) -> usize {
-        let all: Vec<_> = self.entries().iter().map(|(id, entry)| (id.clone(), entry.clone())).collect();
-        let others: Vec<_> = (0..OTHERS).map(|_| choose(all.len())).collect();
-        let looked: Vec<_> = all
-            .into_iter()
-            .enumerate()
-            .filter(|(at, (_, entry))| !entry.checked || others.contains(at))
-            .map(|(_, pair)| pair)
-            .collect();
+        let looked = {
+            let mut entries = self.entries();
+            let mut ids = std::mem::take(&mut entries.fresh);
+            ids.extend((0..OTHERS).filter_map(|_| entries.order.get(choose(entries.order.len())).cloned()));
+            ids.into_iter().filter_map(|id| Some((id.clone(), entries.by_id.get(&id)?.clone()))).collect()
+        };
         self.look(world, when, looked).await
     }
 
     /// Looks at all.
     pub async fn check_all(&self, world: &World, when: &str) -> usize {
-        let all = self.entries().iter().map(|(id, entry)| (id.clone(), entry.clone())).collect();
+        let all = self.entries().by_id.clone().into_iter().collect();
         self.look(world, when, all).await
     }
 
@@ -100,7 +109,9 @@ impl Book {
                             wrong.push(format!("lease {id} was acknowledged and is gone"));
                         }
                         (Fate::Over, true) => wrong.push(format!("lease {id} was ended and lives again")),
-                        (Fate::Live | Fate::Asked, true) if expired => wrong.push(format!("lease {id} outlived its end")),
+                        (Fate::Live | Fate::Asked, true) if expired => {
+                            wrong.push(format!("lease {id} outlived its end"))
+                        }
                         (_, _) => {}
                     }
                     // An active answer proves that it is known already; what has ended is kept for a minute.
@@ -116,16 +127,10 @@ impl Book {
         }
         let wrong = asking.join_all().await.concat();
         assert!(wrong.is_empty(), "{when}: {}", wrong.join("\n"));
-        let mut entries = self.entries();
-        for (id, _) in &looked {
-            if let Some(entry) = entries.get_mut(id) {
-                entry.checked = true;
-            }
-        }
         looked.len()
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().expect("no caller panicked")
     }
 }

@@ -110,7 +110,10 @@ impl Chores {
         let mut admin = world.admin().await;
         let listed = admin.list_partners(pb::ListPartnersRequest::default()).await.expect("listed").into_inner();
         let other = listed.partners.iter().find(|partner| partner.name == "other").expect("a partner");
-        let (applied, asked) = (self.state().applied, self.state().apply_asked);
+        let (applied, asked) = {
+            let state = self.state();
+            (state.applied, state.apply_asked)
+        };
         let found = other.display_name.strip_prefix("other-").map_or(0, |text| text.parse().expect("a number"));
         assert!((applied..=asked).contains(&found), "{when}: the trust map says {found}, not {applied} to {asked}");
         self.state().applied = found;
