@@ -124,7 +124,9 @@ pub fn row(bytes: &[u8]) {
     for value in [value.to_vec(), [value, &tag].concat()] {
         let engine = Memory::new();
         let ops = vec![Op::Put(table, key.to_vec(), value)];
-        engine.commit(&Batch { compares: Vec::new(), ops }).expect("memory");
+        if engine.commit(&Batch { compares: Vec::new(), ops }).is_err() {
+            return;
+        }
         let _ = ledger::check(&engine, MacKey::new(&secret), |_, _| {});
     }
 }
@@ -135,7 +137,8 @@ pub fn message(bytes: &[u8]) {
     let Some((method, message)) = bytes.split_first() else { return };
     let served = SERVED.get_or_init(Served::start);
     let path = METHODS[usize::from(*method) % METHODS.len()];
-    served.runtime.block_on(timeout(Duration::from_millis(500), served.ask(path, message.to_vec()))).ok();
+    let asked = async { timeout(Duration::from_millis(500), served.ask(path, message.to_vec())).await };
+    let _ = served.runtime.block_on(asked);
 }
 
 struct Served {
