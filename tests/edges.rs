@@ -4,6 +4,9 @@
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "tests may")]
 
+#[path = "../fuzz/readers.rs"]
+mod readers;
+
 use std::{path::Path, process::Command};
 
 use mayfly::{
@@ -16,24 +19,20 @@ use mayfly::{
     },
     model::{Digest, LeaseId, ScopeId, Stamp, TaskId, TenantNumber, Timestamp},
     pb,
-    policy::{self, Document, Extent},
 };
 use proptest::{prelude::*, sample::Index};
 
 /// Gives untrusted bytes to every reader; only a panic is wrong.
 fn read_all(bytes: &[u8]) {
-    let _ = parse_csr(bytes);
-    let _ = export::parse(bytes);
-    let _ = Stamp::from_extension(bytes);
-    let _ = Stamp::from_bytes(bytes);
+    readers::csr(bytes);
+    readers::stamp(bytes);
+    readers::audit_export(bytes);
+    readers::certificate(bytes);
+    readers::row(bytes);
     let text = String::from_utf8_lossy(bytes);
-    let _ = jwt::peek(&text);
-    let _ = opaque::parse(&text);
-    let document = Document { path: "trust.toml", text: &text };
-    let _ = policy::parse(&[document], Extent::Whole, now());
-    let _ = Config::parse(&text, Path::new("mayfly.toml"));
-    let (basis, scopes) = text.split_once(' ').unwrap_or((&text, ""));
-    let _ = Stamp::from_claims(basis, scopes);
+    readers::token(&text);
+    readers::trust(&text);
+    readers::config(&text);
 }
 
 fn now() -> Timestamp {
@@ -157,6 +156,66 @@ proptest! {
         }
         read_all(&bytes);
     }
+}
+
+/// One sound message for each of some methods, and bytes that are none.
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    use prost::Message;
+    let issue = pb::IssueRequest {
+        tenant: "acme".into(),
+        partner: "globex".into(),
+        purpose: "export".into(),
+        audiences: vec!["https://api.example".into()],
+        actions: vec!["read".into()],
+        csr_der: request::fresh().expect("entropy").1.into(),
+        ..pb::IssueRequest::default()
+    };
+    let scope = pb::Scope { kind: pb::ScopeKind::Partner.into(), partner: "globex".into(), ..pb::Scope::default() };
+    let revoke = pb::RevokeRequest { scope: Some(scope), reason: "test".into(), ..pb::RevokeRequest::default() };
+    let presented = Some(pb::introspect_request::Credential::Token(token()));
+    let introspect = pb::IntrospectRequest { credential: presented, ..pb::IntrospectRequest::default() };
+    let document = Some(pb::TrustDocument { path: "trust.toml".into(), text: TRUST.into() });
+    let apply = pb::ApplyRequest { options: Some(pb::ApplyOptions::default()), document };
+    vec![
+        ("Issue", issue.encode_to_vec()),
+        ("Revoke", revoke.encode_to_vec()),
+        ("Introspect", introspect.encode_to_vec()),
+        ("Apply", apply.encode_to_vec()),
+    ]
+}
+
+#[test]
+fn no_message_makes_the_server_panic() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        // The server's own threads bear no test's name.
+        if std::thread::current().name().is_none_or(|name| name.starts_with("tokio") || name.contains("mayfly")) {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+        }
+        told(info);
+    }));
+    let ask = |method: usize, message: &[u8]| {
+        let method = u8::try_from(method).expect("few methods");
+        readers::message(&[&[method], message].concat());
+    };
+    let mut seed = 1_u32;
+    for (method, path) in readers::METHODS.iter().enumerate() {
+        ask(method, &[]);
+        ask(method, &[0xff; 40]);
+        let sound = messages().into_iter().find(|(name, _)| path.ends_with(&format!("/{name}")));
+        let sound = sound.map_or_else(|| b"\x0a\x04acme\x12\x06globex".to_vec(), |(_, message)| message);
+        ask(method, &sound);
+        for _ in 0..12 {
+            let mut damaged = sound.clone();
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let at = usize::try_from(seed >> 8).expect("a number") % damaged.len();
+            damaged[at] = seed.to_be_bytes()[0];
+            ask(method, &damaged);
+        }
+    }
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0);
 }
 
 #[test]

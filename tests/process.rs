@@ -9,6 +9,7 @@ mod support;
 #[cfg(test)]
 #[path = "process"]
 mod process {
+    mod abuse;
     mod authority;
     mod backup;
     mod canary;

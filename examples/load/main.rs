@@ -5,6 +5,7 @@
 //! that of both together. Build the daemon first: `cargo build --release`.
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod abuse;
 mod all;
 mod expiry;
 mod introspect;
@@ -83,6 +84,8 @@ enum Scenario {
     TrustMap,
     /// What the machine allows: bare calls, signatures, commits.
     Limits,
+    /// Load beyond capacity: attacks of every kind beside a foreground; fails when a bound is broken.
+    Abuse,
     /// Everything at modest sizes, and a table beside the aims.
     All,
 }
@@ -144,6 +147,7 @@ async fn measure(scenario: Scenario, options: &Options, report: &mut Report) -> 
         Scenario::ExpiryStorm => expiry::run(options, report).await,
         Scenario::TrustMap => trust_map::run(options, report).await,
         Scenario::Limits => limits::run(options, report).await,
+        Scenario::Abuse => Box::pin(abuse::run(options, report)).await,
         Scenario::All => Ok(()),
     }
 }

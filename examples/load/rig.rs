@@ -52,8 +52,17 @@ pub struct Held {
 impl Rig {
     /// Starts a daemon with the trust map of the load test.
     pub async fn start(options: &Options) -> Fallible<Self> {
+        Self::launch(Launch { engine: options.engine.clone(), unlimited: true }).await
+    }
+
+    /// The same with the limits that a daemon has unless told otherwise.
+    pub async fn limited(options: &Options) -> Fallible<Self> {
+        Self::launch(Launch { engine: options.engine.clone(), unlimited: false }).await
+    }
+
+    async fn launch(launch: Launch) -> Fallible<Self> {
         let authority = Authority::new(AUTHORITY)?;
-        let daemon = Daemon::start(Launch { engine: options.engine.clone(), unlimited: true }, &authority)?;
+        let daemon = Daemon::start(launch, &authority)?;
         let roots = daemon.roots()?;
         let admin = AdminClient::new(dial(daemon.address, &roots, Some(&daemon.operator()?)).await?);
         let documents = vec![("load.toml".to_owned(), trust().text().to_owned())];
@@ -107,6 +116,11 @@ impl Rig {
     /// The connection of the i-th resource server.
     pub fn verifier(&self, index: usize) -> Fallible<VerifierClient<Channel>> {
         Ok(self.verifiers.get(index % self.verifiers.len().max(1)).ok_or("a rig without verifiers")?.clone())
+    }
+
+    /// The resource servers' certificate and key.
+    pub fn verifier_identity(&self) -> &Identity {
+        &self.verifier
     }
 
     /// A request of the i-th caller for the partner.

@@ -6,6 +6,7 @@
 
 mod daemon;
 mod dial;
+mod frames;
 mod identity;
 mod spiffe;
 mod stage;
@@ -13,6 +14,7 @@ mod trust;
 
 pub use daemon::{Daemon, Launch};
 pub use dial::{dial, store, tls_client};
+pub use frames::{Answered, Frames};
 pub use identity::{Authority, Identity, certificates, signing_request};
 pub use spiffe::{SpiffeServer, spiffe_id};
 pub use stage::Stage;

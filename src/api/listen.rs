@@ -29,13 +29,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use self::unix_socket::SocketFile;
+use self::{arriving::Arriving, unix_socket::SocketFile};
 use crate::{
     config::{Limits, Socket},
     identity::unix,
     model::Clock,
 };
 
+mod arriving;
 mod peer;
 mod tls;
 mod unix_socket;
@@ -73,7 +74,8 @@ pub struct BindError {
 /// What bounds connections.
 #[derive(Clone, Debug)]
 pub struct EdgeLimits {
-    /// Open connections over all listeners; those without a proven caller get at most half.
+    /// Open connections over all listeners; those without a proven caller get at most half, and those in the TLS
+    /// handshake at most a quarter, where the oldest gives way.
     pub connections: usize,
     /// HTTP/2 streams on one connection.
     pub streams_per_connection: u32,
@@ -106,6 +108,7 @@ pub struct Edge {
     stop: CancellationToken,
     all: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
+    arriving: Arriving,
 }
 
 impl Edge {
@@ -121,6 +124,7 @@ impl Edge {
             stop,
             all: Arc::new(Semaphore::new(all)),
             anonymous: Arc::new(Semaphore::new((all / 2).max(1))),
+            arriving: Arriving::new((all / 4).max(1)),
         }
     }
 
@@ -247,9 +251,11 @@ async fn welcome_tls(stream: TcpStream, source: SocketAddr, router: Router, edge
     let _ = stream.set_nodelay(true);
     let end = edge.tls.current();
     let acceptor = TlsAcceptor::from(Arc::clone(&end.config));
+    let place = edge.arriving.enter();
     let handshake = timeout(edge.limits.handshake, acceptor.accept(stream));
     let stream = tokio::select! {
         () = edge.stop.cancelled() => return,
+        () = place.lost() => return turned_away("handshakes_full"),
         outcome = handshake => match outcome {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -259,6 +265,7 @@ async fn welcome_tls(stream: TcpStream, source: SocketAddr, router: Router, edge
             Err(_) => return turned_away("handshake_timeout"),
         },
     };
+    drop(place);
     let session = stream.get_ref().1;
     let protocol = match session.alpn_protocol() {
         Some(b"h2") => Protocol::Http2,

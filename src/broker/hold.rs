@@ -18,7 +18,7 @@ use super::{Broker, event, refusal::Refusal, who::Workload};
 use crate::{
     identity::Caller,
     ledger::{EndTask, Published, Refused},
-    model::{EndReason, ScopeId, Standing, Task, TaskId},
+    model::{EndReason, ScopeId, Standing, Task, TaskId, TenantNumber},
     pb,
 };
 
@@ -37,7 +37,7 @@ pub struct Holds {
 }
 
 impl Holds {
-    /// None yet; at most `most` streams.
+    /// None yet; at most `most` tasks, and of one tenant at most half of them.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { most, began: Instant::now(), book: Mutex::default(), changed: Notify::new() }
@@ -46,13 +46,13 @@ impl Holds {
     /// Keeps room for one more held task while it is being opened.
     ///
     /// # Errors
-    /// When as many are held, or about to be, as may be.
-    pub fn room(&self) -> Result<HoldRoom<'_>, Refusal> {
+    /// When as many are held, or about to be, as may be in all or of this tenant.
+    pub fn room(&self, tenant: TenantNumber) -> Result<HoldRoom<'_>, Refusal> {
         let mut book = self.book();
-        if !book.reserve(self.most) {
+        if !book.reserve(tenant, self.most) {
             return Err(TOO_MANY);
         }
-        Ok(HoldRoom(self))
+        Ok(HoldRoom { holds: self, tenant })
     }
 
     /// Open streams.
@@ -72,11 +72,14 @@ impl Holds {
 
 /// Room for a held task that is being opened.
 #[derive(Debug)]
-pub struct HoldRoom<'a>(&'a Holds);
+pub struct HoldRoom<'a> {
+    holds: &'a Holds,
+    tenant: TenantNumber,
+}
 
 impl Drop for HoldRoom<'_> {
     fn drop(&mut self) {
-        self.0.book().give_back();
+        self.holds.book().give_back(self.tenant);
     }
 }
 
@@ -132,7 +135,7 @@ impl Broker {
         }
         let stream = {
             let mut book = self.holds.book();
-            if !book.knows(task.id) && book.len() >= self.holds.most {
+            if !book.knows(task.id) && !book.has_room(task.id.tenant(), self.holds.most) {
                 return Err(TOO_MANY);
             }
             book.attach(task.id, self.holds.at() + self.silence())

@@ -72,7 +72,7 @@ impl Broker {
         }));
         let retry = retry(&request.idempotency_key, hash, workload, task.parent, caller);
         // Before it is opened: one that could not be held would live on without its holder.
-        let _room = if request.hold { Some(self.holds.room()?) } else { None };
+        let _room = if request.hold { Some(self.holds.room(task.id.tenant())?) } else { None };
         let (id, _) = self.ledger.open_task(OpenDraft { task: task.clone(), retry, event, now }).await?;
         let task = if id == task.id { task } else { self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))? };
         if task.held {

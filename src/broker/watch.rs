@@ -195,7 +195,7 @@ impl Watch {
 }
 
 /// Messages that a slow watcher may leave unread before the stream waits for it.
-const BUFFER: usize = 64;
+const BUFFER: usize = 4;
 /// Feed rows in one message.
 const PAGE: usize = 1_000;
 /// How often a quiet stream says that it lives.

@@ -46,8 +46,15 @@ impl Launch {
         self.folder.join("data")
     }
 
-    /// Starts it and waits until it is ready or gone.
-    pub fn start(&self) -> Result<Process, NotStarted> {
+    /// Starts it and ends it as a crash would, `after` so much time, ready or not.
+    pub fn start_and_kill(&self, after: Duration) {
+        let (mut child, _) = self.spawn();
+        std::thread::sleep(after);
+        child.kill().expect("a process of ours");
+        child.wait().expect("gone");
+    }
+
+    fn spawn(&self) -> (Child, PathBuf) {
         let log = self.folder.join(format!("daemon-{}.log", unique()));
         // Another build can be looked at with the same tests.
         let program = std::env::var_os("MAYFLY_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_mayfly").into());
@@ -56,12 +63,14 @@ impl Launch {
             Some(file) => command.args(["serve", "--config"]).arg(file),
             None => command.args(["serve", "--dev", "--port", "0", "--data"]).arg(self.data()).args(&self.arguments),
         };
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).expect("log"))
-            .spawn()
-            .expect("the program starts");
+        let errors = File::create(&log).expect("log");
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        (command.spawn().expect("the program starts"), log)
+    }
+
+    /// Starts it and waits until it is ready or gone.
+    pub fn start(&self) -> Result<Process, NotStarted> {
+        let (mut child, log) = self.spawn();
         let output = child.stdout.take().expect("stdout");
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -108,6 +117,13 @@ impl Process {
     pub fn ask(&self, identity: &Path, arguments: &[&str]) -> Said {
         let server = format!("https://{}", self.address);
         mayfly(&[&["--server", &server, "--identity", arg(identity)], arguments].concat())
+    }
+
+    /// Its resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = read(Path::new(&format!("/proc/{}/status", self.child.id())));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a running process");
+        line.split_whitespace().next().and_then(|text| text.parse().ok()).expect("a number")
     }
 
     /// All that it has logged.

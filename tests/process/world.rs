@@ -52,7 +52,12 @@ impl World {
 
     /// The same, with a configuration of its own; `extra` is appended to it.
     pub async fn configured(extra: &str) -> Self {
-        let mut world = Self::new().await;
+        Self::configured_on(&[], extra).await
+    }
+
+    /// The same, first started with these arguments of `serve --dev`.
+    pub async fn configured_on(arguments: &[&str], extra: &str) -> Self {
+        let mut world = Self::with(arguments).await;
         assert!(world.process.stop().success());
         let (folder, data) = (world.launch.folder.clone(), world.launch.data());
         // Outside of development the key lies outside of the data folder.

@@ -6,7 +6,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use super::{rate::Rates, status, stream::Outflow};
+use super::{
+    rate::Rates,
+    shares::{Share, Shares},
+    status,
+    stream::Outflow,
+};
 use crate::{
     api::listen::Peer,
     broker::{Broker, Refusal},
@@ -18,8 +23,8 @@ use crate::{
 pub struct Gate {
     broker: Arc<Broker>,
     rates: Rates,
-    watchers: Arc<Semaphore>,
-    holds: Arc<Semaphore>,
+    watchers: Shares,
+    holds: Shares,
     applies: Arc<Semaphore>,
     drain: CancellationToken,
     limits: Limits,
@@ -45,12 +50,11 @@ impl Gate {
     /// `drain` ends streams when the server stops.
     #[must_use]
     pub fn new(broker: Arc<Broker>, limits: Limits, drain: CancellationToken) -> Self {
-        let room = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Self {
             rates: Rates::new(limits.rate_per_caller_per_second, limits.rate_burst),
-            watchers: room(limits.watchers),
-            holds: room(limits.holds),
-            applies: room(APPLIES),
+            watchers: Shares::new(limits.watchers),
+            holds: Shares::new(limits.holds),
+            applies: Arc::new(Semaphore::new(APPLIES)),
             broker,
             drain,
             limits,
@@ -123,7 +127,11 @@ impl Gate {
         F: Future<Output = Result<mpsc::Receiver<Result<R, Refusal>>, Refusal>>,
     {
         let began = Instant::now();
-        let outcome = match admission(&request).and_then(|admitted| Ok((admitted, self.stream_room(kind)?))) {
+        let admitted = admission(&request).and_then(|admitted| {
+            let room = self.stream_room(kind, &admitted.caller)?;
+            Ok((admitted, room))
+        });
+        let outcome = match admitted {
             Ok((admitted, room)) => {
                 let cut = admitted.peer.cut().clone();
                 let life = admitted.caller.expires().map(|expires| expires.since(self.broker.now()));
@@ -144,15 +152,14 @@ impl Gate {
         Ok(Admitted { caller: Arc::new(caller), peer: Arc::clone(peer) })
     }
 
-    fn stream_room(&self, kind: StreamKind) -> Result<Room, Refusal> {
+    fn stream_room(&self, kind: StreamKind, caller: &Caller) -> Result<Room, Refusal> {
         let (room, gauge) = match kind {
             StreamKind::Watch => (&self.watchers, "mayfly_watchers"),
             StreamKind::Hold => (&self.holds, "mayfly_holds"),
         };
-        let permit = Arc::clone(room).try_acquire_owned();
-        let permit = permit.map_err(|_| Refusal::Busy { retry_ms: STREAM_RETRY_MS })?;
+        let share = room.take(caller).ok_or(Refusal::Busy { retry_ms: STREAM_RETRY_MS })?;
         metrics::gauge!(gauge).increment(1);
-        Ok(Room { _permit: permit, gauge })
+        Ok(Room { _share: share, gauge })
     }
 }
 
@@ -165,7 +172,7 @@ impl fmt::Debug for Gate {
 /// The place of one stream among those that are open.
 #[derive(Debug)]
 pub(super) struct Room {
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
     gauge: &'static str,
 }
 

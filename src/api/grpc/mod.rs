@@ -4,6 +4,7 @@ pub mod admin;
 pub mod broker;
 pub mod gate;
 pub mod rate;
+pub mod shares;
 pub mod status;
 pub mod stream;
 pub mod verifier;

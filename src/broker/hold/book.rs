@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::model::{Scope, ScopeId, TaskId};
+use crate::model::{Scope, ScopeId, TaskId, TenantNumber};
 
 /// Held tasks. Times are durations since one fixed moment.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Book {
     due: BTreeSet<(Duration, TaskId)>,
     scopes: HashMap<ScopeId, TaskId>,
     next: u64,
+    /// Tasks that are held or being opened to be held, by tenant.
+    tenants: HashMap<TenantNumber, usize>,
     /// Tasks that are being opened and will be held.
     opening: usize,
 }
@@ -47,16 +49,26 @@ impl Book {
         self.tasks.len()
     }
 
-    /// Keeps room for one more among `most`, until it is given back; false when there is none.
-    pub(super) fn reserve(&mut self, most: usize) -> bool {
-        let has_room = self.len() + self.opening < most;
-        self.opening += usize::from(has_room);
+    /// Whether one more of the tenant's fits among `most`, of which it gets half.
+    pub(super) fn has_room(&self, tenant: TenantNumber, most: usize) -> bool {
+        let own = self.tenants.get(&tenant).copied().unwrap_or(0);
+        self.len() + self.opening < most && own < (most / 2).max(1)
+    }
+
+    /// Keeps room for one more of the tenant's among `most`, until it is given back; false when there is none.
+    pub(super) fn reserve(&mut self, tenant: TenantNumber, most: usize) -> bool {
+        let has_room = self.has_room(tenant, most);
+        if has_room {
+            self.opening += 1;
+            self.count(tenant);
+        }
         has_room
     }
 
     /// Gives back what [`Self::reserve`] kept.
-    pub(super) fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self, tenant: TenantNumber) {
         self.opening = self.opening.saturating_sub(1);
+        self.discount(tenant);
     }
 
     /// Those with a stream.
@@ -150,6 +162,9 @@ impl Book {
         self.scopes.insert(Scope::Task(id).id(), id);
         let due = held.due;
         let before = self.tasks.insert(id, held);
+        if before.is_none() {
+            self.count(id.tenant());
+        }
         if let Some(before) = before.as_ref().filter(|before| before.due != due) {
             self.due.remove(&(before.due, id));
         }
@@ -160,7 +175,21 @@ impl Book {
         let held = self.tasks.remove(&id)?;
         self.due.remove(&(held.due, id));
         self.scopes.remove(&Scope::Task(id).id());
+        self.discount(id.tenant());
         Some(held)
+    }
+
+    fn count(&mut self, tenant: TenantNumber) {
+        *self.tenants.entry(tenant).or_default() += 1;
+    }
+
+    fn discount(&mut self, tenant: TenantNumber) {
+        let left = self.tenants.get(&tenant).map_or(0, |own| own.saturating_sub(1));
+        if left == 0 {
+            self.tenants.remove(&tenant);
+        } else {
+            self.tenants.insert(tenant, left);
+        }
     }
 }
 
@@ -210,5 +239,22 @@ mod tests {
         book.attach(id, seconds(16));
         book.expect(id, seconds(1));
         assert_eq!((book.next_due(), book.streams()), (Some(seconds(16)), 1));
+    }
+
+    #[test]
+    fn one_tenant_gets_half_and_leaves_no_trace() {
+        let tenant = |number| TenantNumber::new(number).expect("number");
+        let mut book = Book::default();
+        let ids: Vec<_> = (0..3).map(|_| id()).collect();
+        ids.iter().for_each(|id| book.expect(*id, seconds(10)));
+        assert!(book.reserve(tenant(1), 8));
+        assert!(!book.reserve(tenant(1), 8), "more than half");
+        assert!(book.reserve(tenant(2), 8), "another tenant");
+        book.give_back(tenant(1));
+        book.give_back(tenant(2));
+        assert!(book.reserve(tenant(1), 8));
+        book.give_back(tenant(1));
+        assert_eq!(book.take_due(seconds(10), 9).len(), 3);
+        assert!(book.tenants.is_empty() && book.opening == 0);
     }
 }

@@ -1,6 +1,9 @@
 //! Reading a certificate's stamp.
 #![no_main]
 
+#[path = "../readers.rs"]
+mod readers;
+
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = mayfly::model::Stamp::from_extension(data);
+    readers::stamp(data);
 });

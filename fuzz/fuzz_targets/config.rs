@@ -1,6 +1,9 @@
 //! Reading the configuration.
 #![no_main]
 
+#[path = "../readers.rs"]
+mod readers;
+
 libfuzzer_sys::fuzz_target!(|data: &str| {
-    let _ = mayfly::config::Config::parse(data, std::path::Path::new("mayfly.toml"));
+    readers::config(data);
 });

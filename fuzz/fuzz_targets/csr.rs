@@ -1,6 +1,9 @@
 //! Reading a certificate request.
 #![no_main]
 
+#[path = "../readers.rs"]
+mod readers;
+
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = mayfly::mint::x509::parse_csr(data);
+    readers::csr(data);
 });

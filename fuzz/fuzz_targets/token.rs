@@ -1,0 +1,9 @@
+//! Reading an untrusted token.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|data: &str| {
+    readers::token(data);
+});

@@ -1,0 +1,9 @@
+//! Reading a trust document.
+#![no_main]
+
+#[path = "../readers.rs"]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|data: &str| {
+    readers::trust(data);
+});
