@@ -18,9 +18,10 @@ use tonic::Status;
 use self::attacks::{ATTACKS, Attack, Ground};
 use crate::Options;
 use crate::report::{Measurement, Report};
-use crate::rig::{Rig, STEADY, Usage};
+use crate::rig::{Rig, STEADY};
 use crate::series::{Series, open_loop};
 use crate::support::Fallible;
+use crate::usage::Usage;
 
 /// What an attack met.
 #[derive(Debug, Default)]
