@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,6 +12,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tonic::Status;
 
@@ -202,7 +203,7 @@ fn jwts(signer: &KeyPair) -> Fallible<Vec<String>> {
     let random = SystemRandom::new();
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &signer.serialize_der(), &random)
         .map_err(|_| "the key was not understood")?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let now = OffsetDateTime::now_utc().unix_timestamp();
     let mut jwts = Vec::new();
     for index in 0..LANES {
         let claims = json!({
