@@ -263,7 +263,11 @@ impl Broker {
         Ok(kept.min(waits))
     }
 
-    fn audit_key(&self) -> Result<AuditKey, Refusal> {
+    /// The key that signs checkpoints.
+    ///
+    /// # Errors
+    /// When it is missing or does not open.
+    pub fn audit_key(&self) -> Result<AuditKey, Refusal> {
         let ring = self.rings.ring(&self.ledger, TenantNumber::BROKER)?;
         let row = ring.of(KeyUse::Audit).next().ok_or(Refusal::Unavailable("the audit key is missing"))?;
         let private = self.rings.private(row, None)?;
