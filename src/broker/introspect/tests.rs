@@ -10,6 +10,8 @@ async fn issue(broker: &Broker, kind: pb::CredentialKind) -> (pb::Lease, Credent
         tenant: "acme".into(),
         partner: "zeta".into(),
         purpose: "work".into(),
+        audiences: vec!["https://api.example".into()],
+        actions: vec!["read".into()],
         kind: kind.into(),
         generate_key: kind == pb::CredentialKind::X509,
         ..Default::default()
