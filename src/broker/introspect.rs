@@ -158,3 +158,6 @@ fn is_held(lease: &Lease, presented: &[u8]) -> bool {
 const USES_MOST: usize = 50_000;
 /// Events of uses in one proposal.
 const USES_A_COMMIT: usize = 256;
+
+#[cfg(test)]
+mod tests;

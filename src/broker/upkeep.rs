@@ -263,8 +263,8 @@ impl Broker {
     /// The key that signs checkpoints.
     ///
     /// # Errors
-    /// When there is none, or its row cannot be read.
-    pub(crate) fn audit_key(&self) -> Result<AuditKey, Refusal> {
+    /// When it is missing or does not open.
+    pub fn audit_key(&self) -> Result<AuditKey, Refusal> {
         let ring = self.rings.ring(&self.ledger, TenantNumber::BROKER)?;
         let row = ring.of(KeyUse::Audit).next().ok_or(Refusal::Unavailable("the audit key is missing"))?;
         let private = self.rings.private(row, None)?;

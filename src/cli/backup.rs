@@ -101,10 +101,12 @@ async fn create(out: &Path, session: &Session) -> Outcome {
     let mut pieces = session.admin().await?.create_backup(pb::CreateBackupRequest {}).await?.into_inner();
     let mut partial = out.as_os_str().to_os_string();
     partial.push(".partial");
-    let partial = Partial(PathBuf::from(partial));
+    let partial = PathBuf::from(partial);
     let failed = |error| Failure::file("write", out, error);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial.0).map_err(failed)?;
+    // Never through a link, nor into a file that others may read or hold open.
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
+    let mut file = opened.map_err(|error| Failure::file("make", &partial, error))?;
+    let partial = Partial(partial);
     let (mut bytes, mut is_whole) = (0_u64, false);
     while let Some(piece) = pieces.message().await? {
         file.write_all(&piece.data).map_err(failed)?;

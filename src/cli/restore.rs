@@ -36,7 +36,8 @@ pub struct RestoreArgs {
     #[arg(long, value_enum, default_value_t = EngineArg::Fjall, conflicts_with = "config")]
     engine: EngineArg,
     /// The audit as a file sink or `events export` wrote it: bars, cuts and lost authority in it that are newer than the
-    /// backup are barred again. It can only take away, so it needs no signature.
+    /// backup are barred again. It can only take away, so it is used whether or not it verifies; what is missing from it
+    /// or not signed is told as `not proven`.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
@@ -79,6 +80,7 @@ fn tell(restored: &Restored, output: &Output) -> Outcome {
             output.remark(&format!("{} events were newer than the backup", done.newer));
             done.cut.iter().for_each(|scope| output.remark(&format!("cut again: {scope}")));
             done.barred.iter().for_each(|scope| output.remark(&format!("barred again: {scope}")));
+            done.doubts.iter().for_each(|line| output.remark(&format!("not proven: {line}")));
             done.left.iter().for_each(|line| output.remark(&format!("look at: {line}")));
         }
         None => output.remark("no events were given: bar what was revoked or off-boarded since the backup"),

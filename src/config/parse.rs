@@ -39,9 +39,9 @@ fn root(mut root: Section<'_>) -> Option<Config> {
     let mut store = root.section("store");
     let engine = store.choice("engine", ENGINES);
     let folder = data_dir.as_ref().map(|at| at.value.as_path());
-    let anchor = anchor(&mut store, folder);
-    store.finish();
     let seal = seal(root.section("seal"), folder);
+    let anchor = anchor(&mut store, folder, seal.as_ref());
+    store.finish();
     let anchor = anchor.unwrap_or_else(|| default_anchor(folder, seal.as_ref()));
     let metrics = metrics(root.section("metrics"));
     let listeners = listeners(&mut root);
@@ -68,11 +68,14 @@ fn root(mut root: Section<'_>) -> Option<Config> {
     Some(config)
 }
 
-fn anchor(store: &mut Section<'_>, data_dir: Option<&Path>) -> Option<PathBuf> {
+fn anchor(store: &mut Section<'_>, data_dir: Option<&Path>, seal: Option<&SealSource>) -> Option<PathBuf> {
     let anchor = store.path("anchor", "/etc/mayfly/mayfly.anchor")?;
     if data_dir.is_some_and(|folder| anchor.value.starts_with(folder)) {
         let wrong = "lies inside data_dir, so it would go back together with the data folder";
         store.note_at(&anchor, wrong, "move it out of data_dir");
+    }
+    if matches!(seal, Some(SealSource::KeyFile(key)) if *key == anchor.value) {
+        store.note_at(&anchor, "is the seal key, which it would overwrite", "give a file of its own");
     }
     Some(anchor.value)
 }

@@ -175,6 +175,8 @@ fn an_anchor_lies_outside_the_data_folder_and_beside_the_seal_key_unless_told_ot
     assert_eq!(given.anchor, Path::new("/elsewhere/anchor"));
     let inside = parse(&format!("{HEAD}store.anchor = \"data/anchor\"\n")).expect_err("inside").to_string();
     assert!(inside.contains("store.anchor: lies inside data_dir") && inside.contains("move it out"), "{inside}");
+    let key = parse(&format!("{HEAD}store.anchor = \"seal.key\"\n")).expect_err("the key").to_string();
+    assert!(key.contains("store.anchor: is the seal key"), "{key}");
 }
 
 #[test]

@@ -59,7 +59,15 @@ pub trait Anchor: Send + Sync + Debug {
 
     /// Where it is, for people.
     fn place(&self) -> String;
+
+    /// How long a write may take before it counts as failed; nothing is issued meanwhile.
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
 }
 
 /// How far the anchor may stay behind beginnings.
 pub const LAG: Duration = Duration::from_secs(1);
+
+/// A write that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(5);

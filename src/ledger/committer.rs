@@ -71,6 +71,7 @@ impl Committer {
         if self.shared.holds.has(Hold::StoreFull) && self.ballast.restore() {
             self.shared.holds.clear(Hold::StoreFull);
         }
+        self.anchor.iter().for_each(Keeper::look_after);
         if !batch.is_empty() {
             metrics::histogram!("mayfly_commit_batch").record(f64::from(u32::try_from(batch.len()).unwrap_or(0)));
             self.carry_out(batch);

@@ -99,14 +99,18 @@ impl Candidate<'_> {
         if self.is_damaged || mark.incarnation != self.meta.incarnation || mark.number > self.meta.number {
             return Ok(false);
         }
-        let head = if mark.number == self.meta.number { self.meta.audit_head } else { self.head_at(mark.number)? };
-        Ok(head == mark.audit_head)
+        Ok(self.head_at(mark.number)? == mark.audit_head)
     }
 
-    /// The hash over all audit up to a revision. Where retention has removed what would say it, the mark is believed.
+    /// The hash over all audit up to a revision. Rows of the log say it; where none is later, it is the store's own, also
+    /// when retention has removed what was before.
     fn head_at(&self, number: u64) -> Result<Digest, OpenError> {
-        let upper = keys::revision(number);
-        let range = (Bound::Unbounded, Bound::Included(upper.as_slice()));
+        let at = keys::revision(number);
+        let later = (Bound::Excluded(at.as_slice()), Bound::Unbounded);
+        if self.engine.scan(Table::Log, later, Order::Ascending, 1)?.is_empty() {
+            return Ok(self.meta.audit_head);
+        }
+        let range = (Bound::Unbounded, Bound::Included(at.as_slice()));
         let rows = self.engine.scan(Table::Log, range, Order::Descending, 1)?;
         let page = rows.first().map(|(key, value)| self.codec.decode::<records::LogPage>(Table::Log, key, value));
         Ok(page.and_then(Result::ok).and_then(|page| Digest::from_slice(&page.head)).unwrap_or_default())

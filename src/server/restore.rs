@@ -1,15 +1,18 @@
 //! Making a data folder from a backup, and reading a backup without making one.
 
+mod shipped;
+
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufReader, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use self::shipped::Shipped;
 use super::{ServerError, assemble, engine_of, host::private_folder, lock, seal_key};
 use crate::{
-    audit::export::{self, Item},
     broker::{
         Refusal,
         backup::{
@@ -27,7 +30,6 @@ use crate::{
     },
     mint::seal::Seal,
     model::Clock,
-    pb,
 };
 
 /// Why nothing was restored.
@@ -97,7 +99,7 @@ pub fn verify(seal: &SealSource, path: &Path) -> Result<Contents, RestoreError> 
 pub async fn restore(config: &Config, path: &Path, events: Option<&Path>) -> Result<Restored, RestoreError> {
     let seal = Seal::new(&seal_key(&config.seal)?);
     let contents = read(&seal, path)?;
-    let events = events.map(|file| newer(file, &contents)).transpose()?;
+    let shipped = events.map(|file| Shipped::read(file, &contents).map(|shipped| (file, shipped))).transpose()?;
     let anchor = super::anchor(config, &seal);
     let unusable = |error| RestoreError::Anchor(anchor.place(), error);
     let past = match anchor.read().map_err(unusable)? {
@@ -111,11 +113,13 @@ pub async fn restore(config: &Config, path: &Path, events: Option<&Path>) -> Res
     fill(&seal, path, engine.as_ref())?;
     hold_restored(engine.as_ref(), seal.row_key(), past, contents.created, clock.wall())?;
     let (broker, start) = assemble(config, clock, engine, None)?;
+    // Before anything is added to what the backup knows.
+    let doubts = shipped.as_ref().map(|(file, shipped)| shipped.doubts(file, &broker)).transpose()?;
     broker.settle_start(start).await?;
     let mut replayed = None;
-    if let Some(events) = events {
-        let done = replayed.insert(Replayed::default());
-        for event in &events {
+    if let Some((_, shipped)) = shipped {
+        let done = replayed.insert(Replayed { doubts: doubts.unwrap_or_default(), ..Replayed::default() });
+        for event in &shipped.newer {
             broker.replay(event, done).await?;
         }
     }
@@ -146,6 +150,8 @@ fn begin(folder: &Path) -> Result<File, RestoreError> {
     if fs::read_dir(folder).map_err(failed)?.next().is_some() {
         return Err(RestoreError::NotEmpty(folder.to_path_buf()));
     }
+    // One that was there may be open to others.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)?;
     let mut file = File::options().write(true).create_new(true).open(marker(folder)).map_err(failed)?;
     file.write_all(b"A restore was begun here and has not ended. Remove this folder and restore again.\n")
         .and_then(|()| file.sync_all())
@@ -176,34 +182,6 @@ impl From<BackupError> for Failed {
     fn from(error: BackupError) -> Self {
         Self::Backup(error)
     }
-}
-
-/// Events of a shipped audit that are newer than the backup, in the order of the file. A last line without its end, as a
-/// crash of a sink leaves it, is passed over.
-fn newer(path: &Path, contents: &Contents) -> Result<Vec<pb::Event>, RestoreError> {
-    let unreadable = |error| RestoreError::Read(path.to_path_buf(), error);
-    let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
-    let (mut events, mut line) = (Vec::new(), Vec::new());
-    for number in 1_usize.. {
-        line.clear();
-        if lines.read_until(b'\n', &mut line).map_err(unreadable)? == 0 || line.pop() != Some(b'\n') {
-            break;
-        }
-        match export::parse(&line) {
-            Ok(Item::Event(event)) if is_newer(&event, contents) => events.push(*event),
-            Ok(Item::Event(_) | Item::Checkpoint(_)) => {}
-            Err(_) => return Err(RestoreError::Events(path.to_path_buf(), number)),
-        }
-    }
-    Ok(events)
-}
-
-fn is_newer(event: &pb::Event, contents: &Contents) -> bool {
-    let revision = event.revision.unwrap_or_default();
-    if revision.incarnation == contents.revision.0 {
-        return revision.number > contents.revision.1;
-    }
-    event.at.is_some_and(|at| u64::try_from(at.seconds).unwrap_or(0) >= contents.created.seconds())
 }
 
 fn sync(folder: &Path) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -140,6 +141,12 @@ async fn what_was_barred_after_the_backup_is_barred_again_from_the_shipped_audit
             lines.push('\n');
         }
     }
+    // A file without the very event that matters is used as far as it goes, and found out.
+    let cut: Vec<_> = lines.lines().filter(|line| !line.contains("scope.revoked")).collect();
+    fs::write(&events, cut.join("\n") + "\n").expect("written");
+    let doubted = restore(&world, &file, &world.launch.folder.join("cut"), "fjall", &["--events", text(&events)]);
+    assert!(doubted.status.success() && !said(&doubted).contains("barred again"), "{}", said(&doubted));
+    assert!(said(&doubted).contains("not proven: "), "{}", said(&doubted));
     fs::write(&events, lines + "{\"type\":\"event\",\"cut").expect("written");
     let elsewhere = world.launch.folder.join("elsewhere");
     fs::create_dir(&elsewhere).expect("folder");
@@ -207,6 +214,29 @@ async fn a_crash_during_a_backup_leaves_the_daemon_and_the_backup_before_intact(
     drop(world.admin().await.create_backup(pb::CreateBackupRequest {}).await.expect("begins"));
     let again = world.launch.folder.join("again.backup");
     until("room for a backup", || async { back_up(&world, &again).status.success().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_goes_through_no_link_and_a_restored_folder_is_its_owners_alone() {
+    let world = World::new().await;
+    let (out, victim) = (world.launch.folder.join("b.backup"), world.launch.folder.join("victim"));
+    fs::write(&victim, b"mine").expect("written");
+    let planted = world.launch.folder.join("b.backup.partial");
+    std::os::unix::fs::symlink(&victim, &planted).expect("linked");
+    let refused = back_up(&world, &out);
+    assert!(!refused.status.success() && !out.exists(), "{}", said(&refused));
+    assert!(planted.is_symlink() && said(&refused).contains("b.backup.partial"), "{}", said(&refused));
+    assert_eq!(fs::read(&victim).expect("file"), b"mine");
+
+    let file = backup_of(&world);
+    let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&file), 0o600);
+    let open = world.launch.folder.join("open");
+    fs::create_dir(&open).expect("folder");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).expect("opened");
+    let restored = restore(&world, &file, &open, "fjall", &[]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    assert_eq!((mode(&open), mode(&open.join("seal.key"))), (0o700, 0o600));
 }
 
 #[tokio::test(flavor = "multi_thread")]

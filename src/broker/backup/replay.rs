@@ -24,6 +24,8 @@ pub struct Replayed {
     pub cut: BTreeSet<String>,
     /// What an operator must look at: one line each.
     pub left: BTreeSet<String>,
+    /// Why the audit may not be whole or true: one line each. It was replayed all the same.
+    pub doubts: Vec<String>,
 }
 
 impl Broker {

@@ -2,7 +2,11 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use super::harness::{Bed, Kind, partner, tenant, wait};
@@ -12,7 +16,7 @@ use crate::{
         anchor::{Anchor, Found},
         engine::{Op, Row, Table},
     },
-    model::Scope,
+    model::{Scope, Timestamp},
 };
 
 /// An anchor in memory that can be made to fail, or to wait.
@@ -22,6 +26,7 @@ struct Stone {
     writes: Mutex<u64>,
     state: Mutex<State>,
     changed: Condvar,
+    patience: Mutex<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,16 +34,18 @@ enum State {
     Works,
     Fails,
     Waits,
+    Panics,
 }
 
 impl Stone {
     fn new() -> Arc<Self> {
         let (found, state) = (Mutex::new(Found::Absent), Mutex::new(State::Works));
-        Arc::new(Self { found, writes: Mutex::default(), state, changed: Condvar::new() })
+        let patience = Mutex::new(Duration::MAX);
+        Arc::new(Self { found, writes: Mutex::default(), state, changed: Condvar::new(), patience })
     }
 
     fn set(&self, state: State) {
-        *self.state.lock().unwrap() = state;
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
         self.changed.notify_all();
     }
 
@@ -64,14 +71,15 @@ impl Anchor for Stone {
     }
 
     fn write(&self, mark: &Mark) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while *state == State::Waits {
             state = self.changed.wait(state).unwrap();
         }
-        if *state == State::Fails {
+        let state = *state;
+        assert!(state != State::Panics, "asked for by a test");
+        if state == State::Fails {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        drop(state);
         *self.writes.lock().unwrap() += 1;
         self.put(Found::Mark(*mark));
         Ok(())
@@ -79,6 +87,10 @@ impl Anchor for Stone {
 
     fn place(&self) -> String {
         "stone".into()
+    }
+
+    fn patience(&self) -> Duration {
+        *self.patience.lock().unwrap()
     }
 }
 
@@ -100,7 +112,7 @@ impl Drop for Gate<'_> {
 
 /// Waits until a value holds; panics when it never does.
 fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
         std::thread::yield_now();
@@ -186,6 +198,77 @@ fn an_end_without_an_anchor_is_in_force_but_not_acknowledged_and_nothing_is_begu
     // Repeated it changes nothing, and is acknowledged.
     assert!(!bed.cut(tenant(), true).unwrap().changed);
     assert_eq!(held(&bed), None);
+}
+
+#[test]
+fn an_anchor_that_hangs_keeps_no_revocation_from_being_in_force() {
+    let (bed, stone) = bed();
+    let lease = bed.lease(&bed.task());
+    let (bed, done) = (&bed, &AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let gate = Gate::close(&stone);
+        // Far more commits than may wait in any queue.
+        scope.spawn(|| {
+            for _ in 0..200 {
+                bed.task();
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        until("beginnings go on", || done.load(Ordering::SeqCst) == 200);
+        let end = scope.spawn(|| bed.cut(tenant(), false));
+        until("the cut is in force", || !bed.is_live(lease.id));
+        assert!(!end.is_finished(), "acknowledged before it was anchored");
+        drop(gate);
+        end.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_begun_and_no_end_is_acknowledged_while_a_write_of_the_anchor_hangs() {
+    let (bed, stone) = bed();
+    let (bed, lease) = (&bed, bed.lease(&bed.task()));
+    std::thread::scope(|scope| {
+        let gate = Gate::close(&stone);
+        let end = scope.spawn(|| bed.cut(tenant(), true));
+        until("the cut is in force", || !bed.is_live(lease.id));
+        *stone.patience.lock().unwrap() = Duration::ZERO;
+        assert_eq!(end.join().unwrap(), Err(Refused::Unanchored));
+        assert_eq!(held(bed), Some(Hold::Unanchored));
+        assert!(matches!(bed.issue(&bed.new_lease(&bed.new_task())), Err(Refused::Held(_))));
+        *stone.patience.lock().unwrap() = Duration::MAX;
+        drop(gate);
+    });
+    until("it goes on", || held(bed).is_none());
+    assert!(!bed.cut(tenant(), true).unwrap().changed);
+}
+
+#[test]
+fn without_the_anchors_thread_nothing_is_begun_and_no_end_is_acknowledged() {
+    let (bed, stone) = bed();
+    bed.cut(partner(), false).unwrap();
+    stone.set(State::Panics);
+    assert_eq!(bed.cut(tenant(), false), Err(Refused::Unanchored));
+    stone.set(State::Works);
+    assert_eq!(held(&bed), Some(Hold::Unanchored));
+    assert_eq!(bed.cut(tenant(), false), Err(Refused::Unanchored));
+    assert!(matches!(bed.issue(&bed.new_lease(&bed.new_task())), Err(Refused::Held(_))));
+}
+
+#[test]
+fn a_killed_store_whose_log_retention_has_emptied_opens_without_a_hold() {
+    let (mut bed, stone) = bed();
+    let lease = bed.lease(&bed.task());
+    bed.reopen();
+    let before = stone.found();
+    // Swept, so that nothing says what the audit was at the mark; and ahead of the mark, as after a kill.
+    let (_, revision) = bed.ledger().basis();
+    let anchored = Mark { closed: false, ..stone.mark() };
+    wait(bed.ledger().sweep(Timestamp::from_seconds(0), bed.now, revision + 1)).unwrap();
+    assert!(bed.ledger().basis().1 > anchored.number, "{before:?}");
+    assert!(bed.rows(Table::Log).is_empty());
+    stone.put(Found::Mark(anchored));
+    bed.reopen();
+    assert_eq!((held(&bed), bed.is_live(lease.id)), (None, true));
 }
 
 #[test]

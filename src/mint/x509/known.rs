@@ -14,6 +14,10 @@ use crate::model::Digest;
 /// same key, every few minutes. What a request says and whether its signature holds follows from its bytes alone, so
 /// their SHA-256 stands for it. Refused requests are not remembered.
 ///
+/// A request is no secret and has no freshness: whoever saw it could always send it, with the cache or without. What it
+/// proves is that its key can sign, not that the caller holds that key. Who the certificate speaks for comes from the
+/// caller's own proof, and it is worth something only to the key's holder.
+///
 /// Holds at most twice [`Self::GENERATION`] requests of at most [`super::CSR_MAX_BYTES`] each; the older half goes when
 /// the newer is full.
 #[derive(Debug, Default)]

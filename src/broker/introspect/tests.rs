@@ -1,0 +1,57 @@
+use super::*;
+use crate::{
+    broker::testing::{TRUST, apply, founded, worker},
+    identity::{Authority, CertificateProof, Proof},
+    pb::issue_response::Credential,
+};
+
+async fn issue(broker: &Broker, kind: pb::CredentialKind) -> (pb::Lease, Credential) {
+    let request = pb::IssueRequest {
+        tenant: "acme".into(),
+        partner: "zeta".into(),
+        purpose: "work".into(),
+        audiences: vec!["https://api.example".into()],
+        actions: vec!["read".into()],
+        kind: kind.into(),
+        generate_key: kind == pb::CredentialKind::X509,
+        ..Default::default()
+    };
+    let reply = broker.issue(&worker(), request).await.expect("issued");
+    (reply.lease.expect("lease"), reply.credential.expect("credential"))
+}
+
+#[tokio::test]
+async fn a_certificate_of_ours_asks_about_credentials_only_while_its_lease_lives() {
+    let (broker, _) = founded().await;
+    apply(&broker, TRUST).await;
+    let (lease, credential) = issue(&broker, pb::CredentialKind::X509).await;
+    let Credential::X509(issued) = credential else { panic!("a certificate") };
+    let id = &issued.spiffe_id;
+    let verifier = format!(
+        "{TRUST}\n[[verifier]]\ntenant = \"acme\"\nname = \"api\"\naudiences = [\"https://api.example\"]\n\
+         selectors = [{{ spiffe_id = {id:?} }}]\n"
+    );
+    apply(&broker, &verifier).await;
+    let serial: LeaseId = lease.lease_id.parse().expect("an id");
+    let caller = Caller::for_test(Proof::Certificate(CertificateProof {
+        sha256: Digest::of(&issued.chain_der[0]),
+        key: Digest::of(b"its key"),
+        authority: Authority::Own,
+        spiffe_id: Some(id.clone()),
+        dns_names: vec![],
+        serial: serial.as_bytes().to_vec(),
+        not_after: Timestamp::from_millis(u64::MAX / 2),
+    }));
+    let (_, other) = issue(&broker, pb::CredentialKind::Opaque).await;
+    let Credential::Token(token) = other else { panic!("a token") };
+    let ask = || pb::IntrospectRequest {
+        credential: Some(pb::introspect_request::Credential::Token(token.clone())),
+        ..Default::default()
+    };
+    assert!(broker.introspect(&caller, ask()).await.expect("answers").active);
+
+    let done = pb::CompleteTaskRequest { task_id: lease.task_id };
+    broker.complete_task(&worker(), done).await.expect("completes");
+    let refused = broker.introspect(&caller, ask()).await;
+    assert!(matches!(refused, Err(Refusal::Unproven(_))), "{refused:?}");
+}
