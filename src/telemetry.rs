@@ -1,5 +1,7 @@
 //! Logs, metrics and spans of the process.
 
+#[cfg(test)]
+mod documented;
 mod host;
 #[cfg(feature = "otlp")]
 mod otlp;

@@ -29,6 +29,9 @@ use crate::{
 /// When the audit key does not open.
 pub fn start(broker: &Arc<Broker>, stop: &CancellationToken) -> Result<JoinSet<()>, Refusal> {
     let audit_key = Arc::new(broker.audit_key()?);
+    for work in WORKS {
+        metrics::counter!("mayfly_background_failures_total", "work" => work).increment(0);
+    }
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(broker).watch_holds(stop.clone()));
     let resumed = Arc::clone(broker);
@@ -150,7 +153,7 @@ impl Broker {
                 let now = self.now();
                 let mut jumped = event::own("clock.jumped", now);
                 jumped.details = vec![format!("seconds={}", by.as_secs())];
-                told("note of the clock's jump", self.ledger.note_act(vec![jumped], now).await.map(|_| ()));
+                told("clock", self.ledger.note_act(vec![jumped], now).await.map(|_| ()));
             }
         }
     }
@@ -318,6 +321,8 @@ fn told(what: &'static str, result: Result<(), Refused>) {
     }
 }
 
+/// What may be put off, as the metric names it.
+const WORKS: [&str; 5] = ["sweep", "walk", "checkpoint", "retention", "clock"];
 const OBSERVE: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(10);
 const WALK: Duration = Duration::from_secs(2);
