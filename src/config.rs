@@ -243,13 +243,24 @@ pub enum SinkTarget {
     },
 }
 
-/// Logs.
+/// Logs and traces.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Telemetry {
     /// A `tracing` filter. Default `info`.
     pub log: String,
     /// Default text.
     pub format: LogFormat,
+    /// Where spans go. Default nowhere.
+    pub otlp: Option<Otlp>,
+}
+
+/// An OpenTelemetry collector that takes spans over gRPC.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Otlp {
+    /// `http://HOST:PORT`, on loopback: spans travel in the clear.
+    pub endpoint: String,
+    /// Of how many traces in a million spans are sent. Default 10,000: one in a hundred.
+    pub sampled_per_million: u32,
 }
 
 /// How a log line looks.
@@ -367,7 +378,7 @@ impl Default for Retention {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log: LOG.to_owned(), format: LogFormat::default() }
+        Self { log: LOG.to_owned(), format: LogFormat::default(), otlp: None }
     }
 }
 

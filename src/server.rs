@@ -50,9 +50,9 @@ use crate::{
         ca::{self, Validity},
         keyring::{RingPolicy, RotatesTooFast},
         seal::{Seal, SealKey, SealKeyError},
-        x509::{KnownCsrs, NotIssued},
+        x509::{CaKey, KnownCsrs, NotIssued},
     },
-    model::{Clock, Digest, TenantNumber, Ttl, time::SKEW},
+    model::{Clock, Digest, TenantNumber, Timestamp, Ttl, time::SKEW},
     sink::AnySink,
 };
 
@@ -355,7 +355,10 @@ fn seal_key(source: &SealSource) -> Result<SealKey, ServerError> {
 
 fn identity(broker: &Broker, config: &Config) -> Result<ServerIdentity, ServerError> {
     let names = match &config.server_certificate {
-        ServerCertificate::Files { certificate, key } => return Ok(ServerIdentity::from_files(certificate, key)?),
+        ServerCertificate::Files { certificate, key } => {
+            show_end(certificates(certificate)?.first().and_then(|leaf| CaKey::end_of(leaf)));
+            return Ok(ServerIdentity::from_files(certificate, key)?);
+        }
         ServerCertificate::Own { names } => names,
     };
     let ring = broker.rings.ring(&broker.ledger, TenantNumber::BROKER)?;
@@ -365,9 +368,17 @@ fn identity(broker: &Broker, config: &Config) -> Result<ServerIdentity, ServerEr
     let now = broker.now();
     let not_after = now.after(CERTIFICATE_LIFE).min(issuing.not_after());
     let leaf = ca::mint_server(issuing, &dns, &addresses, Validity { not_before: now.before(SKEW), not_after })?;
+    show_end(leaf.chain_der.first().and_then(|leaf| CaKey::end_of(leaf)));
     let key = leaf.private_key_der.as_ref().map(|key| key.expose().to_vec()).unwrap_or_default();
     let chain = leaf.chain_der.into_iter().map(CertificateDer::from).collect();
     Ok(ServerIdentity::new(chain, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key))))
+}
+
+/// Shows when the certificate that new connections get ends.
+fn show_end(end: Option<Timestamp>) {
+    if let Some(end) = end.and_then(|end| u32::try_from(end.seconds()).ok()) {
+        metrics::gauge!("mayfly_server_certificate_end_seconds").set(f64::from(end));
+    }
 }
 
 fn authorities(broker: &Broker, config: &Config) -> Result<Arc<ClientAuthorities>, ServerError> {

@@ -1,4 +1,11 @@
-//! Logs and metrics of the process.
+//! Logs, metrics and spans of the process.
+
+#[cfg(test)]
+mod documented;
+mod host;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod spans;
 
 use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -6,9 +13,16 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, Telemetry};
 
+pub use host::show_disk;
+pub use spans::{ended, rpc};
+
 /// Renders what the process counted.
 #[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics {
+    rendered: PrometheusHandle,
+    #[cfg(feature = "otlp")]
+    spans: Option<otlp::Spans>,
+}
 
 /// Why logs or metrics could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +39,9 @@ pub enum TelemetryError {
     /// The histograms' bounds are refused.
     #[error("the metrics recorder cannot be built")]
     Build(#[source] metrics_exporter_prometheus::BuildError),
+    /// Spans cannot be sent.
+    #[error("the spans' exporter cannot be built; mend telemetry.otlp.endpoint")]
+    Spans(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What a metric is.
@@ -53,35 +70,55 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// Begins logs on standard error and the metrics, once in a process.
+/// Begins logs on standard error, the metrics, and spans where they are asked for, once in a process.
 ///
 /// # Errors
 /// When the filter is none, or either began before.
 pub fn install(telemetry: &Telemetry) -> Result<Metrics, TelemetryError> {
     let filter = EnvFilter::try_new(&telemetry.log).map_err(TelemetryError::Filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match telemetry.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-    }
-    .map_err(TelemetryError::Logs)?;
+    #[cfg(feature = "otlp")]
+    let spans = otlp::install(telemetry, filter)?;
+    #[cfg(not(feature = "otlp"))]
+    logs_alone(telemetry.format, filter)?;
     let recorder = builder().map_err(TelemetryError::Build)?.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Recorder)?;
     describe();
-    Ok(Metrics(handle))
+    Ok(Metrics {
+        rendered: handle,
+        #[cfg(feature = "otlp")]
+        spans,
+    })
+}
+
+/// Lines on standard error, and no spans anywhere.
+fn logs_alone(format: LogFormat, filter: EnvFilter) -> Result<(), TelemetryError> {
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+    .map_err(TelemetryError::Logs)
 }
 
 impl Metrics {
     /// All metrics in the Prometheus text format.
     #[must_use]
     pub fn render(&self) -> String {
-        self.0.render()
+        self.rendered.render()
     }
 
     /// Folds what histograms hold, which otherwise grows until the next [`Self::render`]. Call every few seconds.
     pub fn upkeep(&self) {
-        self.0.run_upkeep();
+        self.rendered.run_upkeep();
+    }
+
+    /// Sends the spans that still wait, for a few seconds at most; none begins afterwards.
+    pub fn close(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &self.spans {
+            spans.close();
+        }
     }
 }
 
@@ -105,6 +142,12 @@ fn describe() {
             Kind::Gauge => metrics::describe_gauge!(name, unit, help),
             Kind::Histogram => metrics::describe_histogram!(name, unit, help),
         }
+        // What has not happened yet shows as zero, so that a rate sees its first time.
+        match metric.kind {
+            Kind::Counter if metric.labels.is_empty() => metrics::counter!(name).increment(0),
+            Kind::Gauge if metric.labels.is_empty() && unit == Unit::Count => metrics::gauge!(name).increment(0.0),
+            Kind::Counter | Kind::Gauge | Kind::Histogram => {}
+        }
     }
 }
 
@@ -126,24 +169,46 @@ const fn metric(
 
 /// Every metric that the broker keeps.
 pub const METRICS: &[Metric] = &[
+    metric(Kind::Gauge, "mayfly_build_info", Unit::Count, &["version", "engine"], "1; the labels say what runs."),
+    metric(Kind::Gauge, "mayfly_started_seconds", Unit::Seconds, &[], "When the daemon started, Unix time."),
+    metric(Kind::Gauge, "mayfly_revision", Unit::Count, &[], "The last published revision."),
+    metric(Kind::Gauge, "mayfly_held", Unit::Count, &["reason"], "1 while nothing is begun for this reason."),
+    metric(Kind::Gauge, "mayfly_clock_ahead_seconds", Unit::Seconds, &[], "The broker's time less the wall clock."),
     metric(Kind::Counter, "mayfly_issued_total", Unit::Count, &["kind"], "Credentials handed out."),
     metric(Kind::Counter, "mayfly_refused_total", Unit::Count, &["reason"], "Requests refused."),
-    metric(Kind::Counter, "mayfly_swept_total", Unit::Count, &[], "Rows that the sweeper deleted."),
-    metric(Kind::Histogram, "mayfly_commit_seconds", Unit::Seconds, &[], "Time of a durable commit."),
-    metric(Kind::Histogram, "mayfly_commit_batch", Unit::Count, &[], "Proposals merged into one commit."),
-    metric(Kind::Gauge, "mayfly_lane_depth", Unit::Count, &["lane"], "Proposals waiting for the committer."),
-    metric(Kind::Gauge, "mayfly_live_leases", Unit::Count, &[], "Leases that have not expired."),
-    metric(Kind::Gauge, "mayfly_cuts", Unit::Count, &[], "Cuts in memory."),
-    metric(Kind::Gauge, "mayfly_bars", Unit::Count, &[], "Bars in force."),
-    metric(Kind::Gauge, "mayfly_set_aside_rows", Unit::Count, &["table"], "Rows that could not be read."),
-    metric(Kind::Gauge, "mayfly_sink_behind_revisions", Unit::Count, &["sink"], "Revisions a sink has yet to take."),
-    metric(Kind::Gauge, "mayfly_clock_held", Unit::Count, &[], "1 while issuing waits for the time to be confirmed."),
-    metric(Kind::Gauge, "mayfly_store_disk_bytes", Unit::Bytes, &[], "Disk that the ledger takes."),
     metric(Kind::Histogram, "mayfly_rpc_seconds", Unit::Seconds, &["method", "code"], "Time of one call."),
+    metric(Kind::Histogram, "mayfly_end_seconds", Unit::Seconds, &[], "Time of an end, from the queue to in force."),
     metric(Kind::Gauge, "mayfly_connections", Unit::Count, &[], "Open connections."),
     metric(Kind::Counter, "mayfly_connections_refused_total", Unit::Count, &["reason"], "Connections turned away."),
     metric(Kind::Gauge, "mayfly_holds", Unit::Count, &[], "Open HoldTask streams."),
     metric(Kind::Gauge, "mayfly_watchers", Unit::Count, &[], "Open WatchRevocations streams."),
+    metric(Kind::Histogram, "mayfly_commit_seconds", Unit::Seconds, &[], "Time of a durable commit."),
+    metric(Kind::Histogram, "mayfly_commit_batch", Unit::Count, &[], "Proposals merged into one commit."),
+    metric(Kind::Histogram, "mayfly_anchor_seconds", Unit::Seconds, &[], "Time of writing the anchor."),
+    metric(Kind::Gauge, "mayfly_lane_depth", Unit::Count, &["lane"], "Proposals waiting for the committer."),
+    metric(Kind::Gauge, "mayfly_live_leases", Unit::Count, &[], "Leases that have not expired."),
+    metric(Kind::Gauge, "mayfly_cuts", Unit::Count, &[], "Cuts in memory."),
+    metric(Kind::Gauge, "mayfly_bars", Unit::Count, &[], "Bars in force."),
+    metric(Kind::Gauge, "mayfly_cleanup_pending_cuts", Unit::Count, &[], "Cuts whose leases are still being marked."),
+    metric(Kind::Counter, "mayfly_cleanup_walked_total", Unit::Count, &[], "Leases looked at behind cuts."),
+    metric(Kind::Counter, "mayfly_cleanup_ended_total", Unit::Count, &[], "Leases marked as ended behind cuts."),
+    metric(Kind::Counter, "mayfly_swept_total", Unit::Count, &[], "Rows that the sweeper deleted."),
+    metric(Kind::Gauge, "mayfly_sweep_at_seconds", Unit::Seconds, &[], "When nothing was left to sweep, Unix time."),
+    metric(Kind::Counter, "mayfly_background_failures_total", Unit::Count, &["work"], "Background work put off."),
+    metric(Kind::Gauge, "mayfly_store_disk_bytes", Unit::Bytes, &[], "Disk that the ledger takes."),
+    metric(Kind::Gauge, "mayfly_store_buffered_bytes", Unit::Bytes, &[], "Written, and not yet in its place."),
+    metric(Kind::Gauge, "mayfly_disk_free_bytes", Unit::Bytes, &[], "Room left where the ledger lies."),
+    metric(Kind::Gauge, "mayfly_set_aside_rows", Unit::Count, &["table"], "Rows that could not be read."),
+    metric(Kind::Gauge, "mayfly_sink_behind_revisions", Unit::Count, &["sink"], "Revisions a sink has yet to take."),
+    metric(Kind::Gauge, "mayfly_sink_acknowledged_revision", Unit::Count, &["sink"], "What a sink has taken last."),
+    metric(Kind::Gauge, "mayfly_sink_waiting_seconds", Unit::Seconds, &["sink"], "Age of what waits longest."),
+    metric(Kind::Gauge, "mayfly_sink_failing", Unit::Count, &["sink"], "1 when a sink failed last time."),
+    metric(Kind::Gauge, "mayfly_checkpoint_at_seconds", Unit::Seconds, &[], "Time of the last checkpoint, Unix time."),
+    metric(Kind::Gauge, "mayfly_checkpoint_waiting_streams", Unit::Count, &[], "Streams moved since then."),
+    metric(Kind::Gauge, "mayfly_authority_end_seconds", Unit::Seconds, &["authority"], "When a CA ends, Unix time."),
+    metric(Kind::Gauge, "mayfly_server_certificate_end_seconds", Unit::Seconds, &[], "When it ends, Unix time."),
+    metric(Kind::Gauge, "mayfly_key_rings_stuck", Unit::Count, &[], "Tenants whose keys could not be rotated."),
+    metric(Kind::Counter, "mayfly_spans_total", Unit::Count, &["outcome"], "Spans sent to the collector, or lost."),
 ];
 
 #[cfg(test)]
@@ -167,7 +232,11 @@ mod tests {
     #[test]
     fn rendered_metrics_carry_help_and_buckets() {
         let recorder = builder().expect("bounds").build_recorder();
-        let metrics = Metrics(recorder.handle());
+        let metrics = Metrics {
+            rendered: recorder.handle(),
+            #[cfg(feature = "otlp")]
+            spans: None,
+        };
         metrics::with_local_recorder(&recorder, || {
             describe();
             metrics::counter!("mayfly_issued_total", "kind" => "jwt").increment(2);

@@ -21,6 +21,7 @@ mod process {
     mod kept;
     mod limits;
     mod local;
+    mod operations;
     mod proof;
     mod revoke;
     mod rig;

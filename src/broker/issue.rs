@@ -147,7 +147,8 @@ impl Broker {
         }
         let task = self.task_for(workload, wish, now)?;
         let ring = self.rings.ring(&self.ledger, workload.tenant.number)?;
-        let decision = self.decide(caller, workload, wish, task.as_ref(), &ring, basis, now)?;
+        let deciding = tracing::trace_span!(target: "mayfly::spans", "decide");
+        let decision = deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &ring, basis, now))?;
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
@@ -160,7 +161,8 @@ impl Broker {
         let scopes = lease.scopes();
         self.admit(&scopes)?;
         let stamp = self.stamp(&lease, scopes, task.as_ref())?;
-        let credential = self.mint(workload, wish, &decision, &mut lease, &stamp, &ring)?;
+        let minting = tracing::trace_span!(target: "mayfly::spans", "mint", kind = lease.kind.word());
+        let credential = minting.in_scope(|| self.mint(workload, wish, &decision, &mut lease, &stamp, &ring))?;
         let fresh = Fresh { credential, bound: decision.bound_by() };
         Ok((Arc::new(self.draft(caller, workload, wish, &decision, lease, new_task, now)), fresh))
     }

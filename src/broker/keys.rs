@@ -200,23 +200,38 @@ impl Broker {
 
     /// Takes every step that is due, in every tenant. Nothing is done while the time or the store is in doubt.
     pub async fn step_rings(&self, now: Timestamp) {
+        let (mut first_end, mut stuck) = (None, 0_u32);
         for (name, number) in self.registry.names("", None, usize::MAX) {
             if self.ledger.holds().in_doubt() {
                 return;
             }
-            if let Err(error) = self.step_tenant(&name, number, now).await {
-                tracing::error!(%error, tenant = %name, "a key ring could not be stepped");
+            match self.step_tenant(&name, number, now).await {
+                Ok(end) => first_end = [first_end, end].into_iter().flatten().min(),
+                Err(error) => {
+                    stuck = stuck.saturating_add(1);
+                    tracing::error!(%error, tenant = %name, "a key ring could not be stepped");
+                }
             }
             tokio::task::yield_now().await;
         }
+        metrics::gauge!("mayfly_key_rings_stuck").set(f64::from(stuck));
+        if let Some(end) = first_end {
+            super::gauges::show_end("tenant", end);
+        }
     }
 
-    async fn step_tenant(&self, name: &TenantName, number: TenantNumber, now: Timestamp) -> Result<(), Refusal> {
+    /// Takes the steps that are due in a tenant's rings; when its signing CA ended, as it was before.
+    async fn step_tenant(
+        &self,
+        name: &TenantName,
+        number: TenantNumber,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Refusal> {
         let _one_at_a_time = self.ring_steps.lock().await;
         let rows = self.key_rows(number)?;
         // A removed tenant has no wrapping key any more.
         if !rows.iter().any(|row| row.key_use == KeyUse::Wrapping) {
-            return Ok(());
+            return Ok(None);
         }
         let mut turn = Turn::default();
         for key_use in [KeyUse::Token, KeyUse::Ca] {
@@ -229,7 +244,8 @@ impl Broker {
         if !turn.events.is_empty() {
             self.commit_turn(number, turn, now).await?;
         }
-        Ok(())
+        let signs = rows.iter().filter(|row| row.facts().state == KeyState::Active);
+        Ok(signs.filter_map(ca_end).min())
     }
 
     /// Facts of a ring. A key that was cut counts as such before its row says so. A CA that ends too soon counts as due:

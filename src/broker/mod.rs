@@ -9,6 +9,7 @@ pub mod event;
 pub mod events;
 mod explain;
 pub mod found;
+mod gauges;
 pub mod hold;
 pub mod identify;
 pub mod inspect;

@@ -67,13 +67,22 @@ impl Broker {
     /// # Errors
     /// When the store failed.
     pub fn sink_statuses(&self) -> Result<Vec<pb::SinkStatus>, Refusal> {
+        Ok(self.sink_positions()?.into_iter().map(|(status, _)| status).collect())
+    }
+
+    /// How far audit sinks are, and since when the oldest commit waits that one has not taken; `None` when none waits.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub(super) fn sink_positions(&self) -> Result<Vec<(pb::SinkStatus, Option<Timestamp>)>, Refusal> {
         let ships = self.ships.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         let number = self.ledger.basis().1;
         let status = |(name, ship): (String, Ship)| {
             // Revisions without events, as the acknowledgement itself makes one, leave nothing to ship.
-            let waits = !self.ledger.log_after(ship.acknowledged, 1)?.is_empty();
-            let behind = if waits { number.saturating_sub(ship.acknowledged) } else { 0 };
-            Ok(pb::SinkStatus { name, acknowledged: ship.acknowledged, behind, last_error: ship.last_error })
+            let waits = self.ledger.log_after(ship.acknowledged, 1)?.first().map(|row| row.at);
+            let behind = if waits.is_some() { number.saturating_sub(ship.acknowledged) } else { 0 };
+            let last_error = ship.last_error;
+            Ok((pb::SinkStatus { name, acknowledged: ship.acknowledged, behind, last_error }, waits))
         };
         ships.into_iter().map(status).collect()
     }

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, event,
+    Broker, event, gauges,
     refusal::Refusal,
     rings::KeyUse,
     time::{Observation, Start},
@@ -29,6 +29,9 @@ use crate::{
 /// When the audit key does not open.
 pub fn start(broker: &Arc<Broker>, stop: &CancellationToken) -> Result<JoinSet<()>, Refusal> {
     let audit_key = Arc::new(broker.audit_key()?);
+    for work in WORKS {
+        metrics::counter!("mayfly_background_failures_total", "work" => work).increment(0);
+    }
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(broker).watch_holds(stop.clone()));
     let resumed = Arc::clone(broker);
@@ -145,12 +148,12 @@ impl Broker {
                     return;
                 }
                 self.ledger.holds().set(Hold::Clock);
-                metrics::gauge!("mayfly_clock_held").set(1.0);
+                self.show_gauges();
                 tracing::error!(?by, "the clock jumped; issuing waits for `mayfly time confirm`");
                 let now = self.now();
                 let mut jumped = event::own("clock.jumped", now);
                 jumped.details = vec![format!("seconds={}", by.as_secs())];
-                told("note of the clock's jump", self.ledger.note_act(vec![jumped], now).await.map(|_| ()));
+                told("clock", self.ledger.note_act(vec![jumped], now).await.map(|_| ()));
             }
         }
     }
@@ -166,6 +169,7 @@ impl Broker {
             let report = self.ledger.sweep(now.before(self.settings.ended_lease_kept), now, log_kept_from).await?;
             metrics::counter!("mayfly_swept_total").increment(report.removed);
             if !report.more {
+                metrics::gauge!("mayfly_sweep_at_seconds").set(gauges::at(now));
                 return Ok(());
             }
             tokio::time::sleep(PACE).await;
@@ -190,10 +194,17 @@ impl Broker {
 
     async fn walk_cut(&self, cut: &CutRow) -> Result<(), Refused> {
         let tenant = cut.scope.as_ref().and_then(|scope| self.tenant_of(scope));
-        while !self.ledger.walk(cut.id, cut.number, tenant).await?.done {
+        let (mut walked, mut ended) = (cut.record.walked, cut.record.ended);
+        loop {
+            let report = self.ledger.walk(cut.id, cut.number, tenant).await?;
+            metrics::counter!("mayfly_cleanup_walked_total").increment(report.walked.saturating_sub(walked));
+            metrics::counter!("mayfly_cleanup_ended_total").increment(report.ended.saturating_sub(ended));
+            if report.done {
+                return Ok(());
+            }
+            (walked, ended) = (report.walked, report.ended);
             tokio::time::sleep(PACE).await;
         }
-        Ok(())
     }
 
     /// Signs where the audit's streams stand.
@@ -277,23 +288,6 @@ impl Broker {
         let tenants = self.registry.names("", None, usize::MAX).into_iter();
         tenants.map(|(name, _)| self.ledger.live(&Scope::Tenant(name), now)).sum()
     }
-
-    fn show_gauges(&self) {
-        let (ends, begins, background) = self.ledger.depths();
-        let (cuts, bars) = self.ledger.cuts_and_bars();
-        for (lane, depth) in [("end", ends), ("begin", begins), ("background", background)] {
-            metrics::gauge!("mayfly_lane_depth", "lane" => lane).set(wide(depth));
-        }
-        metrics::gauge!("mayfly_cuts").set(wide(cuts));
-        metrics::gauge!("mayfly_bars").set(wide(bars));
-        metrics::gauge!("mayfly_live_leases").set(wide(self.live_leases(self.now())));
-        metrics::gauge!("mayfly_holds").set(wide(self.holds.streams()));
-        metrics::gauge!("mayfly_clock_held").set(f64::from(u8::from(self.ledger.holds().has(Hold::Clock))));
-        metrics::gauge!("mayfly_store_disk_bytes").set(wide(self.ledger.usage().disk_bytes));
-        for sink in self.sink_statuses().unwrap_or_default() {
-            metrics::gauge!("mayfly_sink_behind_revisions", "sink" => sink.name).set(wide(sink.behind));
-        }
-    }
 }
 
 fn every<F: Future<Output = ()> + Send + 'static>(
@@ -323,16 +317,13 @@ fn every<F: Future<Output = ()> + Send + 'static>(
 /// Background work is tried again at its next turn.
 fn told(what: &'static str, result: Result<(), Refused>) {
     if let Err(error) = result {
+        metrics::counter!("mayfly_background_failures_total", "work" => what).increment(1);
         tracing::warn!(%error, what, "background work was put off");
     }
 }
 
-/// Gauges are floats; beyond 2^53 they are rounded.
-#[expect(clippy::cast_precision_loss, reason = "see above")]
-fn wide(count: impl TryInto<u64>) -> f64 {
-    count.try_into().unwrap_or(u64::MAX) as f64
-}
-
+/// What may be put off, as the metric names it.
+const WORKS: [&str; 5] = ["sweep", "walk", "checkpoint", "retention", "clock"];
 const OBSERVE: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(10);
 const WALK: Duration = Duration::from_secs(2);

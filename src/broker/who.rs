@@ -109,6 +109,7 @@ impl Broker {
     /// # Errors
     /// When the caller selects no workload there, or its proof is cut, barred or over.
     pub fn workload(&self, caller: &Caller, tenant: &TenantName, now: Timestamp) -> Result<Workload, Refusal> {
+        let _span = tracing::trace_span!(target: "mayfly::spans", "identity").entered();
         let unknown = || Refusal::Denied(Denied::UnknownWorkload);
         let found = self.registry.tenant(&self.ledger, tenant)?.ok_or_else(unknown)?;
         if let Some(lease) = self.own_lease(caller, now)? {
@@ -151,6 +152,7 @@ impl Broker {
     /// # Errors
     /// When it is none, or its certificate is cut or barred.
     pub fn operator(&self, caller: &Caller) -> Result<Operator, Refusal> {
+        let _span = tracing::trace_span!(target: "mayfly::spans", "identity").entered();
         let none = Refusal::Unproven("operators prove themselves with a certificate that the broker issued to them");
         let certificate = caller.certificate().filter(|certificate| certificate.authority == Authority::Own);
         let Some(id) = certificate.and_then(|certificate| certificate.spiffe_id.as_deref()) else { return Err(none) };
@@ -174,6 +176,7 @@ impl Broker {
     /// # Errors
     /// When it may not ask at all.
     pub fn checker(&self, caller: &Caller, tenant: Option<&TenantName>) -> Result<Vec<Checker>, Refusal> {
+        let _span = tracing::trace_span!(target: "mayfly::spans", "identity").entered();
         self.check_proofs(&caller.scopes())?;
         // Who comes with a certificate of ours asks only while its lease lives.
         self.own_lease(caller, self.now())?;

@@ -189,24 +189,28 @@ async fn serve(args: ServeArgs) -> Outcome {
         })
         .map_err(failed)?,
     };
-    let metrics = Arc::new(telemetry::install(&config.telemetry).map_err(failed)?);
+    let metrics = telemetry::install(&config.telemetry).map_err(failed)?;
     if dev {
         tracing::warn!(
             data = %args.data.display(),
             "DEVELOPMENT MODE: the seal key lies in the data folder and everything was made by itself; not for production"
         );
     }
+    let folder = config.data_dir.clone();
     let server = Server::build(config, Arc::new(SystemClock)).await.map_err(failed)?;
     if dev {
         host::dev_operator(server.broker(), &args.data).await.map_err(failed)?;
     }
     let stop = stop_signal().map_err(failed)?;
     announce(&server)?;
+    let shown = metrics.clone();
     let render = Arc::new(move || {
-        metrics.upkeep();
-        metrics.render()
+        telemetry::show_disk(&folder);
+        shown.upkeep();
+        shown.render()
     });
     server.run_until(render, stop).await;
+    let _ = tokio::task::spawn_blocking(move || metrics.close()).await;
     Ok(())
 }
 

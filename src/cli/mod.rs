@@ -35,6 +35,8 @@ mod trust;
 mod verify;
 
 #[cfg(test)]
+mod runbooks;
+#[cfg(test)]
 mod tests;
 
 use std::{

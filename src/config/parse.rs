@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use crate::model::TrustDomain;
 
 use super::{
-    ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, KeyLives, Limits, Listener, LogFormat, Problems, PublicUrl,
-    Retention, SealSource, ServerCertificate, Service, Socket, Telemetry,
+    ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, KeyLives, Limits, Listener, LogFormat, Otlp, Problems,
+    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry,
     problem::Notes,
     read::{At, FileRule, Section},
     sinks,
@@ -347,8 +347,33 @@ fn telemetry(mut section: Section<'_>) -> Telemetry {
     };
     let log = section.parsed("log", "info", filter).map_or_else(|| super::LOG.to_owned(), |at| at.value);
     let format = section.choice("format", FORMATS).map(|at| at.value).unwrap_or_default();
+    let otlp = otlp(section.section("otlp"));
     section.finish();
-    Telemetry { log, format }
+    Telemetry { log, format, otlp }
+}
+
+fn otlp(mut section: Section<'_>) -> Option<Otlp> {
+    let endpoint = section.parsed("endpoint", "http://127.0.0.1:4317", loopback_url);
+    let sampled_per_million = section.millionths("sampling_ratio", 10_000).value;
+    if let Some(endpoint) = endpoint.as_ref().filter(|_| !cfg!(feature = "otlp")) {
+        section.note_at(endpoint, "is set, and this mayfly was built without the feature `otlp`", "leave it out");
+    }
+    section.finish();
+    Some(Otlp { endpoint: endpoint?.value, sampled_per_million })
+}
+
+/// Spans travel in the clear, so they may not leave the host: a collector on it ships them on.
+fn loopback_url(text: &str) -> Result<String, String> {
+    let url: http::Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let near = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let plain = url.scheme_str() == Some("http") && url.port_u16().is_some() && matches!(url.path(), "" | "/");
+    let bare = url.query().is_none() && url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    if near && plain && bare {
+        Ok(text.to_owned())
+    } else {
+        Err("is not http:// with a loopback host and a port".to_owned())
+    }
 }
 
 fn size(at: At<u64>) -> usize {

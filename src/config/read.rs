@@ -219,6 +219,27 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A ratio from 0 to 1, in millionths.
+    pub(super) fn millionths(&mut self, key: &'static str, default: u32) -> At<u32> {
+        let missing = At { value: default, offset: self.offset, field: self.name(key) };
+        let read = |raw: &'a DeValue<'a>| match raw {
+            DeValue::Float(number) => number.as_str().replace('_', "").parse::<f64>().ok(),
+            DeValue::Integer(number) => number.as_str().parse::<f64>().ok(),
+            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                None
+            }
+        };
+        let Some(ratio) = self.typed(key, "a ratio from 0 to 1, as in 0.01", read) else { return missing };
+        // NaN lies in no range.
+        if !(0.0..=1.0).contains(&ratio.value) {
+            self.note_at(&ratio, "is out of range", "write 0 to 1; the default is 0.01");
+            return missing;
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
+        let value = (ratio.value * 1_000_000.0).round() as u32;
+        At { value, offset: ratio.offset, field: ratio.field }
+    }
+
     /// A path; a relative one counts from the config file's folder.
     pub(super) fn path(&mut self, key: &'static str, example: &str) -> Option<At<PathBuf>> {
         let text = self.text(key, example)?;

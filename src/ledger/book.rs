@@ -89,6 +89,12 @@ impl Book {
         self.scopes.values().filter(|state| state.cut > 0).count()
     }
 
+    /// Scopes with a cut whose clean-up is not finished.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.scopes.values().filter(|state| state.cut > 0 && !state.cleaned).count()
+    }
+
     /// Scopes with a bar.
     #[must_use]
     pub fn bars(&self) -> usize {

@@ -20,6 +20,18 @@ pub enum Lane {
     Background,
 }
 
+impl Lane {
+    /// Its word in metrics and spans.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Begin(_) => "begin",
+            Self::Background => "background",
+        }
+    }
+}
+
 /// The lane is full: try again a little later.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("too many requests wait to be committed")]

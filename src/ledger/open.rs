@@ -5,10 +5,12 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
     thread::JoinHandle,
+    time::Instant,
 };
 
 use subtle::ConstantTimeEq;
 use tokio::sync::{broadcast, oneshot};
+use tracing::Instrument as _;
 
 use super::{
     anchor::{Anchor, Keeper},
@@ -208,11 +210,17 @@ impl Ledger {
         lane: Lane,
         body: impl FnMut(&mut Tx<'_>) -> Result<T, Refused> + Send + 'static,
     ) -> Result<(T, Receipt), Refused> {
+        let began = Instant::now();
         let (reply, answer) = oneshot::channel();
         let job = Job { body, outcome: None, reply, is_end: lane == Lane::End, incarnation: self.shared.incarnation };
         self.shared.lanes.push(lane, Box::new(job)).map_err(|super::lanes::LaneFull| Refused::Busy)?;
         // A dropped answer means that the committer stopped before it came to this proposal.
-        answer.await.unwrap_or(Err(Refused::Stopping))
+        let waited = answer.instrument(tracing::trace_span!(target: "mayfly::spans", "commit", lane = lane.word()));
+        let done = waited.await.unwrap_or(Err(Refused::Stopping));
+        if lane == Lane::End && done.is_ok() {
+            metrics::histogram!("mayfly_end_seconds").record(began.elapsed().as_secs_f64());
+        }
+        done
     }
 
     /// What commits tell watchers, from now on.

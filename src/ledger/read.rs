@@ -1,6 +1,6 @@
 //! Reading, and the proposals by name.
 
-use std::ops::Bound;
+use std::{ops::Bound, sync::PoisonError};
 
 use super::{
     codec,
@@ -99,6 +99,30 @@ impl Ledger {
     pub fn cuts_and_bars(&self) -> (usize, usize) {
         let book = self.shared.book();
         (book.cuts(), book.bars())
+    }
+
+    /// Scopes whose cut still has leases to be walked.
+    #[must_use]
+    pub fn pending_cuts(&self) -> usize {
+        self.shared.book().pending()
+    }
+
+    /// Audit streams that moved since the last checkpoint.
+    #[must_use]
+    pub fn unsigned_streams(&self) -> usize {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// When the last checkpoint was signed; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn last_checkpoint(&self) -> Result<Option<Timestamp>, Refused> {
+        let rows = self.scan(Table::Checkpoints, EVERYTHING, Order::Descending, 1)?;
+        let Some((key, value)) = rows.first() else { return Ok(None) };
+        let read: Result<pb::Checkpoint, _> = self.shared.codec.decode(Table::Checkpoints, key, value);
+        let at = read.inspect_err(|e| self.shared.aside.note(Table::Checkpoints, key, e)).ok().and_then(|made| made.at);
+        Ok(at.map(|at| Timestamp::from_seconds(u64::try_from(at.seconds).unwrap_or(0))))
     }
 
     /// Scopes that are suspended now, with the revision of their bar.

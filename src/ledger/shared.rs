@@ -1,7 +1,7 @@
 //! What the committer and every reader share.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -158,6 +158,7 @@ impl Holds {
 pub struct Aside {
     seen: Mutex<VecDeque<AsideRow>>,
     total: AtomicU64,
+    by_table: Mutex<HashMap<&'static str, u64>>,
 }
 
 /// One unreadable row.
@@ -181,6 +182,7 @@ impl Aside {
         }
         tracing::error!(table = table.name(), key = row.key, why = %row.why, "a row is unreadable and counts as ended");
         self.total.fetch_add(1, Ordering::Relaxed);
+        *self.by_table.lock().unwrap_or_else(PoisonError::into_inner).entry(table.name()).or_default() += 1;
         if seen.len() >= Self::MOST {
             seen.pop_front();
         }
@@ -191,6 +193,13 @@ impl Aside {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// How many of one table were reported.
+    #[must_use]
+    pub fn in_table(&self, table: Table) -> u64 {
+        let counts = self.by_table.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(table.name()).copied().unwrap_or(0)
     }
 
     /// The last ones reported.

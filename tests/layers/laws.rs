@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "server",
         &["api", "audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"],
     ),
-    ("api", &["audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink"]),
+    ("api", &["audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"]),
     ("broker", &["audit", "config", "identity", "ledger", "mint", "model", "policy", "sink"]),
     // Events go out as the audit spells them.
     ("sink", &["audit", "model"]),
@@ -65,10 +65,11 @@ const PLACES: &[(&[&str], &[&str])] = &[
     (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs"]),
     // The command line makes requests for certificates, so that keys stay on the caller's host.
     (&["rcgen"], &["mint/", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
+    (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "tracing_opentelemetry"], &["telemetry/otlp.rs"]),
     // The config checks that its log filter is one.
     (
         &["metrics_exporter_prometheus", "tracing_subscriber"],
-        &["telemetry.rs", "api/http/metrics_port.rs", "config/parse.rs"],
+        &["telemetry.rs", "telemetry/", "api/http/metrics_port.rs", "config/parse.rs"],
     ),
 ];
 

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
+use tracing::{Instrument as _, Span};
 
 use super::{
     rate::Rates,
@@ -17,6 +18,7 @@ use crate::{
     broker::{Broker, Refusal},
     config::Limits,
     identity::Caller,
+    telemetry,
 };
 
 /// Shared by the services of a server.
@@ -105,11 +107,12 @@ impl Gate {
         F: Future<Output = Result<R, Refusal>>,
     {
         let began = Instant::now();
+        let span = telemetry::rpc(method, request.metadata().as_ref());
         let outcome = match admission(&request) {
-            Ok(admitted) => work(admitted.caller, request.into_inner()).await,
+            Ok(admitted) => work(admitted.caller, request.into_inner()).instrument(span.clone()).await,
             Err(refusal) => Err(refusal),
         };
-        told(method, began, outcome.map(Response::new))
+        told(method, began, &span, outcome.map(Response::new))
     }
 
     /// Begins one stream by one use case; the time of the call is that of its beginning.
@@ -127,6 +130,7 @@ impl Gate {
         F: Future<Output = Result<mpsc::Receiver<Result<R, Refusal>>, Refusal>>,
     {
         let began = Instant::now();
+        let span = telemetry::rpc(method, request.metadata().as_ref());
         let admitted = admission(&request).and_then(|admitted| {
             let room = self.stream_room(kind, &admitted.caller)?;
             Ok((admitted, room))
@@ -135,12 +139,13 @@ impl Gate {
             Ok((admitted, room)) => {
                 let cut = admitted.peer.cut().clone();
                 let life = admitted.caller.expires().map(|expires| expires.since(self.broker.now()));
-                let receiver = work(admitted.caller, admitted.peer, request.into_inner()).await;
+                let receiver =
+                    work(admitted.caller, admitted.peer, request.into_inner()).instrument(span.clone()).await;
                 receiver.map(|receiver| Outflow::new(receiver, room, cut, self.drain.clone(), life))
             }
             Err(refusal) => Err(refusal),
         };
-        told(method, began, outcome.map(Response::new))
+        told(method, began, &span, outcome.map(Response::new))
     }
 
     fn admitted(&self, request: &Request<()>) -> Result<Admitted, Refusal> {
@@ -186,11 +191,12 @@ fn admission<Q>(request: &Request<Q>) -> Result<Admitted, Refusal> {
     request.extensions().get::<Admitted>().cloned().ok_or(Refusal::Unproven(NO_PROOF))
 }
 
-fn told<R>(method: &'static str, began: Instant, outcome: Result<R, Refusal>) -> Result<R, Status> {
+fn told<R>(method: &'static str, began: Instant, span: &Span, outcome: Result<R, Refusal>) -> Result<R, Status> {
     let outcome = outcome.map_err(|refusal| status::of(&refusal));
     let code = outcome.as_ref().err().map_or(Code::Ok, Status::code);
     let histogram = metrics::histogram!("mayfly_rpc_seconds", "method" => method, "code" => status::name(code));
     histogram.record(began.elapsed().as_secs_f64());
+    telemetry::ended(span, status::name(code));
     outcome
 }
 
