@@ -184,6 +184,7 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Gauge, "mayfly_watchers", Unit::Count, &[], "Open WatchRevocations streams."),
     metric(Kind::Histogram, "mayfly_commit_seconds", Unit::Seconds, &[], "Time of a durable commit."),
     metric(Kind::Histogram, "mayfly_commit_batch", Unit::Count, &[], "Proposals merged into one commit."),
+    metric(Kind::Histogram, "mayfly_anchor_seconds", Unit::Seconds, &[], "Time of writing the anchor."),
     metric(Kind::Gauge, "mayfly_lane_depth", Unit::Count, &["lane"], "Proposals waiting for the committer."),
     metric(Kind::Gauge, "mayfly_live_leases", Unit::Count, &[], "Leases that have not expired."),
     metric(Kind::Gauge, "mayfly_cuts", Unit::Count, &[], "Cuts in memory."),

@@ -96,5 +96,9 @@ fn word(hold: Hold) -> &'static str {
         Hold::Clock => "clock",
         Hold::StoreFailed => "store_failed",
         Hold::StoreFull => "store_full",
+        Hold::Unanchored => "unanchored",
+        Hold::Restored => "restored",
+        Hold::PutBack => "put_back",
+        Hold::AnchorLost => "anchor_lost",
     }
 }

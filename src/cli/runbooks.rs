@@ -87,8 +87,7 @@ fn each_alert_has_its_runbook_and_each_runbook_is_in_the_index() {
 
 #[test]
 fn each_link_of_a_runbook_leads_somewhere() {
-    // It stands in the folder above, and is looked after elsewhere.
-    let elsewhere = ["../../operations.md", "../operations.md"];
+    let elsewhere: [&str; 0] = [];
     for (page, text) in runbooks() {
         let base = PathBuf::from(&page).parent().expect("a folder").to_path_buf();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

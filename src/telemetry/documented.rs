@@ -41,11 +41,7 @@ fn each_metric_has_its_row_and_each_row_its_metric() {
         let Metric { name, kind, unit, labels, help } = *metric;
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(", ") };
-        let unit = match unit {
-            Unit::Seconds => "seconds",
-            Unit::Bytes => "bytes",
-            _ => "1",
-        };
+        let unit = if unit == Unit::Count { "1" } else { unit.as_str() };
         let kind = format!("{kind:?}").to_lowercase();
         let want = format!("| `{name}` | {kind} | {unit} | {labels} | {help} | ");
         assert!(row.starts_with(&want) && row.len() > want.len() + 3, "{row}\n{want}");

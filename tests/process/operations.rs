@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use mayfly::pb::{self, CredentialKind, issue_response::Credential};
+use mayfly::pb::{CredentialKind, issue_response::Credential};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
