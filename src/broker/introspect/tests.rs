@@ -46,6 +46,7 @@ async fn a_certificate_of_ours_asks_about_credentials_only_while_its_lease_lives
     let Credential::Token(token) = other else { panic!("a token") };
     let ask = || pb::IntrospectRequest {
         credential: Some(pb::introspect_request::Credential::Token(token.clone())),
+        presented_certificate_sha256: Digest::of(b"worker").0.to_vec(),
         ..Default::default()
     };
     assert!(broker.introspect(&caller, ask()).await.expect("answers").active);

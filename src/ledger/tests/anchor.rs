@@ -232,6 +232,7 @@ fn nothing_is_begun_and_no_end_is_acknowledged_while_a_write_of_the_anchor_hangs
         let end = scope.spawn(|| bed.cut(tenant(), true));
         until("the cut is in force", || !bed.is_live(lease.id));
         *stone.patience.lock().unwrap() = Duration::ZERO;
+        until("the end is answered", || end.is_finished());
         assert_eq!(end.join().unwrap(), Err(Refused::Unanchored));
         assert_eq!(held(bed), Some(Hold::Unanchored));
         assert!(matches!(bed.issue(&bed.new_lease(&bed.new_task())), Err(Refused::Held(_))));

@@ -138,6 +138,9 @@ fn seams(heads: &Heads, mut lines: impl BufRead) -> io::Result<Vec<String>> {
         }
         line.clear();
     }
+    if signed.is_empty() {
+        found.push("no checkpoint is in the audit: nothing shows that it is whole".to_owned());
+    }
     let unsigned: u64 = reached
         .iter()
         .map(|(stream, last)| {
