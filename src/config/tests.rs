@@ -41,6 +41,8 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "systemd_credential",
         "address = \"syslog",
         "address = \"127.0.0.1:8080",
+        "endpoint",
+        "sampling_ratio",
     ];
     let kept: String =
         scalars.lines().filter(|l| !dropped.iter().any(|d| l.starts_with(d))).map(|l| format!("{l}\n")).collect();

@@ -223,6 +223,17 @@ impl Model {
         self.leases.iter().filter(counts).count().try_into().unwrap()
     }
 
+    fn is_below_an_ended(&self, task: TaskId) -> bool {
+        let mut above = self.task(task).and_then(|task| task.row.parent);
+        while let Some(task) = above.and_then(|id| self.task(id)) {
+            if task.ended.is_some() {
+                return true;
+            }
+            above = task.row.parent;
+        }
+        false
+    }
+
     /// How many leases have not ended in any way.
     pub fn unended(&self, now: Timestamp, of: impl Fn(&Lease) -> bool) -> u64 {
         let lives = |lease: &&MLease| lease.known && of(&lease.row) && self.expected(lease, now) < Expected::Ended;
@@ -230,7 +241,8 @@ impl Model {
     }
 
     /// The least and the most that the ledger may count: what expires within this minute counts until it is over, and
-    /// what a cut has ended counts until the walk behind it has come by.
+    /// what a cut has ended counts until the walk behind it has come by, and of what lies under an ended task's child
+    /// tasks only some leaves the count at once.
     pub fn recounted(&self, now: Timestamp, of: impl Fn(&Lease) -> bool) -> (u64, u64) {
         let is_cut = |row: &Lease| {
             let lease = self.lease(row.id);
@@ -238,7 +250,7 @@ impl Model {
                 self.cuts.iter().any(|(scope, cut)| *cut > lease.decided.1 && concerns(scope, row))
             })
         };
-        let least = self.counted(now, |row| of(row) && !is_cut(row));
+        let least = self.counted(now, |row| of(row) && !is_cut(row) && !self.is_below_an_ended(row.id.task()));
         let minute = |lease: &&MLease| {
             lease.known && lease.row.expires <= now && lease.row.expires.minute() == now.minute() && of(&lease.row)
         };

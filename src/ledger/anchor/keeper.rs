@@ -84,7 +84,7 @@ impl Keeper {
     /// Begins nothing, and lets no end wait longer, while a write takes longer than its anchor's patience.
     pub fn look_after(&self) {
         let mut state = self.slate.lock();
-        if !state.writing.is_some_and(|began| began.elapsed() >= self.slate.anchor.patience()) {
+        if state.writing.is_none_or(|began| began.elapsed() < self.slate.anchor.patience()) {
             return;
         }
         let place = self.slate.anchor.place();
