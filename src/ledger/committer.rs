@@ -81,9 +81,10 @@ impl Committer {
 
     fn carry_out(&mut self, batch: Vec<Box<dyn Work>>) {
         let mut batch = self.refuse_held(batch);
+        let mut unknown = None;
         // Ends are tried again once after a failure that made room or brought the store back.
         for attempt in 0..ATTEMPTS {
-            match self.commit(&mut batch) {
+            match self.attempt(&mut batch, &mut unknown) {
                 Ok(number) => {
                     self.answer(batch, number);
                     return;
@@ -113,6 +114,19 @@ impl Committer {
         let (ends, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|work| work.is_end());
         others.into_iter().for_each(|work| work.finish(Ok(number)));
         anchor.cover(self.meta.mark(), ends);
+    }
+
+    /// Commits, unless the attempt before (`unknown` is its number) turns out to be on disk after all.
+    fn attempt(&mut self, works: &mut [Box<dyn Work>], unknown: &mut Option<u64>) -> Result<u64, Refused> {
+        if self.pending.is_some() && !self.revive() {
+            return Err(Refused::StoreFailed);
+        }
+        if let Some(number) = unknown.filter(|&number| number == self.meta.number) {
+            return Ok(number);
+        }
+        let outcome = self.commit(works);
+        *unknown = self.pending.as_ref().map(|pending| pending.number);
+        outcome
     }
 
     /// Begins nothing while the store is full or failed.
@@ -157,9 +171,6 @@ impl Committer {
     }
 
     fn commit(&mut self, works: &mut [Box<dyn Work>]) -> Result<u64, Refused> {
-        if self.pending.is_some() && !self.revive() {
-            return Err(Refused::StoreFailed);
-        }
         let number = self.meta.number + 1;
         let shared = Arc::clone(&self.shared);
         let mut tx = Tx::new(&shared, &self.heads, &self.meta);
