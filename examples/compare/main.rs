@@ -6,6 +6,8 @@
 
 mod connection;
 mod issue;
+#[path = "../load/program.rs"]
+mod program;
 #[path = "../load/report.rs"]
 #[allow(dead_code, reason = "shared with `load`")]
 mod report;
@@ -27,7 +29,6 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use report::Report;
 use support::Fallible;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// As the load tool's, so that the callers of both cost alike.
 #[global_allocator]
@@ -100,19 +101,7 @@ impl Options {
 
 fn main() -> Fallible<()> {
     let options = Options::parse();
-    // Two workers, as in `load`.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        // Leaving by any of these arms drops the scenario and, with it, its server.
-        tokio::select! {
-            outcome = run(&options) => outcome,
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-            _ = terminate.recv() => Err("terminated".into()),
-        }
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome
+    program::drive(run(&options))
 }
 
 async fn run(options: &Options) -> Fallible<()> {

@@ -11,6 +11,7 @@ mod expiry;
 mod introspect;
 mod issue;
 mod limits;
+mod program;
 mod report;
 mod revoke;
 mod rig;
@@ -27,7 +28,6 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use report::Report;
 use support::Fallible;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// As the daemon's, so that this side of the measurement takes no more of the cores than it must.
 #[global_allocator]
@@ -108,19 +108,7 @@ impl Options {
 
 fn main() -> Fallible<()> {
     let options = Options::parse();
-    // Two workers, as the daemon shares the cores.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        // Leaving by any of these arms drops the scenario and, with it, its daemon.
-        tokio::select! {
-            outcome = run(&options) => outcome,
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-            _ = terminate.recv() => Err("terminated".into()),
-        }
-    });
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome
+    program::drive(run(&options))
 }
 
 async fn run(options: &Options) -> Fallible<()> {

@@ -9,6 +9,7 @@ use super::{
     ops::{self, apply::TrustCommit, end, issue, keys::KeyCommit, scope, task, upkeep},
     refused::Refused,
     shared::Hold,
+    tx::Tx,
 };
 use crate::{
     model::{ScopeId, Task, TaskId, TenantNumber, Timestamp},
@@ -72,14 +73,7 @@ impl Ledger {
         commit: TrustCommit,
         publish: impl Fn() + Send + Sync + 'static,
     ) -> Result<Receipt, Refused> {
-        let publish = Arc::new(publish);
-        let body = move |tx: &mut super::tx::Tx<'_>| {
-            ops::apply::run(tx, &commit)?;
-            let publish = Arc::clone(&publish);
-            tx.on_publish(move || publish());
-            Ok(())
-        };
-        Ok(self.propose(Lane::End, body).await?.1)
+        Ok(self.publishing(move |tx| ops::apply::run(tx, &commit), publish).await?.1)
     }
 
     /// Writes a step of a key ring; `publish` as for [`Self::apply`].
@@ -88,14 +82,7 @@ impl Ledger {
         commit: KeyCommit,
         publish: impl Fn() + Send + Sync + 'static,
     ) -> Result<Receipt, Refused> {
-        let publish = Arc::new(publish);
-        let body = move |tx: &mut super::tx::Tx<'_>| {
-            ops::keys::run(tx, &commit)?;
-            let publish = Arc::clone(&publish);
-            tx.on_publish(move || publish());
-            Ok(())
-        };
-        Ok(self.propose(Lane::End, body).await?.1)
+        Ok(self.publishing(move |tx| ops::keys::run(tx, &commit), publish).await?.1)
     }
 
     /// Writes events alone, in the lane of beginnings.
@@ -117,13 +104,8 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(bool, Receipt), Refused> {
         let shared = Arc::clone(&self.shared);
-        let body = move |tx: &mut super::tx::Tx<'_>| {
-            let lifted = super::held::confirm(tx, incarnation, &event, now)?;
-            let shared = Arc::clone(&shared);
-            tx.on_publish(move || Hold::STORE.into_iter().for_each(|hold| shared.holds.clear(hold)));
-            Ok(lifted)
-        };
-        self.propose(Lane::End, body).await
+        let lift = move || Hold::STORE.into_iter().for_each(|hold| shared.holds.clear(hold));
+        self.publishing(move |tx| super::held::confirm(tx, incarnation, &event, now), lift).await
     }
 
     /// Removes a page of what ended in minutes before `before`, and log rows before revision `log_kept_from`.
@@ -166,10 +148,26 @@ impl Ledger {
 
     /// Notes how far a sink has acknowledged.
     pub async fn acknowledge(&self, sink: String, number: u64) -> Result<(), Refused> {
-        let body = move |tx: &mut super::tx::Tx<'_>| {
+        let body = move |tx: &mut Tx<'_>| {
             upkeep::acknowledge(tx, &sink, number);
             Ok(())
         };
         self.propose(Lane::Background, body).await.map(|((), _)| ())
+    }
+
+    /// An end whose `publish` runs once it is on disk, before anyone is told. `body` may run more than once.
+    async fn publishing<T: Send + 'static>(
+        &self,
+        mut body: impl FnMut(&mut Tx<'_>) -> Result<T, Refused> + Send + 'static,
+        publish: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(T, Receipt), Refused> {
+        let publish = Arc::new(publish);
+        let whole = move |tx: &mut Tx<'_>| {
+            let done = body(tx)?;
+            let publish = Arc::clone(&publish);
+            tx.on_publish(move || publish());
+            Ok(done)
+        };
+        self.propose(Lane::End, whole).await
     }
 }
