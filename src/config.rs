@@ -10,8 +10,8 @@ use std::{
 };
 
 mod parse;
-mod problem;
-mod read;
+pub(crate) mod problem;
+pub(crate) mod read;
 mod sinks;
 mod values;
 

@@ -16,6 +16,7 @@ mod process {
     mod crash;
     mod disk;
     mod drain;
+    mod exec;
     mod host;
     mod input;
     mod kept;

@@ -1,0 +1,9 @@
+//! `mayfly exec` from outside: its command's life, the task's, and the broker's.
+
+mod away;
+mod codes;
+mod fresh;
+mod lint;
+mod rig;
+mod secrets;
+mod signals;
