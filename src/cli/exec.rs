@@ -109,7 +109,7 @@ struct Ended {
 impl ExecArgs {
     /// Runs to the end of the command and says the exit code.
     #[must_use]
-    pub fn run(self, session: &Session) -> ExitCode {
+    pub fn run(&self, session: &Session) -> ExitCode {
         let ended = self.start(session).unwrap_or_else(|failure| Ended { code: OWN, why: Some(failure.report()) });
         if let Some(why) = ended.why {
             // Nothing can be told where stderr is closed.
@@ -118,7 +118,7 @@ impl ExecArgs {
         ended.code.into()
     }
 
-    fn start(self, session: &Session) -> Outcome<Ended> {
+    fn start(&self, session: &Session) -> Outcome<Ended> {
         // No other process of this user reads the keys in our memory, and no core file holds them. Where the system
         // cannot do that, we are as other programs are.
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -130,7 +130,7 @@ impl ExecArgs {
         chosen.unbind(&mut job);
         let descriptors = hand::Descriptors::take(&job.needs)?;
         let runtime = runtime()?;
-        let ended = runtime.block_on(run::life(&self, session, &chosen, &job, &descriptors));
+        let ended = runtime.block_on(run::life(self, session, &chosen, &job, &descriptors));
         // Calls that are on their way to a broker that is gone are not waited for.
         runtime.shutdown_background();
         ended

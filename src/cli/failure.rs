@@ -49,7 +49,7 @@ pub enum Failure {
     Request(#[from] NotIssued),
     /// Pieces that a job needs, each with its name and why it is not there.
     #[error("{} of what is needed cannot be had", .0.len())]
-    Missing(Vec<(String, Failure)>),
+    Missing(Vec<(String, Self)>),
     /// What should not happen, on either side.
     #[error("{0}")]
     Internal(String),

@@ -152,12 +152,11 @@ pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> ExitCod
     };
     let output = Output::standard(cli.global.output, cli.global.quiet);
     let session = Session::new(cli.global, output);
-    let command = match cli.command {
-        // Its exit code is its command's.
-        Command::Exec(args) => return args.run(&session),
-        command => command,
-    };
-    match execute(command, &session) {
+    // Its exit code is its command's.
+    if let Command::Exec(args) = &cli.command {
+        return args.run(&session);
+    }
+    match execute(cli.command, &session) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
             if failure.exit() != Exit::Ok {

@@ -89,7 +89,7 @@ pub fn ambient(variable: impl Fn(&str) -> Option<String>, is_file: impl Fn(&Path
         found.push(Ambient { platform, source: source.ok_or(missing) });
     };
     if is("GITLAB_CI") {
-        add(Platform::GitLab, given.clone(), "add `id_tokens: MAYFLY_ID_TOKEN: aud: AUDIENCE` to the job");
+        add(Platform::GitLab, given, "add `id_tokens: MAYFLY_ID_TOKEN: aud: AUDIENCE` to the job");
     } else if given.is_some() {
         add(Platform::Given, given, "");
     }

@@ -3,6 +3,7 @@
 mod away;
 mod codes;
 mod fresh;
+mod identity;
 mod lint;
 mod rig;
 mod secrets;

@@ -144,9 +144,12 @@ fn certificate(session: &Session) -> Outcome<Arc<Link>> {
     // What is wrong now is said at once and as usage.
     global.config()?;
     let config = move || {
-        global.config().map_err(|failure| match failure {
-            Failure::Identity(error) => CallError::Identity(error),
-            other => CallError::Config(other.to_string()),
+        global.config().map_err(|failure| {
+            if let Failure::Identity(error) = failure {
+                CallError::Identity(error)
+            } else {
+                CallError::Config(failure.to_string())
+            }
         })
     };
     Ok(Arc::new(Link::new(Box::new(config), FederatedCalls::default())))

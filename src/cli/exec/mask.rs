@@ -206,7 +206,7 @@ fn whole_at_end(patterns: &Patterns, rest: &[u8]) -> Option<usize> {
 fn base64_forms(bytes: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut forms = Vec::new();
     for before in 0..3_usize {
-        let padded = Zeroizing::new([&[0_u8, 0].get(..before).unwrap_or_default(), bytes].concat());
+        let padded = Zeroizing::new([[0_u8, 0].get(..before).unwrap_or_default(), bytes].concat());
         // Characters that stand for the neighbour before, if only in part; and those that are whole.
         let (from, to) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
@@ -301,7 +301,7 @@ mod tests {
         }
         let line = KEY.lines().nth(1).expect("a line");
         assert_eq!(masked(&format!("> {line}\n")), "> ***\n");
-        assert!(!masked(&KEY.replace('\n', "\\n")).contains(&line[..30]));
+        assert!(!masked(&KEY.replace('\n', "\\n")).contains(line.get(..30).expect("long enough")));
         for secret in [JWT, OPAQUE, KEY] {
             for before in ["", "x", "us:", "user:"] {
                 for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {

@@ -84,7 +84,7 @@ fn base() -> PathBuf {
 
 /// Whether files there lie in memory (`statfs(2)`: tmpfs or ramfs).
 fn is_in_memory(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| matches!(i64::try_from(found.f_type), Ok(TMPFS | RAMFS)))
+    statfs(path).is_ok_and(|found| matches!(found.f_type, TMPFS | RAMFS))
 }
 
 /// Removes what processes that were killed left behind: folders of ours that nobody has locked.

@@ -88,7 +88,7 @@ fn job(mut section: Section<'_>) -> Job {
         deadline_seconds: section.parsed("deadline", "30m", arg::seconds).map_or(0, |at| at.value),
     };
     let mask = section.flag("mask", false);
-    let workload = section.parsed("workload", "ci-runner", |text| name_of::<WorkloadName>(text));
+    let workload = section.parsed("workload", "ci-runner", name_of::<WorkloadName>);
     let (mut needs, mut places) = (Vec::new(), Vec::new());
     for mut credential in section.sections("credential") {
         needs.push(need(&mut credential));

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
@@ -91,7 +91,7 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
         command.current_dir(self.folder.path()).args(["exec", "--identity"]).arg(self.folder.path());
         command.arg("--server").arg(format!("https://{}", self.door.address));
-        command.env_remove("XDG_RUNTIME_DIR").args(["--wait", "20s"]);
+        command.env_remove("XDG_RUNTIME_DIR");
         command
     }
 
@@ -111,7 +111,18 @@ impl Bench {
 impl Run {
     pub fn start(mut command: Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
+        Self::of(command.spawn().expect("the program starts"))
+    }
+
+    /// One with a terminal's keys; `None` when there is no such program.
+    pub fn with_keys(mut command: Command) -> Option<(Self, ChildStdin)> {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().ok()?;
+        let keys = child.stdin.take().expect("stdin");
+        Some((Self::of(child), keys))
+    }
+
+    fn of(mut child: Child) -> Self {
         let (sender, lines) = mpsc::channel();
         let output = child.stdout.take().expect("stdout");
         std::thread::spawn(move || {

@@ -25,7 +25,7 @@ async fn every_signal_is_passed_on_every_time() {
     ];
     let traps: String = all.iter().map(|s| format!("trap 'echo got {0}' {0}; ", s.as_raw())).collect();
     // A shell runs its traps while it waits.
-    let script = format!("{traps} echo ready; while :; do sleep 0.02 & wait $!; done");
+    let script = format!("{traps} echo ready; while ! test -e go; do sleep 0.02 & wait $!; done; exit 0");
     let job = Run::start(bench.exec(&["kind=opaque,binding=none,env=T"], &[], &script));
     job.until("ready");
     for round in 0..3 {
@@ -35,8 +35,8 @@ async fn every_signal_is_passed_on_every_time() {
             assert_eq!(line, format!("got {}", signal.as_raw()), "round {round}");
         }
     }
-    job.signal(Signal::KILL);
-    drop(job.end());
+    std::fs::write(bench.path("go"), "").expect("written");
+    assert_eq!(job.end().code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,6 +52,31 @@ async fn a_signal_before_the_command_starts_completes_the_task_and_starts_nothin
     assert!(said.code == 128 + 15 && said.errors.contains("interrupted"), "{said:?}");
     assert!(!bench.path("ran").exists());
     assert!(world.process.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminals_interrupt_reaches_the_command_once() {
+    let world = World::new().await;
+    let bench = Bench::new(&world).await;
+    let script = "trap 'echo got' INT; echo ready; while ! test -e go; do sleep 0.02; done; echo over; exit 4";
+    let exec = bench.exec(&[], &[], script);
+    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().expect("UTF-8").replace('\'', r"'\''"));
+    let words: Vec<String> = std::iter::once(exec.get_program()).chain(exec.get_args()).map(quoted).collect();
+    std::fs::write(bench.path("run.sh"), format!("exec {}", words.join(" "))).expect("written");
+    let mut command = std::process::Command::new("script");
+    command.args(["-qefc", "sh run.sh", "/dev/null"]).current_dir(bench.folder.path());
+    let Some((job, mut keys)) = Run::with_keys(command) else {
+        eprintln!("skipped: there is no `script` to make a terminal");
+        return;
+    };
+    let line = || job.line().trim().trim_start_matches("^C").to_owned();
+    while line() != "ready" {}
+    std::io::Write::write_all(&mut keys, b"\x03").expect("typed");
+    while line() != "got" {}
+    // Passed on a second time it would come before this.
+    std::fs::write(bench.path("go"), "").expect("written");
+    assert_eq!(line(), "over");
+    assert_eq!(job.end().code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
