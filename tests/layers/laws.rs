@@ -10,7 +10,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "api", "audit", "broker", "config", "identity", "issuers", "ledger", "mint", "model", "policy", "sink",
+            "api",
+            "audit",
+            "broker",
+            "config",
+            "identity",
+            "issuers",
+            "ledger",
+            "mint",
+            "model",
+            "policy",
+            "sink",
             "telemetry",
         ],
     ),
