@@ -275,7 +275,7 @@ async fn welcome_tls(stream: TcpStream, source: SocketAddr, router: Router, edge
         Some(_) | None => Protocol::Http1,
     };
     match end.judge(session, edge.clock.wall()) {
-        Ok(certificate) => serve_link(stream, Link::Tls { certificate, source }, protocol, router, edge).await,
+        Ok(shown) => serve_link(stream, Link::Tls { shown, source }, protocol, router, edge).await,
         Err(error) => {
             tracing::info!(%source, %error, "a client certificate was refused");
             turned_away("certificate");
