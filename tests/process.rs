@@ -7,6 +7,14 @@
 mod support;
 
 #[cfg(test)]
+#[path = "../src/identity/oidc/testing.rs"]
+mod signer;
+
+#[cfg(test)]
+#[path = "../src/issuers/testing.rs"]
+mod local_issuer;
+
+#[cfg(test)]
 #[path = "process"]
 mod process {
     mod abuse;
@@ -17,6 +25,7 @@ mod process {
     mod disk;
     mod drain;
     mod exec;
+    mod federated;
     mod host;
     mod input;
     mod kept;

@@ -2,6 +2,7 @@
 
 mod away;
 mod codes;
+mod federated;
 mod fresh;
 mod identity;
 mod lint;
