@@ -26,6 +26,11 @@ impl Backoff {
         delay(self.failures, self.first, self.most, random())
     }
 
+    /// From now on no pause is longer than this.
+    pub fn limit(&mut self, most: Duration) {
+        self.most = most;
+    }
+
     /// Begins anew: something succeeded.
     pub fn succeeded(&mut self) {
         self.failures = 0;

@@ -41,7 +41,7 @@ enum Parted {
 impl Holder {
     /// Returns when the task is over.
     pub(super) async fn run(self) {
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut backoff = Backoff::new(FIRST_PAUSE, UNKNOWN_PAUSE);
         loop {
             let parted = self.one_stream(&mut backoff).await;
             let error = match parted {
@@ -98,6 +98,9 @@ impl Holder {
                     Ok(last) if last.end_reason != 0 => return Parted::Over(last.end_reason()),
                     Ok(answer) => {
                         backoff.succeeded();
+                        // So often that a few attempts may fail, and no more often: others come back as well.
+                        let grace = Duration::from_secs(answer.grace_seconds.into());
+                        backoff.limit((grace / 4).clamp(FIRST_PAUSE, LONGEST_PAUSE));
                         // It was carried before.
                         let _fits = self.link.go_on_with(&self.task_id, true);
                         self.said.send_if_modified(|said| std::mem::replace(said, Holding::Held) != Holding::Held);
@@ -140,8 +143,9 @@ fn silent() -> Status {
 /// How long a broker may take for a first answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Shorter than any sensible grace time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// While the grace time is not known.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
-use super::{Advice, Backoff, CallError, ClientConfig, Connection, FederatedCalls};
+use super::{Advice, Backoff, CallError, ClientConfig, Connection, FederatedCalls, refusal};
 use crate::pb::broker_client::BrokerClient;
 
 /// Says whom to connect to and who to be, asked for each new connection: files may have been renewed meanwhile.
@@ -128,8 +128,10 @@ impl Link {
             Ok(Err(status)) => status,
             Err(_) => Status::from_error(Box::new(io::Error::from(io::ErrorKind::TimedOut))),
         };
+        // A broker that pushes back is there: a new connection would only be more work for it.
+        let is_broken = refusal::unreachable(&status);
         let error = CallError::from(status);
-        if matches!(error.advice(), Advice::Again(_) | Advice::ProveAnew) {
+        if is_broken || error.advice() == Advice::ProveAnew {
             self.lost(&client).await;
         }
         Err(error)

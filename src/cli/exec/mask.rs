@@ -4,7 +4,11 @@
 //! alignment, wrapped or not, once or twice) and percent-encoding make of it. Not found is what a program that means to
 //! leak it makes of it: masking is for accidents.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+    fmt,
+};
 
 use base64::{
     Engine,
@@ -12,11 +16,14 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-/// What is looked for.
+/// What is looked for: the newest secrets, [`MOST`] of them.
 pub struct Patterns {
-    all: Vec<Pattern>,
-    /// A bit for each two bytes that a pattern begins with.
-    starts: Vec<bool>,
+    /// Of each secret, oldest first.
+    secrets: VecDeque<Vec<Pattern>>,
+    /// Places in `secrets`, by the two bytes that a pattern begins with; or one and a line end, where it may wrap.
+    starts: HashMap<[u8; 2], Vec<(usize, usize)>>,
+    /// Whether a pattern begins with a byte.
+    firsts: Vec<bool>,
 }
 
 struct Pattern {
@@ -48,12 +55,26 @@ impl Patterns {
     /// Nothing to look for yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { all: Vec::new(), starts: vec![false; 1 << 16] }
+        Self { secrets: VecDeque::new(), starts: HashMap::new(), firsts: vec![false; 256] }
     }
 
-    /// Looks for one more secret from now on.
+    /// Looks for one more secret from now on. Of a job that runs for long the oldest, which have long ended, are dropped.
     pub fn add(&mut self, secret: &str) {
-        let secret = secret.trim_end();
+        let known = self.secrets.len();
+        self.secrets.push_back(Vec::new());
+        self.forms(secret.trim_end());
+        if self.secrets.back().is_some_and(Vec::is_empty) {
+            // All known already: a key that was renewed.
+            self.secrets.truncate(known);
+        }
+        while self.secrets.len() > MOST {
+            self.secrets.pop_front();
+        }
+        self.index();
+    }
+
+    /// All forms of a secret.
+    fn forms(&mut self, secret: &str) {
         self.push(secret.as_bytes(), false);
         if let Some((_, signature)) = secret.rsplit_once('.').filter(|(front, _)| front.contains('.')) {
             self.push(signature.as_bytes(), false);
@@ -73,32 +94,56 @@ impl Patterns {
     }
 
     fn push(&mut self, bytes: &[u8], wraps: bool) {
-        let (Some(first), Some(second)) = (bytes.first(), bytes.get(1)) else { return };
-        if bytes.len() < LEAST || self.all.iter().any(|known| known.bytes.as_slice() == bytes) {
+        let is_known = self.secrets.iter().flatten().any(|known| known.bytes.as_slice() == bytes);
+        if bytes.len() < LEAST || is_known {
             return;
         }
-        let mut mark = |first: u8, second: u8| {
-            if let Some(mark) = self.starts.get_mut(start(first, second)) {
-                *mark = true;
-            }
-        };
-        mark(*first, *second);
-        if wraps {
-            mark(*first, b'\n');
-            mark(*first, b'\r');
+        if let Some(newest) = self.secrets.back_mut() {
+            newest.push(Pattern { bytes: Zeroizing::new(bytes.to_vec()), wraps });
         }
-        self.all.push(Pattern { bytes: Zeroizing::new(bytes.to_vec()), wraps });
+    }
+
+    fn index(&mut self) {
+        self.starts.clear();
+        self.firsts.fill(false);
+        for (secret, patterns) in self.secrets.iter().enumerate() {
+            for (at, pattern) in patterns.iter().enumerate() {
+                let (Some(first), Some(second)) = (pattern.bytes.first(), pattern.bytes.get(1)) else { continue };
+                if let Some(mark) = self.firsts.get_mut(usize::from(*first)) {
+                    *mark = true;
+                }
+                let seconds = [Some(*second), pattern.wraps.then_some(b'\n'), pattern.wraps.then_some(b'\r')];
+                for second in seconds.into_iter().flatten() {
+                    self.starts.entry([*first, second]).or_default().push((secret, at));
+                }
+            }
+        }
+    }
+
+    /// Those that may begin like `text`, which has two bytes or more.
+    fn candidates(&self, text: &[u8]) -> impl Iterator<Item = &Pattern> {
+        let places = match text {
+            [first, second, ..] => self.starts.get(&[*first, *second]),
+            [] | [_] => None,
+        };
+        let pattern = |(secret, at): &(usize, usize)| self.secrets.get(*secret).and_then(|all| all.get(*at));
+        places.into_iter().flatten().filter_map(pattern)
+    }
+
+    fn begins(&self, first: u8) -> bool {
+        self.firsts.get(usize::from(first)).copied().unwrap_or(false)
     }
 
     /// The longest pattern that lies at the beginning of `text`.
     fn fit(&self, text: &[u8]) -> Fit {
-        let may_start = match text {
+        match text {
             [] => return Fit::No,
-            [first] => self.all.iter().any(|pattern| pattern.bytes.first() == Some(first)),
-            [first, second, ..] => self.starts.get(start(*first, *second)).copied().unwrap_or(false),
-        };
+            [first, ..] if !self.begins(*first) => return Fit::No,
+            [_] => return Fit::Partly,
+            [_, _, ..] => {}
+        }
         let mut best = Fit::No;
-        for pattern in self.all.iter().filter(|_| may_start) {
+        for pattern in self.candidates(text) {
             match (pattern.fit(text), best) {
                 // A longer one may still come true: wait for it, lest its end be let through.
                 (Fit::Partly, _) => return Fit::Partly,
@@ -194,7 +239,7 @@ fn show(rest: &[u8], at: usize, shown: usize, out: &mut Vec<u8>) -> usize {
 
 /// The longest pattern at the beginning of the last bytes of all, where no longer one can come true.
 fn whole_at_end(patterns: &Patterns, rest: &[u8]) -> Option<usize> {
-    let whole = patterns.all.iter().filter_map(|pattern| match pattern.fit(rest) {
+    let whole = patterns.candidates(rest).filter_map(|pattern| match pattern.fit(rest) {
         Fit::Whole(long) => Some(long),
         Fit::Partly | Fit::No => None,
     });
@@ -231,10 +276,6 @@ fn percent(text: &str, upper: bool) -> Zeroizing<Vec<u8>> {
     out
 }
 
-fn start(first: u8, second: u8) -> usize {
-    usize::from(first) << 8 | usize::from(second)
-}
-
 impl Default for Patterns {
     fn default() -> Self {
         Self::new()
@@ -243,7 +284,7 @@ impl Default for Patterns {
 
 impl fmt::Debug for Patterns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patterns").field("count", &self.all.len()).finish_non_exhaustive()
+        f.debug_struct("Patterns").field("secrets", &self.secrets.len()).finish_non_exhaustive()
     }
 }
 
@@ -255,6 +296,8 @@ impl fmt::Debug for Masker {
 
 /// What stands in the place of a secret.
 pub const MASK: &[u8] = b"***";
+/// Secrets that are looked for: of a job with eight that are renewed, the last eight of each.
+const MOST: usize = 64;
 /// Shorter texts would be found everywhere.
 const LEAST: usize = 12;
 /// So much of a secret may be shown when nothing follows for a while: a prompt that ends like one begins must appear.
@@ -314,6 +357,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_newest_secrets_are_looked_for_and_the_list_does_not_grow() {
+        let secret = |at: usize| format!("mfy_secret-number-{at:08}");
+        let mut patterns = Patterns::new();
+        (0..MOST * 3).for_each(|at| patterns.add(&secret(at)));
+        // A key that was renewed is not counted twice.
+        (0..MOST * 3).for_each(|_| patterns.add(&secret(MOST * 3 - 1)));
+        assert_eq!(patterns.secrets.len(), MOST);
+        let shown = |at| Masker::default().push(&patterns, format!("{} ", secret(at)).as_bytes());
+        assert_eq!(shown(MOST * 2), b"*** ");
+        assert_eq!(shown(MOST * 3 - 1), b"*** ");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io,
+    pin::pin,
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -57,16 +58,24 @@ pub(super) async fn life(
         // Should it be opened all the same, nobody holds it: it ends within the grace time.
         signal = signals.fatal(&mut early) => return Ok(interrupted(signal)),
     };
-    let ended = Life { args, session, chosen, job, descriptors }.within(&opened, &mut signals, early).await;
+    let mut pumps = Pumps::new();
+    let life = Life { args, session, chosen, job, descriptors };
+    let ended = life.within(&opened, &mut signals, early, &mut pumps).await;
     hand::remove_files(&job.needs);
     let mut late = Vec::new();
+    let mut completion = pin!(opened.complete(COMPLETION));
     let completed = tokio::select! {
-        completed = opened.complete(COMPLETION) => completed.map(drop),
-        // Twice asked to end: the hold breaks, which ends the task as well.
-        _ = signals.fatal(&mut late) => Ok(()),
+        completed = &mut completion => completed.map(drop),
+        // Asked to hurry: a broker that is there needs no longer, and without it the hold breaks, which ends the task too.
+        _ = signals.fatal(&mut late) => timeout(HURRIED, completion).await.map_or(Ok(()), |completed| completed.map(drop)),
     };
     if let Err(error) = completed {
         session.output.remark(&format!("the task could not be completed and ends by itself: {error}"));
+    }
+    // Its last output goes out when nothing under the task lives any more; a reader may take its time, but not forever.
+    tokio::select! {
+        _drained = tokio::task::spawn_blocking(|| pumps.finish()) => {}
+        _ = signals.fatal(&mut late) => {}
     }
     ended
 }
@@ -82,7 +91,13 @@ struct Life<'a> {
 
 impl Life<'_> {
     /// All that happens while the task is open.
-    async fn within(&self, task: &Task, signals: &mut Signals, mut early: Vec<Heard>) -> Outcome<Ended> {
+    async fn within(
+        &self,
+        task: &Task,
+        signals: &mut Signals,
+        mut early: Vec<Heard>,
+        pumps: &mut Pumps,
+    ) -> Outcome<Ended> {
         let Self { args, job, descriptors, .. } = self;
         let prepared = tokio::select! {
             prepared = prepare(task, job, descriptors, args.dir.clone(), seconds(args.wait)) => prepared?,
@@ -94,7 +109,6 @@ impl Life<'_> {
             Ok(started) => started,
             Err(error) => return Ok(not_started(args, &error)),
         };
-        let mut pumps = Pumps::new();
         if let Some(output) = child.stdout.take() {
             pumps.carry(output, io::stdout(), Arc::clone(&prepared.patterns));
         }
@@ -103,7 +117,6 @@ impl Life<'_> {
         }
         early.into_iter().for_each(|heard| heard.pass_on(running.pid));
         let ended = attend(&running, signals, task.holding(), seconds(args.kill_after), self.session).await;
-        pumps.finish();
         Ok(ended)
     }
 
@@ -210,3 +223,4 @@ fn far() -> Instant {
 
 /// How long a broker that is away is told of the end. It ends the task by itself later on.
 const COMPLETION: Duration = Duration::from_secs(5);
+const HURRIED: Duration = Duration::from_millis(500);
