@@ -109,11 +109,6 @@ impl Broker {
         Ok(proof.caller(source))
     }
 
-    /// Whether the holder of a task is there, or gone for less than the grace time.
-    pub(super) fn is_held(&self, task: &Task) -> bool {
-        task.held && self.holds.knows(task.id)
-    }
-
     /// Until when the caller is proven to act in a task.
     ///
     /// A token is good until it expires; the key that it came over, in the task that is bound to it, for the task's window

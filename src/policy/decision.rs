@@ -43,7 +43,7 @@ impl Bound {
             Self::GrantDefault => "the grant's default decides",
             Self::GrantExpiry => "the grant's expiry decides",
             Self::TaskDeadline => "the task's deadline decides",
-            Self::CallerProof => "the expiry of the caller's certificate decides",
+            Self::CallerProof => "the expiry of what proves the caller decides",
             Self::IssuerCertificate => "the expiry of the issuing certificate decides",
         }
     }
