@@ -9,7 +9,7 @@ use crate::{
         oidc::{TokenCode, TokenFault, UnverifiedToken},
     },
     ledger::{BarDraft, Refused, Spend},
-    model::{ClientKey, Digest, Lease, OnReuse, Scope, Task, TaskId, Timestamp, WorkloadName, time::SKEW},
+    model::{ClientKey, Digest, Lease, OnReuse, OpenedWith, Scope, Task, TaskId, Timestamp, WorkloadName, time::SKEW},
     policy::TenantTrust,
 };
 
@@ -104,6 +104,7 @@ impl Broker {
             tenant: task.tenant.clone(),
             workload: task.workload.clone(),
             proofs: task.proofs.clone(),
+            opened_with: task.opened_with.clone(),
             // INVARIANT: a task that says it is held and whose holder is gone ends after the grace time.
             expires: if task.held { own.until } else { now },
         };
@@ -218,6 +219,13 @@ pub(super) fn client_key(
     let key = token.key?;
     let until = now.after(trust.longest_job(token, name));
     Some(ClientKey { key: key.spki, until, exclusive: token.issuer.reuse.needs_key() })
+}
+
+/// How a task that this caller opens names the token behind it.
+pub(super) fn opened_with(caller: &Caller) -> Option<Box<OpenedWith>> {
+    let Proof::Federated(token) = caller.proof() else { return None };
+    let (issuer, subject) = (token.issuer.name.clone(), token.subject.clone());
+    Some(Box::new(OpenedWith { issuer, subject, token: token.token }))
 }
 
 /// The use of the caller's token; `opens` is the hash of the request when it opens a task. Costs others nothing.

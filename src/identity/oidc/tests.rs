@@ -159,7 +159,7 @@ fn a_token_that_says_one_thing_twice_or_too_much_is_refused() {
     let header = r#"{"alg":"RS256","kid":"rsa"}"#;
     let claims = testing::github(NOW).to_string();
     let twice = claims.replacen('{', r#"{"repository_id":"1","#, 1);
-    let nested = format!(r#"{{"x":{}1{},{}"#, "[".repeat(2_000), "]".repeat(2_000), &claims[1..]);
+    let nested = format!(r#"{{"x":{}1{},{}"#, "[".repeat(2_000), "]".repeat(2_000), claims.trim_start_matches('{'));
     let many: String = (0..200).map(|at| format!(r#""c{at}":1,"#)).collect();
     let many = claims.replacen('{', &format!("{{{many}"), 1);
     let meeting = claims.replacen('{', r#"{"a/b":"1","a":{"b":"2"},"#, 1);

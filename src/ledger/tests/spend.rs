@@ -92,6 +92,9 @@ fn a_retry_puts_a_task_in_the_place_of_the_first(bed: &mut Bed) {
     let on = Spend { opens: None, ..spend(bed, 1, 1, b"") };
     let lease = bed.new_lease(&after);
     wait(bed.ledger().issue(IssueDraft { spend: Some(on), ..bed.draft(&lease) })).unwrap();
+    let child = bed.child(&after);
+    let under = bed.new_lease(&child);
+    wait(bed.ledger().issue(IssueDraft { spend: Some(on), ..bed.draft(&under) })).unwrap();
     let other = bed.task();
     let stray = IssueDraft { spend: Some(on), ..bed.draft(&bed.new_lease(&other)) };
     assert_eq!(wait(bed.ledger().issue(stray)).map(drop), Err(Refused::TokenOpened), "in another task");
