@@ -324,6 +324,15 @@ impl Config {
         parse::config(text, file)
     }
 
+    /// Reads and checks a file of `[[issuer]]` sections alone, and the files that it names.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load_issuers(file: &Path) -> Result<Vec<Issuer>, Problems> {
+        let text = std::fs::read_to_string(file).map_err(|error| problem::unreadable(file.to_path_buf(), &error))?;
+        parse::issuers_alone(&text, file)
+    }
+
     /// Everything on loopback, for trying things out: TLS on `port`, metrics on the next one (port 0 lets the system
     /// choose both).
     ///

@@ -8,7 +8,7 @@ use std::{
 
 use super::{ServerError, host};
 use crate::{
-    config::{ClientCa, Config, Engine},
+    config::{ClientCa, Config, Engine, Issuer},
     mint::seal::SealKey,
 };
 
@@ -23,6 +23,8 @@ pub struct Dev {
     pub engine: Engine,
     /// Foreign CAs of workloads: name and PEM file.
     pub client_cas: Vec<(String, PathBuf)>,
+    /// Issuers of identity tokens.
+    pub issuers: Vec<Issuer>,
     /// Whether limits are lifted, for load tests.
     pub unlimited: bool,
 }
@@ -42,6 +44,7 @@ pub fn prepare(dev: &Dev) -> Result<Config, ServerError> {
         .iter()
         .map(|(name, file)| ClientCa { name: name.clone(), file: file.clone(), trust_domains: Vec::new() })
         .collect();
+    config.issuers.clone_from(&dev.issuers);
     if dev.port == 0 {
         config.metrics.set_port(0);
     }
