@@ -148,6 +148,8 @@ pub struct ClientCa {
     pub name: String,
     /// PEM certificates.
     pub file: PathBuf,
+    /// SPIFFE trust domains that it may vouch for; empty for any but the broker's own.
+    pub trust_domains: Vec<String>,
 }
 
 /// An issuer of identity tokens, and where its keys come from.

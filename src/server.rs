@@ -398,7 +398,10 @@ fn authorities(broker: &Broker, config: &Config) -> Result<Arc<ClientAuthorities
     let own: Vec<CertificateDer<'static>> = broker.roots()?.into_iter().map(CertificateDer::from).collect();
     let foreign = config.client_cas.iter().map(|ca| Ok((ca.name.clone(), certificates(&ca.file)?)));
     let foreign: Vec<_> = foreign.collect::<Result<_, TlsError>>()?;
-    let authorities = ClientAuthorities::new(config.trust_domain.clone(), &own, &foreign)?;
+    let mut authorities = ClientAuthorities::new(config.trust_domain.clone(), &own, &foreign)?;
+    for ca in config.client_cas.iter().filter(|ca| !ca.trust_domains.is_empty()) {
+        authorities = authorities.limited(&ca.name, &ca.trust_domains);
+    }
     // Where no identity token counts, a key of one's own is of no use.
     Ok(Arc::new(if config.issuers.is_empty() { authorities } else { authorities.taking_keys() }))
 }

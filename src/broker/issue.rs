@@ -232,7 +232,7 @@ impl Broker {
         let facts = Facts {
             basis,
             task_deadline: task.map(|task| task.deadline).or(own),
-            proof_expires: earliest(self.proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
+            proof_expires: earliest(Self::proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
             issuer_expires: issuer.map(|ca| ca.not_after()),
             has_certificate: caller.shown_certificate().is_some(),
             attest_by: &attested,

@@ -40,6 +40,7 @@ pub fn lease(lease: &Lease, standing: Standing) -> pb::Lease {
 /// A task.
 #[must_use]
 pub fn task(task: &Task, standing: Standing) -> pb::Task {
+    let with = task.opened_with.as_deref();
     let (word, why) = standing_codes(standing);
     pb::Task {
         task_id: task.id.to_string(),
@@ -55,6 +56,11 @@ pub fn task(task: &Task, standing: Standing) -> pb::Task {
         ended: ended(standing, task.ended.map(|(_, at)| at), task.deadline),
         held: task.held,
         leases_issued: task.leases_issued,
+        issuer: with.map(|with| with.issuer.to_string()).unwrap_or_default(),
+        subject: with.map(|with| with.subject.clone()).unwrap_or_default(),
+        token_sha256: with.map(|with| with.token.0.to_vec()).unwrap_or_default(),
+        client_key_sha256: task.client_key.map(|own| own.key.0.to_vec()).unwrap_or_default(),
+        client_key_until: task.client_key.map(|own| stamp(own.until)),
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod address;
 mod connection;
+#[cfg(feature = "federated")]
+mod ephemeral;
 mod federated;
 mod identity;
 pub mod pem;
@@ -10,6 +12,8 @@ mod refusal;
 
 pub use address::{Address, InvalidAddress};
 pub use connection::{ClientConfig, ConnectError, Connection};
-pub use federated::{FederatedCalls, NoEphemeralKey, NotCarried, TASK_METADATA};
+#[cfg(feature = "federated")]
+pub use ephemeral::NoEphemeralKey;
+pub use federated::{FederatedCalls, NotCarried, TASK_METADATA};
 pub use identity::{Identity, UnusableFile, read_ca, read_key};
 pub use refusal::{DOMAIN, reason, unreachable};

@@ -285,15 +285,27 @@ fn client_cas(sections: Vec<Section<'_>>) -> Vec<ClientCa> {
         if let Some(file) = &file {
             section.check_file(file, FileRule::Public);
         }
+        let trust_domains = trust_domains(&mut section);
         if let (Some(name), Some(file)) = (name, file) {
             if cas.iter().any(|ca| ca.name == name.value) {
                 section.note_at(&name, format!("`{}` is taken by one above", name.value), "choose another name");
             }
-            cas.push(ClientCa { name: name.value, file: file.value });
+            cas.push(ClientCa { name: name.value, file: file.value, trust_domains });
         }
         section.finish();
     }
     cas
+}
+
+fn trust_domains(section: &mut Section<'_>) -> Vec<String> {
+    let Some(listed) = section.texts("trust_domains", "prod.example") else { return Vec::new() };
+    if listed.value.is_empty() {
+        section.note_at(&listed, "is empty", "name what it may vouch for, or leave it out");
+    }
+    for domain in listed.value.iter().filter(|domain| !issuers::is_trust_domain(&domain.value)) {
+        section.note_at(domain, "is no trust domain", "write it without spiffe:// and path: \"prod.example\"");
+    }
+    listed.value.into_iter().map(|domain| domain.value).collect()
 }
 
 fn limits(mut section: Section<'_>) -> Limits {

@@ -53,6 +53,7 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "jwks_file",
         "allow_",
         "trust_domain = \"prod",
+        "trust_domains",
         "sampling_ratio",
     ];
     let kept: String =

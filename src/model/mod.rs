@@ -21,5 +21,5 @@ pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;
 pub use standing::{EndReason, Standing};
-pub use task::{ClientKey, Task};
+pub use task::{ClientKey, OpenedWith, Task};
 pub use time::{Clock, Timestamp, Ttl};

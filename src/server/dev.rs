@@ -39,8 +39,11 @@ pub fn prepare(dev: &Dev) -> Result<Config, ServerError> {
     let port = if dev.port == 0 { free_port().map_err(failed)? } else { dev.port };
     let mut config = Config::dev(&dev.data, port);
     config.engine = dev.engine;
-    config.client_cas =
-        dev.client_cas.iter().map(|(name, file)| ClientCa { name: name.clone(), file: file.clone() }).collect();
+    config.client_cas = dev
+        .client_cas
+        .iter()
+        .map(|(name, file)| ClientCa { name: name.clone(), file: file.clone(), trust_domains: Vec::new() })
+        .collect();
     config.issuers.clone_from(&dev.issuers);
     if dev.port == 0 {
         config.metrics.set_port(0);

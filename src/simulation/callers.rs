@@ -113,6 +113,7 @@ impl World {
             proofs: self.proofs(),
             parent_lease: None,
             client_key: None,
+            opened_with: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -390,6 +391,7 @@ impl World {
                 proofs: Vec::new(),
                 parent_lease: None,
                 client_key: None,
+                opened_with: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

@@ -80,7 +80,7 @@ const PLACES: &[(&[&str], &[&str])] = &[
     (&["sled"], &["ledger/engine/sled"]),
     (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs", "identity/oidc/signature.rs"]),
     // The command line makes requests for certificates, and federated callers a key for one run: on the caller's host.
-    (&["rcgen"], &["mint/", "client/federated.rs", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
+    (&["rcgen"], &["mint/", "client/ephemeral.rs", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
     (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "tracing_opentelemetry"], &["telemetry/otlp.rs"]),
     // The config checks that its log filter is one.
     (
