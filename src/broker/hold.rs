@@ -3,10 +3,7 @@
 //! One timer for all holds; it runs on the monotonic clock, so that no step of the wall clock ends a task.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -37,21 +34,13 @@ pub struct Holds {
     book: Mutex<Book>,
     /// The earliest due time may have changed.
     changed: Notify,
-    /// Whether all holders of before the start are awaited.
-    resumed: AtomicBool,
 }
 
 impl Holds {
     /// None yet; at most `most` tasks, and of one tenant at most half of them.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self {
-            most,
-            began: Instant::now(),
-            book: Mutex::default(),
-            changed: Notify::new(),
-            resumed: AtomicBool::new(false),
-        }
+        Self { most, began: Instant::now(), book: Mutex::default(), changed: Notify::new() }
     }
 
     /// Keeps room for one more held task while it is being opened.
@@ -116,23 +105,10 @@ impl Broker {
             for id in ids {
                 self.expect_hold(id);
             }
-            let Some(next) = next else {
-                self.holds.resumed.store(true, Ordering::Release);
-                return Ok(());
-            };
+            let Some(next) = next else { return Ok(()) };
             after = next;
             tokio::task::yield_now().await;
         }
-    }
-
-    /// Whether the holder of a task is there, or gone for less than the grace time.
-    ///
-    /// Right after a start, before all were read, the holder of this one is awaited from now on.
-    pub(super) fn is_held(&self, task: &Task) -> bool {
-        if task.held && !self.holds.resumed.load(Ordering::Acquire) {
-            self.expect_hold(task.id);
-        }
-        task.held && self.holds.knows(task.id)
     }
 
     /// Holds a task: each message of `beats` is a heartbeat, and each is answered. A newer stream for the same task takes

@@ -99,7 +99,6 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
 pub(super) async fn founded() -> (Arc<Broker>, Arc<Hands>) {
     let (broker, hands) = bare();
     super::found::ensure(&broker, &super::found::Founding::default()).await.expect("founds");
-    broker.resume_holds().await.expect("reads");
     (broker, hands)
 }
 
@@ -107,7 +106,6 @@ pub(super) async fn founded() -> (Arc<Broker>, Arc<Hands>) {
 pub(super) async fn founded_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
     let (broker, hands) = bare_with(issuers);
     super::found::ensure(&broker, &super::found::Founding::default()).await.expect("founds");
-    broker.resume_holds().await.expect("reads");
     (broker, hands)
 }
 

@@ -60,17 +60,6 @@ async fn holds_of_before_a_restart_are_expected_again() {
 }
 
 #[tokio::test]
-async fn right_after_a_start_a_held_task_has_the_grace_before_all_were_read() {
-    let (broker, _) = founded().await;
-    let task = Task { held: true, ..open(&broker, add_tenant(&broker, "acme").await).await };
-    broker.holds.resumed.store(false, Ordering::Release);
-    assert!(broker.is_held(&task) && broker.holds.knows(task.id));
-    broker.resume_holds().await.expect("reads");
-    broker.holds.book().take_due(Duration::MAX, 9);
-    assert!(!broker.is_held(&task), "whose holder has gone is not held");
-}
-
-#[tokio::test]
 async fn when_a_held_task_ends_its_stream_gets_a_last_message() {
     let (broker, _) = founded().await;
     let task = open(&broker, add_tenant(&broker, "acme").await).await;
