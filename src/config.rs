@@ -12,8 +12,8 @@ use std::{
 
 mod issuers;
 mod parse;
-mod problem;
-mod read;
+pub(crate) mod problem;
+pub(crate) mod read;
 mod sinks;
 mod values;
 

@@ -24,6 +24,7 @@ mod process {
     mod crash;
     mod disk;
     mod drain;
+    mod exec;
     mod federated;
     mod host;
     mod input;

@@ -7,6 +7,7 @@
 
 mod abuse;
 mod all;
+mod exec;
 mod expiry;
 mod introspect;
 mod issue;
@@ -84,6 +85,8 @@ enum Scenario {
     TrustMap,
     /// What the machine allows: bare calls, signatures, commits.
     Limits,
+    /// A command within a task with three credentials: from exec's start to the command's first output.
+    Exec,
     /// Load beyond capacity: attacks of every kind beside a foreground; fails when a bound is broken.
     Abuse,
     /// Everything at modest sizes, and a table beside the aims.
@@ -135,6 +138,7 @@ async fn measure(scenario: Scenario, options: &Options, report: &mut Report) -> 
         Scenario::ExpiryStorm => expiry::run(options, report).await,
         Scenario::TrustMap => trust_map::run(options, report).await,
         Scenario::Limits => limits::run(options, report).await,
+        Scenario::Exec => exec::run(options, report).await,
         Scenario::Abuse => Box::pin(abuse::run(options, report)).await,
         Scenario::All => Ok(()),
     }

@@ -132,7 +132,7 @@ fn spawn(folder: &Path, launch: &Launch, authority: &str) -> Fallible<(Child, So
 }
 
 /// Finds the daemon's binary in the folder above the example's own.
-fn binary() -> Fallible<PathBuf> {
+pub fn binary() -> Fallible<PathBuf> {
     let example = std::env::current_exe()?;
     let folder = example.parent().and_then(Path::parent).ok_or("the example has no folder")?;
     let binary = folder.join("mayfly");

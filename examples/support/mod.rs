@@ -12,7 +12,7 @@ mod spiffe;
 mod stage;
 mod trust;
 
-pub use daemon::{Daemon, Launch};
+pub use daemon::{Daemon, Launch, binary};
 pub use dial::{dial, store, tls_client};
 pub use frames::{Answered, Frames};
 pub use identity::{Authority, Identity, certificates, signing_request};

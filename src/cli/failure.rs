@@ -5,7 +5,7 @@ use std::{error::Error, fmt::Write as _, io, path::Path, process::ExitCode};
 use tonic::{Code, Status};
 
 use crate::{
-    client::{self, ConnectError, UnusableFile},
+    client::{self, CallError, ConnectError, UnusableFile},
     mint::x509::NotIssued,
 };
 
@@ -47,6 +47,9 @@ pub enum Failure {
     /// A key or certificate request could not be made.
     #[error("cannot make a certificate request")]
     Request(#[from] NotIssued),
+    /// Pieces that a job needs, each with its name and why it is not there.
+    #[error("{} of what is needed cannot be had", .0.len())]
+    Missing(Vec<(String, Self)>),
     /// What should not happen, on either side.
     #[error("{0}")]
     Internal(String),
@@ -100,6 +103,7 @@ impl Failure {
                 | ConnectError::ServerName(_),
             ) => Exit::Usage,
             Self::CheckFailed(_) => Exit::CheckFailed,
+            Self::Missing(pieces) => pieces.first().map_or(Exit::Internal, |(_, failure)| failure.exit()),
             Self::Io { .. } | Self::Request(_) | Self::Internal(_) => Exit::Internal,
             Self::StdoutClosed => Exit::Ok,
         }
@@ -108,6 +112,13 @@ impl Failure {
     /// The lines for stderr: what, the reason code, what to do next.
     #[must_use]
     pub fn report(&self) -> String {
+        if let Self::Missing(pieces) = self {
+            let said = |(name, failure): &(String, Self)| {
+                let report = failure.report();
+                format!("error: {}: {}", printable(name), report.strip_prefix("error: ").unwrap_or(&report))
+            };
+            return pieces.iter().map(said).collect::<Vec<_>>().join("\n");
+        }
         let mut text = format!("error: {}", printable(&chain(self)));
         if let Self::Rpc(status) = self
             && let Some(reason) = client::reason(status)
@@ -139,6 +150,7 @@ impl Failure {
             Self::Usage(_) => Some("`mayfly help COMMAND` shows the arguments and examples"),
             Self::Negative(_)
             | Self::CheckFailed(_)
+            | Self::Missing(_)
             | Self::Io { .. }
             | Self::Request(_)
             | Self::Internal(_)
@@ -150,6 +162,19 @@ impl Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         Self::Rpc(Box::new(status))
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Connect(error) => error.into(),
+            CallError::Identity(error) => error.into(),
+            CallError::Refused(status) => Self::Rpc(status),
+            CallError::Handover(error) => Self::io("hand the credential over", error),
+            CallError::Config(text) => Self::Usage(text),
+            CallError::Incomplete(_) | CallError::Key(_) => Self::Internal(chain(&error)),
+        }
     }
 }
 
@@ -220,7 +245,7 @@ fn said(status: &Status) -> String {
 }
 
 /// The error and its causes, each said once.
-fn chain(error: &Failure) -> String {
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

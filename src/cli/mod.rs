@@ -10,12 +10,14 @@ mod confirm;
 mod delivery;
 mod demo;
 mod events;
+mod exec;
 mod explain;
 mod failure;
 mod found;
 mod hold;
 mod issue;
 mod issuer;
+mod job;
 mod key;
 mod lease;
 pub mod local;
@@ -75,6 +77,10 @@ pub struct Cli {
 /// The commands: workloads' first, then resource servers', then operators'.
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
+    Exec(Box<exec::ExecArgs>),
+    /// Checks job files.
+    #[command(subcommand)]
+    Job(job::JobCommand),
     /// Opens, keeps, completes and shows tasks.
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -142,13 +148,18 @@ enum Command {
 
 /// Runs the command line and returns its exit code. The first argument is the program's name.
 #[must_use]
-pub fn run<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &arguments),
     };
     let output = Output::standard(cli.global.output, cli.global.quiet);
     let session = Session::new(cli.global, output);
+    // Its exit code is its command's.
+    if let Command::Exec(args) = &cli.command {
+        return args.run(&session);
+    }
     match execute(cli.command, &session) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
@@ -162,11 +173,15 @@ pub fn run<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) ->
     }
 }
 
-/// Help and version go to stdout with exit code 0, wrong usage to stderr with 2.
-fn usage(error: &clap::Error) -> ExitCode {
+/// Help and version go to stdout with exit code 0, wrong usage to stderr with 2, or 125 where 2 could be a command's own.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     // Nothing can be told where the stream is closed.
     let _ = error.print();
-    if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+    match exec::usage_code(arguments) {
+        Some(code) if error.use_stderr() => code.into(),
+        None if error.use_stderr() => Exit::Usage.into(),
+        Some(_) | None => Exit::Ok.into(),
+    }
 }
 
 fn execute(command: Command, session: &Session) -> Outcome {
@@ -183,6 +198,9 @@ fn execute(command: Command, session: &Session) -> Outcome {
 impl Command {
     async fn run(self, session: &Session) -> Outcome {
         match self {
+            // It makes a runtime of its own, after what has to come before any.
+            Self::Exec(_) => Err(Failure::Internal("exec is not run like other commands".into())),
+            Self::Job(command) => command.run(session).await,
             Self::Task(command) => command.run(session).await,
             Self::Issue(args) => args.run(session).await,
             Self::Renew(args) => args.run(session).await,
@@ -224,6 +242,9 @@ Examples:
   # a token for one deployment, into a pipe
   mayfly issue --tenant acme --partner globex --purpose deploy --kind jwt \\
       --audience https://api.acme.example --action deploy:write | ./deploy
+
+  # a command with all that it needs, within a task that ends with it
+  mayfly exec --job deploy -- make deploy
 
   # is it still good?
   printf %s \"$TOKEN\" | mayfly introspect -

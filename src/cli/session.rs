@@ -60,6 +60,12 @@ impl Session {
         Self { global, output }
     }
 
+    /// The flags of the run.
+    #[must_use]
+    pub fn global(&self) -> &GlobalArgs {
+        &self.global
+    }
+
     /// Connects for operators' calls.
     ///
     /// # Errors
@@ -115,6 +121,12 @@ impl GlobalArgs {
             identity: self.identity()?,
             server_name: self.server_name.clone(),
         })
+    }
+
+    /// Whether flags or their variables name a client certificate.
+    #[must_use]
+    pub fn names_identity(&self) -> bool {
+        self.identity.is_some() || self.cert.is_some() || self.key.is_some()
     }
 
     fn ca_pem(&self) -> Outcome<Vec<u8>> {

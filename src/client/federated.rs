@@ -74,6 +74,12 @@ impl FederatedCalls {
         Ok(())
     }
 
+    /// Whether calls carry an identity token.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.lock().bearer.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Carried> {
         // Every change under the lock leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -15,6 +15,17 @@ pub fn reason(status: &tonic::Status) -> Option<String> {
     (info.domain == DOMAIN && !info.reason.is_empty()).then_some(info.reason)
 }
 
+/// One entry of a refusal's metadata, such as `why`; docs/errors.md lists them.
+#[must_use]
+pub fn detail(status: &tonic::Status, name: &str) -> Option<String> {
+    status.get_details_error_info().filter(|info| info.domain == DOMAIN)?.metadata.remove(name)
+}
+
+/// The status's own words; its code where it has none.
+pub(super) fn said(status: &tonic::Status) -> &str {
+    if status.message().is_empty() { status.code().description() } else { status.message() }
+}
+
 /// Whether the status was made on this side, because the broker could not be reached or the connection broke.
 #[must_use]
 pub fn unreachable(status: &tonic::Status) -> bool {

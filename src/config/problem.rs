@@ -55,18 +55,18 @@ impl std::error::Error for Problems {}
 
 /// Where a reader leaves the problems it meets.
 #[derive(Debug)]
-pub(super) struct Notes<'a> {
+pub(crate) struct Notes<'a> {
     text: &'a str,
     found: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Notes<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self { text, found: RefCell::default() }
     }
 
     /// Notes one problem at byte `offset` of the file.
-    pub(super) fn note(&self, offset: usize, field: &str, wrong: impl Into<String>, mend: impl Into<String>) {
+    pub(crate) fn note(&self, offset: usize, field: &str, wrong: impl Into<String>, mend: impl Into<String>) {
         let before = self.text.bytes().take(offset).filter(|&b| b == b'\n').count();
         self.found.borrow_mut().push(Problem {
             line: before + 1,
@@ -77,7 +77,7 @@ impl<'a> Notes<'a> {
     }
 
     /// The value when nothing was noted.
-    pub(super) fn close<T>(self, value: Option<T>, file: PathBuf) -> Result<T, Problems> {
+    pub(crate) fn close<T>(self, value: Option<T>, file: PathBuf) -> Result<T, Problems> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|problem| problem.line);
         match value {
@@ -88,7 +88,7 @@ impl<'a> Notes<'a> {
 }
 
 /// A file that cannot be read at all.
-pub(super) fn unreadable(file: PathBuf, error: &std::io::Error) -> Problems {
+pub(crate) fn unreadable(file: PathBuf, error: &std::io::Error) -> Problems {
     let found = vec![Problem {
         line: 0,
         field: String::new(),

@@ -16,7 +16,7 @@ use super::problem::Notes;
 
 /// One table of the file, or the absence of one, which reads as all defaults.
 #[derive(Debug)]
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     table: Option<&'a DeTable<'a>>,
     path: String,
     offset: usize,
@@ -27,15 +27,15 @@ pub(super) struct Section<'a> {
 
 /// A value and where it stands in the file.
 #[derive(Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) offset: usize,
-    pub(super) field: String,
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) offset: usize,
+    pub(crate) field: String,
 }
 
 /// Who may read a file that the config names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum FileRule {
+pub(crate) enum FileRule {
     /// Must exist.
     Public,
     /// Must exist and be readable by its owner only.
@@ -45,27 +45,27 @@ pub(super) enum FileRule {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn root(table: &'a DeTable<'a>, notes: &'a Notes<'a>, folder: &'a Path) -> Self {
+    pub(crate) fn root(table: &'a DeTable<'a>, notes: &'a Notes<'a>, folder: &'a Path) -> Self {
         Self { table: Some(table), path: String::new(), offset: 0, known: Vec::new(), notes, folder }
     }
 
     /// Full name of a field of this section.
-    pub(super) fn name(&self, key: &str) -> String {
+    pub(crate) fn name(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// Notes a problem with the section as a whole.
-    pub(super) fn note(&self, key: &str, wrong: impl Into<String>, mend: impl Into<String>) {
+    pub(crate) fn note(&self, key: &str, wrong: impl Into<String>, mend: impl Into<String>) {
         self.notes.note(self.offset, &self.name(key), wrong, mend);
     }
 
     /// Notes a problem with a value.
-    pub(super) fn note_at<T>(&self, at: &At<T>, wrong: impl Into<String>, mend: impl Into<String>) {
+    pub(crate) fn note_at<T>(&self, at: &At<T>, wrong: impl Into<String>, mend: impl Into<String>) {
         self.notes.note(at.offset, &at.field, wrong, mend);
     }
 
     /// Notes every field that no read asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for key in self.table.iter().flat_map(|table| table.keys()) {
             let name: &str = key.get_ref();
             if !self.known.contains(&name) {
@@ -102,7 +102,7 @@ impl<'a> Section<'a> {
     }
 
     /// Text; empty text is refused.
-    pub(super) fn text(&mut self, key: &'static str, example: &str) -> Option<At<String>> {
+    pub(crate) fn text(&mut self, key: &'static str, example: &str) -> Option<At<String>> {
         let want = format!("text, as in {key} = \"{example}\"");
         let text = self.typed(key, &want, |raw| raw.as_str().map(str::to_owned))?;
         if text.value.is_empty() {
@@ -113,7 +113,7 @@ impl<'a> Section<'a> {
     }
 
     /// Text that must be there.
-    pub(super) fn required_text(&mut self, key: &'static str, example: &str) -> Option<At<String>> {
+    pub(crate) fn required_text(&mut self, key: &'static str, example: &str) -> Option<At<String>> {
         let there = self.table.is_some_and(|table| table.contains_key(key));
         let text = self.text(key, example);
         if !there {
@@ -123,7 +123,7 @@ impl<'a> Section<'a> {
     }
 
     /// Text through a parser that says what is wrong.
-    pub(super) fn parsed<T>(
+    pub(crate) fn parsed<T>(
         &mut self,
         key: &'static str,
         example: &str,
@@ -134,7 +134,7 @@ impl<'a> Section<'a> {
     }
 
     /// Parses text read before.
-    pub(super) fn parse<T>(
+    pub(crate) fn parse<T>(
         &self,
         text: At<String>,
         example: &str,
@@ -150,7 +150,7 @@ impl<'a> Section<'a> {
     }
 
     /// A word out of a closed list.
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Option<At<T>> {
+    pub(crate) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Option<At<T>> {
         let text = self.text(key, words.first().map_or("", |(word, _)| word))?;
         let chosen = self.chosen(&text, words)?;
         Some(At { value: chosen, offset: text.offset, field: text.field })
@@ -166,8 +166,22 @@ impl<'a> Section<'a> {
         found
     }
 
+    /// Whether a field is there, whatever it holds.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// A text, or a list of them.
+    pub(crate) fn one_or_more(&mut self, key: &'static str, example: &str) -> Vec<At<String>> {
+        let is_text = self.table.and_then(|table| table.get(key)).is_some_and(|value| value.get_ref().is_str());
+        if is_text {
+            return self.text(key, example).into_iter().collect();
+        }
+        self.texts(key, example).map(|list| list.value).unwrap_or_default()
+    }
+
     /// A list of texts.
-    pub(super) fn texts(&mut self, key: &'static str, example: &str) -> Option<At<Vec<At<String>>>> {
+    pub(crate) fn texts(&mut self, key: &'static str, example: &str) -> Option<At<Vec<At<String>>>> {
         let field = self.name(key);
         let want = format!("a list, as in {key} = [\"{example}\"]");
         let list = self.typed(key, &want, DeValue::as_array)?;
@@ -183,7 +197,7 @@ impl<'a> Section<'a> {
     }
 
     /// A list of words out of a closed list.
-    pub(super) fn choices<T: Copy>(
+    pub(crate) fn choices<T: Copy>(
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
@@ -197,12 +211,12 @@ impl<'a> Section<'a> {
     }
 
     /// A flag.
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+    pub(crate) fn flag(&mut self, key: &'static str, default: bool) -> bool {
         self.typed(key, "true or false", DeValue::as_bool).map_or(default, |at| at.value)
     }
 
     /// A whole number within `range`.
-    pub(super) fn whole(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> At<u64> {
+    pub(crate) fn whole(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> At<u64> {
         let missing = At { value: default, offset: self.offset, field: self.name(key) };
         let want = format!("a whole number, as in {key} = {default}");
         let read = |raw: &'a DeValue<'a>| {
@@ -220,7 +234,7 @@ impl<'a> Section<'a> {
     }
 
     /// A ratio from 0 to 1, in millionths.
-    pub(super) fn millionths(&mut self, key: &'static str, default: u32) -> At<u32> {
+    pub(crate) fn millionths(&mut self, key: &'static str, default: u32) -> At<u32> {
         let missing = At { value: default, offset: self.offset, field: self.name(key) };
         let read = |raw: &'a DeValue<'a>| match raw {
             DeValue::Float(number) => number.as_str().replace('_', "").parse::<f64>().ok(),
@@ -241,19 +255,19 @@ impl<'a> Section<'a> {
     }
 
     /// A path; a relative one counts from the config file's folder.
-    pub(super) fn path(&mut self, key: &'static str, example: &str) -> Option<At<PathBuf>> {
+    pub(crate) fn path(&mut self, key: &'static str, example: &str) -> Option<At<PathBuf>> {
         let text = self.text(key, example)?;
         Some(At { value: self.folder.join(&text.value), offset: text.offset, field: text.field })
     }
 
     /// A path that must be there.
-    pub(super) fn required_path(&mut self, key: &'static str, example: &str) -> Option<At<PathBuf>> {
+    pub(crate) fn required_path(&mut self, key: &'static str, example: &str) -> Option<At<PathBuf>> {
         let text = self.required_text(key, example)?;
         Some(At { value: self.folder.join(&text.value), offset: text.offset, field: text.field })
     }
 
     /// Checks a file that the config names.
-    pub(super) fn check_file(&self, path: &At<PathBuf>, rule: FileRule) {
+    pub(crate) fn check_file(&self, path: &At<PathBuf>, rule: FileRule) {
         let shown = path.value.display();
         let found = match std::fs::metadata(&path.value) {
             Ok(found) => found,
@@ -274,22 +288,42 @@ impl<'a> Section<'a> {
     }
 
     /// An address with a port.
-    pub(super) fn address(&mut self, key: &'static str, example: &str) -> Option<At<SocketAddr>> {
+    pub(crate) fn address(&mut self, key: &'static str, example: &str) -> Option<At<SocketAddr>> {
         self.parsed(key, example, |text| {
             text.parse::<SocketAddr>().map_err(|_| "is not an IP address with a port".to_owned())
         })
     }
 
     /// A table within this one.
-    pub(super) fn section(&mut self, key: &'static str) -> Self {
+    pub(crate) fn section(&mut self, key: &'static str) -> Self {
         let path = self.name(key);
         let table = self.typed(key, &format!("a table, as in [{path}]"), DeValue::as_table);
         let offset = table.as_ref().map_or(self.offset, |table| table.offset);
         Self { table: table.map(|t| t.value), path, offset, known: Vec::new(), notes: self.notes, folder: self.folder }
     }
 
+    /// Tables within a table, each under a name of its own, in order of names.
+    pub(crate) fn named(&mut self, key: &'static str) -> Vec<(String, Self)> {
+        let path = self.name(key);
+        let want = format!("tables, each headed [{path}.NAME]");
+        let Some(all) = self.typed(key, &want, DeValue::as_table) else { return Vec::new() };
+        let mut sections = Vec::new();
+        for (name, item) in all.value {
+            let (name, offset) = (name.get_ref().to_string(), name.span().start);
+            let path = format!("{path}.{name}");
+            match item.get_ref().as_table() {
+                Some(table) => {
+                    let (notes, folder) = (self.notes, self.folder);
+                    sections.push((name, Self { table: Some(table), path, offset, known: Vec::new(), notes, folder }));
+                }
+                None => self.notes.note(offset, &path, format!("is {}", kind(item.get_ref())), format!("write {want}")),
+            }
+        }
+        sections
+    }
+
     /// A list of tables.
-    pub(super) fn sections(&mut self, key: &'static str) -> Vec<Self> {
+    pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Self> {
         let path = self.name(key);
         let want = format!("tables, each headed [[{path}]]");
         let Some(list) = self.typed(key, &want, DeValue::as_array) else { return Vec::new() };

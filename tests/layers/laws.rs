@@ -79,8 +79,8 @@ const PLACES: &[(&[&str], &[&str])] = &[
     (&["fjall"], &["ledger/engine/fjall"]),
     (&["sled"], &["ledger/engine/sled"]),
     (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs", "identity/oidc/signature.rs"]),
-    // The command line makes requests for certificates, and federated callers a key for one run: on the caller's host.
-    (&["rcgen"], &["mint/", "client/ephemeral.rs", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
+    // Keys of callers are made on the caller's host: for certificate requests, and for one run of a federated one.
+    (&["rcgen"], &["mint/", "client/", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
     (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "tracing_opentelemetry"], &["telemetry/otlp.rs"]),
     // The config checks that its log filter is one.
     (

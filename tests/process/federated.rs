@@ -20,15 +20,15 @@ use crate::{
 
 type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
 
-struct Setting {
-    world: World,
+pub struct Setting {
+    pub world: World,
     local: LocalIssuer,
-    signer: Signer,
+    pub signer: Signer,
     _folder: tempfile::TempDir,
 }
 
 impl Setting {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let signer = Signer::new();
         let local = LocalIssuer::start(&signer.key_set()).await;
         let folder = tempfile::tempdir().expect("folder");
@@ -47,7 +47,7 @@ impl Setting {
         Self { world, local, signer, _folder: folder }
     }
 
-    fn claims(&self) -> Value {
+    pub fn claims(&self) -> Value {
         let now = mayfly::model::time::system_wall().seconds();
         let mut claims = signer::github(now);
         claims["iss"] = json!(self.local.url);

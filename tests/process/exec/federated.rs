@@ -1,0 +1,82 @@
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+};
+
+use mayfly::pb;
+
+use super::rig::{Bench, Run, all_over, content, tasks};
+use crate::{
+    process::{
+        federated::Setting,
+        rig::until,
+        world::{TENANTS, introspect},
+    },
+    signer::AUDIENCE,
+};
+
+/// A runner's service that gives one identity token after the other, as GitHub's does.
+fn runner(tokens: Vec<String>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/token?api-version=2", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for token in tokens {
+            let (mut stream, _) = listener.accept().expect("a request");
+            let _ = stream.read(&mut [0; 4096]);
+            let body = format!("{{\"value\":\"{token}\"}}");
+            let _ =
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        }
+    });
+    url
+}
+
+/// An exec as a job of GitHub's, without a certificate.
+fn job(bench: &Bench, url: &str, credentials: &[&str], script: &str) -> Run {
+    let exec = bench.exec(credentials, &[], script);
+    let mut arguments: Vec<_> = exec.get_args().collect();
+    let at = arguments.iter().position(|argument| *argument == "--identity").expect("named");
+    arguments.drain(at..at + 2);
+    let mut command = std::process::Command::new(exec.get_program());
+    command.args(arguments);
+    command.current_dir(bench.folder.path()).env("MAYFLY_CA", bench.path("ca.pem"));
+    command.env("MAYFLY_AUDIENCE", AUDIENCE).env("GITHUB_ACTIONS", "true");
+    command.env("ACTIONS_ID_TOKEN_REQUEST_URL", url).env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "runners-own");
+    Run::start(command)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_an_identity_token_has_all_it_needs_and_lives_through_a_restart() {
+    let mut setting = Setting::new().await;
+    let bench = Bench::new(&setting.world).await;
+    let token = setting.signer.rs256(&setting.claims());
+    let url = runner(vec![token.clone(), token.clone()]);
+    let credentials = ["name=a,kind=opaque,ttl=3s,file=token", "name=b,kind=jwt,env=T", "name=c,kind=x509,endpoint"];
+    let script = "test -n \"$T\" || exit 9; test -z \"$ACTIONS_ID_TOKEN_REQUEST_TOKEN$ACTIONS_ID_TOKEN_REQUEST_URL\" || exit 8; \
+                  echo \"$MAYFLY_FILE_A\"; while ! test -e go; do sleep 0.05; done; exit 5";
+    let run = job(&bench, &url, &credentials, script);
+    let file = std::path::PathBuf::from(run.line());
+    let first = content(&file).await;
+    assert_eq!(tasks(&setting.world).await.first().expect("a task").workload, "job");
+
+    setting.world.process.kill();
+    bench.door.shut();
+    setting.world.restart().await;
+    bench.door.open(&setting.world);
+    // Renewed by the task's key: the token is spent.
+    let next = until("a successor", async || Some(content(&file).await).filter(|now| *now != first)).await;
+    let mut verifier = setting.world.verifier(TENANTS[0]).await;
+    let presented = pb::introspect_request::Credential::Token(next);
+    assert!(introspect(&mut verifier, presented).await.active);
+
+    // Whoever else comes with the token gets nothing.
+    let thief = job(&bench, &url, &[], "touch stolen").end();
+    assert!(thief.code == 125 && thief.errors.contains("IDENTITY_TOKEN_SPENT"), "{thief:?}");
+    assert!(!bench.path("stolen").exists() && !thief.errors.contains(&token));
+
+    std::fs::write(bench.path("go"), "").expect("written");
+    let said = run.end();
+    assert!(said.code == 5 && said.errors.is_empty(), "{said:?}");
+    assert_eq!(all_over(&setting.world).await, [pb::EndReason::Completed]);
+    assert!(!setting.world.process.log().contains(&token));
+}
