@@ -33,6 +33,7 @@ use crate::{
         found::{self, Founding},
         hold::Holds,
         introspect::UseLog,
+        lapse,
         refusals::RefusalLog,
         registry::Registry,
         rings::Rings,
@@ -232,6 +233,11 @@ impl Server {
         while upkeep.join_next().await.is_some() {}
         let _ = renewing.await;
         let broker = self.broker;
+        for outcome in [broker.write_uses().await.map(|_| ()), broker.write_last_uses(true).await] {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "some last uses were not written");
+            }
+        }
         let _ = tokio::task::spawn_blocking(move || broker.ledger.close()).await;
     }
 }
@@ -311,11 +317,13 @@ fn assemble(
         backups: Arc::default(),
         watchers: Arc::default(),
         refusals: RefusalLog::default(),
+        dues: crate::broker::keeper::Dues::default(),
         uses: UseLog::default(),
         csrs: KnownCsrs::default(),
         roots: OnceLock::new(),
         connections: OnceLock::new(),
     };
+    lapse::watch(&broker.registry, &broker.ledger);
     Ok((Arc::new(broker), start))
 }
 

@@ -45,14 +45,18 @@ impl Broker {
                     self.bar_again(event, scope, false, done).await?;
                 }
             }
-            ("scope.barred", Some(scope)) => {
+            ("scope.barred" | "scope.suspended" | "scope.quarantined", Some(scope)) => {
                 let suspend = event.details.iter().any(|text| text == "suspend=true");
                 self.bar_again(event, scope, suspend, done).await?;
             }
-            ("scope.lifted", Some(scope)) => {
-                done.left.insert(format!("a bar was lifted, and stands again: {scope}"));
+            ("scope.lifted" | "scope.released", Some(scope)) => {
+                done.left.insert(format!("a bar or suspension was lifted, and stands again: {scope}"));
             }
-            ("scope.revoked" | "scope.barred" | "scope.lifted", None) => {
+            (
+                "scope.revoked" | "scope.barred" | "scope.lifted" | "scope.suspended" | "scope.quarantined"
+                | "scope.released",
+                None,
+            ) => {
                 done.left.insert(format!("an event names no scope: {} {}", event.stream, event.sequence));
             }
             ("key.cut", _) => {
@@ -61,7 +65,11 @@ impl Broker {
                 }
             }
             ("trust.changed" | "trust.applied", _) => self.bar_lost_authority(event, done).await?,
-            ("operator.certified" | "operator.recovered" | "operator.restored" | "grant.attested", _) => {
+            (
+                "operator.certified" | "operator.recovered" | "operator.restored" | "grant.attested"
+                | "grant.transferred",
+                _,
+            ) => {
                 done.left.insert(format!("{}: {}", event.kind, event.details.join(", ")));
             }
             _ => {}

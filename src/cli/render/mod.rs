@@ -2,6 +2,7 @@
 
 mod audit;
 mod lease;
+mod life;
 pub mod revocation;
 mod status;
 mod trust;
