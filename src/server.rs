@@ -227,17 +227,18 @@ impl Server {
         self.health.tell(false).await;
         self.stop.cancel();
         while serving.join_next().await.is_some() {}
+        // While what ships events still runs.
+        for outcome in [self.broker.write_uses().await.map(|_| ()), self.broker.write_last_uses(true).await] {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "some last uses were not written");
+            }
+        }
         background.cancel();
         while loops.join_next().await.is_some() {}
         while ships.join_next().await.is_some() {}
         while upkeep.join_next().await.is_some() {}
         let _ = renewing.await;
         let broker = self.broker;
-        for outcome in [broker.write_uses().await.map(|_| ()), broker.write_last_uses(true).await] {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "some last uses were not written");
-            }
-        }
         let _ = tokio::task::spawn_blocking(move || broker.ledger.close()).await;
     }
 }

@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use super::{
@@ -158,4 +157,4 @@ const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 /// Grants of one commit.
 const AT_ONCE: usize = 256;
 /// How far the row of a last use may be behind while the broker runs.
-const GRANULARITY_MILLIS: u64 = Duration::from_secs(3_600).as_millis() as u64;
+const GRANULARITY_MILLIS: u64 = 3_600_000;

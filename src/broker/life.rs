@@ -314,6 +314,26 @@ async fn a_bar_and_a_quarantine_of_one_scope_do_not_lift_each_other() {
 }
 
 #[tokio::test]
+async fn each_reason_is_listed_once_whatever_the_size_of_the_page() {
+    let stage = Stage::new(TRUST).await;
+    stage.leave("owner@example.com", false).await;
+    stage.quarantine(&grant(), minutes(10), false).await;
+    let bar = pb::BarRequest { scope: Some(super::view::scope(&grant())), suspend: false, reason: "test".into() };
+    stage.broker.bar(&admin(), bar).await.expect("barred");
+    let (mut causes, mut token) = (Vec::new(), String::new());
+    for _ in 0..9 {
+        let page = Some(pb::Page { size: 1, token });
+        let reply = stage.broker.list_bars(&admin(), pb::ListBarsRequest { page }).await.expect("lists");
+        causes.extend(reply.bars.into_iter().map(|bar| bar.cause));
+        token = reply.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(causes, ["", "quarantine", "owner left"]);
+}
+
+#[tokio::test]
 async fn a_transferred_grant_is_suspended_until_its_new_owner_attests() {
     let stage = Stage::new(&two()).await;
     let (issued, other) = (stage.issue().await, stage.ask("h").await.expect("issued"));

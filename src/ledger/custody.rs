@@ -97,6 +97,6 @@ impl Ledger {
         let (id, code) = keys::parse_bar(key)?;
         let record: records::BarRecord = self.shared.codec.decode(Table::Bars, key, value).unwrap_or_default();
         let scope: Option<Scope> = record.scope.as_ref().and_then(|name| codec::scope_from(name).ok());
-        Some(BarRow { scope, id, cause: code.and_then(Suspension::from_code), record })
+        Some(BarRow { scope, id, cause: code.and_then(Suspension::from_code), key: key.to_vec(), record })
     }
 }

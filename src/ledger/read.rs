@@ -38,6 +38,8 @@ pub struct BarRow {
     pub id: ScopeId,
     /// Why it is suspended; `None` for a bar.
     pub cause: Option<Suspension>,
+    /// Its row's key: of one scope there can be several.
+    pub key: Vec<u8>,
     /// The rest; empty when damaged.
     pub record: records::BarRecord,
 }

@@ -237,6 +237,9 @@ mod tests {
             event("scope.revoked", &["scope=partner globex"]),
             event("scope.barred", &["scope=workload acme/runner", "suspend=true"]),
             event("scope.lifted", &["scope=partner globex"]),
+            event("scope.suspended", &["scope=grant acme/idle", "suspend=true", "cause=dormant"]),
+            event("scope.quarantined", &["scope=tenant acme", "suspend=true", "until=2027-01-01T00:00:00Z"]),
+            event("scope.released", &["scope=tenant acme", "cause=quarantine"]),
             event("trust.changed", &["version=2", "narrowed grant deploy: ttl_max 300s -> 60s", "added grant read"]),
             event("key.cut", &["use=token", "key_id=k1"]),
         ] {
@@ -246,9 +249,13 @@ mod tests {
         assert!(partner.cut > 0 && partner.bar > 0);
         let workload = Scope::Workload("acme".parse().expect("name"), "runner".parse().expect("name"));
         assert!(broker.ledger.scope(workload.id()).suspend);
+        assert!(broker.ledger.scope(Scope::Tenant("acme".parse().expect("name")).id()).suspend);
         assert!(broker.ledger.scope(Scope::SigningKey("k1".into()).id()).cut > 0);
         let barred: Vec<_> = done.barred.iter().map(String::as_str).collect();
-        assert_eq!(barred, ["grant acme/deploy", "partner globex", "workload acme/runner"]);
+        assert_eq!(
+            barred,
+            ["grant acme/deploy", "grant acme/idle", "partner globex", "tenant acme", "workload acme/runner"]
+        );
         assert!(done.left.iter().any(|line| line.contains("lifted")));
     }
 }
