@@ -6,9 +6,11 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+mod issuers;
 mod parse;
 mod problem;
 mod read;
@@ -18,7 +20,7 @@ mod values;
 pub use problem::{Problem, Problems};
 pub use values::PublicUrl;
 
-use crate::model::TrustDomain;
+use crate::model::{IssuerRules, TrustDomain};
 
 /// A commented configuration with every field, as `mayfly init` writes it.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
@@ -45,6 +47,8 @@ pub struct Config {
     pub server_certificate: ServerCertificate,
     /// Foreign CAs whose client certificates count.
     pub client_cas: Vec<ClientCa>,
+    /// Issuers whose identity tokens count; all others are refused.
+    pub issuers: Vec<Issuer>,
     /// Where metrics and probes are served; loopback. Default 127.0.0.1:7444.
     pub metrics: SocketAddr,
     /// What bounds load.
@@ -144,6 +148,33 @@ pub struct ClientCa {
     pub name: String,
     /// PEM certificates.
     pub file: PathBuf,
+}
+
+/// An issuer of identity tokens, and where its keys come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Issuer {
+    /// What is believed of it.
+    pub rules: Arc<IssuerRules>,
+    /// Where its keys come from.
+    pub keys: KeySource,
+    /// How often its keys are fetched. Default 600 s.
+    pub refresh: Duration,
+    /// For how long beyond that an older key set serves when the issuer is down. Default 3,600 s.
+    pub stale: Duration,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeySource {
+    /// A file; nothing is fetched.
+    Pinned(PathBuf),
+    /// Discovery at the issuer's URL.
+    Fetched {
+        /// PEM roots that its certificate must lead to. Default: the system's bundle.
+        ca_file: PathBuf,
+        /// Whether it may be at private addresses.
+        allow_private: bool,
+    },
 }
 
 /// What bounds load.
@@ -312,6 +343,7 @@ impl Config {
             }],
             server_certificate: ServerCertificate::default(),
             client_cas: Vec::new(),
+            issuers: Vec::new(),
             metrics: ([127, 0, 0, 1], metrics_port).into(),
             limits: Limits::default(),
             clock: ClockBounds::default(),

@@ -2,7 +2,9 @@
 
 use std::{
     convert::Infallible,
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -29,7 +31,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use self::{arriving::Arriving, unix_socket::SocketFile};
+use self::{arriving::Arriving, gathered::Turn, unix_socket::SocketFile};
 use crate::{
     config::{Limits, Socket},
     identity::unix,
@@ -37,6 +39,7 @@ use crate::{
 };
 
 mod arriving;
+mod gathered;
 mod peer;
 mod tls;
 mod unix_socket;
@@ -272,7 +275,7 @@ async fn welcome_tls(stream: TcpStream, source: SocketAddr, router: Router, edge
         Some(_) | None => Protocol::Http1,
     };
     match end.judge(session, edge.clock.wall()) {
-        Ok(certificate) => serve_link(stream, Link::Tls { certificate, source }, protocol, router, edge).await,
+        Ok(shown) => serve_link(stream, Link::Tls { shown, source }, protocol, router, edge).await,
         Err(error) => {
             tracing::info!(%source, %error, "a client certificate was refused");
             turned_away("certificate");
@@ -311,10 +314,10 @@ where
     let builder = builder(protocol, &edge.limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut first = pin!(sleep(edge.limits.first_request));
-    let (mut stopping, mut waiting) = (false, anonymous);
+    let (mut stopping, mut waiting, mut turn) = (false, anonymous, Turn::default());
     loop {
         tokio::select! {
-            outcome = connection.as_mut() => {
+            outcome = poll_fn(|context| turn.poll(context, connection.as_mut())) => {
                 if let Err(error) = outcome {
                     tracing::debug!(error = %error, "a connection ended early");
                 }

@@ -34,6 +34,7 @@ impl Broker {
             Scope::Tenant(_) => "tenant.closed_out",
             Scope::Grant(..) => "grant.retired",
             Scope::Everything
+            | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Proof(_)
             | Scope::SigningKey(_)
@@ -79,6 +80,7 @@ impl Broker {
                 self.registry.number(tenant).map(|number| (tenant.clone(), number)).into_iter().collect()
             }
             Scope::Everything
+            | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Proof(_)
             | Scope::SigningKey(_)
@@ -103,6 +105,7 @@ impl Broker {
             Scope::Grant(_, wanted) => wanted == name,
             Scope::Tenant(_) => true,
             Scope::Everything
+            | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Proof(_)
             | Scope::SigningKey(_)

@@ -3,6 +3,7 @@
 mod drift;
 mod edges;
 mod inventory;
+mod issuers;
 mod lease;
 mod revocation;
 mod status;

@@ -10,6 +10,7 @@ mod decommission;
 pub mod event;
 pub mod events;
 mod explain;
+mod federate;
 pub mod found;
 mod gauges;
 pub mod hold;
@@ -50,10 +51,12 @@ use std::{
     time::Duration,
 };
 
+pub use federate::IdentityRefusal;
 pub use refusal::Refusal;
 
 use crate::{
     config::PublicUrl,
+    issuers::Issuers,
     ledger::Ledger,
     mint::{keyring::RingPolicy, x509::KnownCsrs},
     model::{Digest, TenantName, Timestamp, TrustDomain},
@@ -66,6 +69,8 @@ pub struct Broker {
     pub ledger: Arc<Ledger>,
     /// The trust map.
     pub registry: Arc<registry::Registry>,
+    /// Issuers of identity tokens.
+    pub issuers: Arc<Issuers>,
     /// Keys.
     pub rings: Arc<rings::Rings>,
     /// Time.

@@ -18,6 +18,7 @@ mod found;
 mod hold;
 mod inventory;
 mod issue;
+mod issuer;
 mod key;
 mod lease;
 pub mod local;
@@ -101,6 +102,9 @@ enum Command {
     /// Lists workload bindings.
     #[command(subcommand)]
     Workload(trust::WorkloadCommand),
+    /// Lists issuers of identity tokens, and tests tokens.
+    #[command(subcommand)]
+    Issuer(issuer::IssuerCommand),
     /// Lists operators and certifies their keys.
     #[command(subcommand)]
     Operator(operator::OperatorCommand),
@@ -209,6 +213,7 @@ impl Command {
             Self::Partner(command) => command.run(session).await,
             Self::Grant(command) => command.run(session).await,
             Self::Workload(command) => command.run(session).await,
+            Self::Issuer(command) => command.run(session).await,
             Self::Operator(command) => command.run(session).await,
             Self::Lease(command) => command.run(session).await,
             Self::Revoke(args) => args.run(session).await,

@@ -3,11 +3,13 @@
 
 mod address;
 mod connection;
+mod federated;
 mod identity;
 pub mod pem;
 mod refusal;
 
 pub use address::{Address, InvalidAddress};
 pub use connection::{ClientConfig, ConnectError, Connection};
+pub use federated::{FederatedCalls, NoEphemeralKey, NotCarried, TASK_METADATA};
 pub use identity::{Identity, UnusableFile, read_ca, read_key};
 pub use refusal::{DOMAIN, reason, unreachable};

@@ -12,7 +12,7 @@ use crate::model::TrustDomain;
 
 use super::{
     ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, KeyLives, Limits, Listener, LogFormat, Otlp, Problems,
-    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry,
+    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry, issuers,
     problem::Notes,
     read::{At, FileRule, Section},
     sinks,
@@ -54,6 +54,7 @@ fn root(mut root: Section<'_>) -> Option<Config> {
         listeners,
         server_certificate: server_certificate(root.section("tls")),
         client_cas: client_cas(root.sections("client_ca")),
+        issuers: issuers::issuers(root.sections("issuer")),
         metrics,
         limits: limits(root.section("limits")),
         clock: clock(root.section("clock")),

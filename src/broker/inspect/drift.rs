@@ -154,6 +154,7 @@ fn proposal(tenant: &TenantName, name: &GrantName, grant: &Grant, used: &Used) -
         ("revokers", list(&texts(&grant.revokers))),
         ("attest_by", text(&grant.attest_by.rfc3339())),
         ("environment", text(&grant.environment)),
+        ("sources", list(&texts(&grant.sources))),
         ("require_binding", grant.require_binding.to_string()),
         ("max_live_leases", grant.max_live_leases.to_string()),
         ("max_leases_per_task", grant.max_leases_per_task.to_string()),

@@ -79,7 +79,7 @@ impl Broker {
         operator.require(Role::Auditor)?;
         let named = request.scope.as_ref().ok_or_else(|| Refusal::invalid("scope", "is missing"))?;
         let scope = view::scope_of(named)?;
-        if matches!(scope, Scope::Everything | Scope::Proof(_) | Scope::SigningKey(_)) {
+        if matches!(scope, Scope::Everything | Scope::Issuer(_) | Scope::Proof(_) | Scope::SigningKey(_)) {
             return Err(Refusal::invalid("scope.kind", "is for admins of everything to end; ask about something else"));
         }
         if !self.in_reach(&operator, &scope)? {
@@ -142,6 +142,7 @@ impl Broker {
                 (task.tenant, None, Some(task.partner))
             }
             Scope::Everything
+            | Scope::Issuer(_)
             | Scope::Partner(_)
             | Scope::Proof(_)
             | Scope::SigningKey(_)

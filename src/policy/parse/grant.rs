@@ -10,7 +10,7 @@ use crate::{
 use super::{
     item::{QUOTA, Revokers, Workloads, environment},
     row::Row,
-    words::{Action, DnsName, Kind},
+    words::{Action, DnsName, Kind, Network},
 };
 
 /// A grant. Each of what makes it answerable - owner, purpose, expiry, revokers - is missed with a message of its own.
@@ -29,6 +29,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let dns_names = row.list::<DnsName>("dns_names", None, problems);
     let times = times(row, problems);
     let environment = environment(row, problems);
+    let sources = row.list::<Network>("sources", None, problems);
     let require_binding = row.flag("require_binding", true, problems);
     let max_live_leases = row.number("max_live_leases", QUOTA, Some(10_000), problems);
     let attest_every = row.seconds_if_any("attest_every", DAYS_400, problems);
@@ -56,6 +57,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         attest_by,
         environment: environment?,
         require_binding: require_binding?,
+        sources: sources?.into_iter().map(|network| network.0).collect(),
         max_live_leases: max_live_leases?,
         max_leases_per_task: u32::try_from(max_leases_per_task?).ok()?,
         attest_every: attest_every?,
@@ -97,7 +99,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "tenant",
     "name",
     "partner",
@@ -116,6 +118,7 @@ const FIELDS: [&str; 22] = [
     "attest_by",
     "environment",
     "require_binding",
+    "sources",
     "max_live_leases",
     "max_leases_per_task",
     "attest_every",

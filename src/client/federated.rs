@@ -1,0 +1,166 @@
+//! Calls that prove themselves with an identity token first, and with a task's key from then on (docs/federation.md).
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::Interceptor,
+};
+use zeroize::Zeroizing;
+
+use super::{Identity, pem};
+
+/// Metadata that names the task a call goes on with.
+pub const TASK_METADATA: &str = "mayfly-task";
+
+/// Why no key of one's own could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make a key for this run")]
+pub struct NoEphemeralKey(#[source] rcgen::Error);
+
+impl Identity {
+    /// A fresh P-256 key in a self-signed certificate without names: for one run, never stored.
+    ///
+    /// It proves nothing but itself. A task opened over it with an identity token is bound to it.
+    ///
+    /// # Errors
+    /// When the system has no entropy.
+    pub fn ephemeral() -> Result<Self, NoEphemeralKey> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(NoEphemeralKey)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let certificate = params.self_signed(&key).map_err(NoEphemeralKey)?;
+        let der = Zeroizing::new(key.serialize_der());
+        let key_pem = pem::encode(pem::PRIVATE_KEY, &der);
+        let certificate_pem = pem::encode(pem::CERTIFICATE, certificate.der());
+        Ok(Self::new(certificate_pem.as_bytes().to_vec(), Zeroizing::new(key_pem.as_bytes().to_vec())))
+    }
+}
+
+/// What a federated caller adds to its calls: `BrokerClient::with_interceptor(connection.channel(), calls.clone())`.
+///
+/// Cloning shares it. The connection must be opened with [`Identity::ephemeral`].
+#[derive(Clone, Default)]
+pub struct FederatedCalls(Arc<Mutex<Carried>>);
+
+#[derive(Default)]
+struct Carried {
+    bearer: Option<MetadataValue<Ascii>>,
+    task: Option<MetadataValue<Ascii>>,
+}
+
+/// A text that no metadata can carry: not of visible ASCII characters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("is not of visible ASCII characters")]
+pub struct NotCarried;
+
+impl FederatedCalls {
+    /// Calls with this identity token, as the platform gave it.
+    ///
+    /// # Errors
+    /// When it is no token.
+    pub fn new(token: &str) -> Result<Self, NotCarried> {
+        let calls = Self::default();
+        calls.carry_token(token)?;
+        Ok(calls)
+    }
+
+    /// From now on calls carry this identity token, in place of an older one.
+    ///
+    /// # Errors
+    /// When it is no token.
+    pub fn carry_token(&self, token: &str) -> Result<(), NotCarried> {
+        let token = token.trim();
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(NotCarried);
+        }
+        let text = Zeroizing::new(format!("Bearer {token}"));
+        let mut value = MetadataValue::try_from(text.as_str()).map_err(|_| NotCarried)?;
+        value.set_sensitive(true);
+        self.lock().bearer = Some(value);
+        Ok(())
+    }
+
+    /// From now on calls go on with this task, which was opened over the same connection's key. A task that is held needs
+    /// no token any more; of one that is not, the token still counts, so it goes along.
+    ///
+    /// # Errors
+    /// When the id is none.
+    pub fn carry_task(&self, task_id: &str, held: bool) -> Result<(), NotCarried> {
+        let value = MetadataValue::try_from(task_id).map_err(|_| NotCarried)?;
+        let mut carried = self.lock();
+        carried.task = Some(value);
+        if held {
+            carried.bearer = None;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Carried> {
+        // Every change under the lock leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Interceptor for FederatedCalls {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let carried = self.lock();
+        if let Some(bearer) = &carried.bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        if let Some(task) = &carried.task {
+            request.metadata_mut().insert(TASK_METADATA, task.clone());
+        }
+        drop(carried);
+        Ok(request)
+    }
+}
+
+impl fmt::Debug for FederatedCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let carried = self.lock();
+        f.debug_struct("FederatedCalls")
+            .field("token", &carried.bearer.is_some())
+            .field("task", &carried.task)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(calls: &FederatedCalls) -> (Option<String>, Option<String>) {
+        let request = calls.clone().call(Request::new(())).expect("passes");
+        let text = |name| request.metadata().get(name).map(|value| value.to_str().expect("ASCII").to_owned());
+        (text("authorization"), text(TASK_METADATA))
+    }
+
+    #[test]
+    fn a_held_task_takes_the_tokens_place_and_one_that_is_not_goes_beside_it() {
+        let calls = FederatedCalls::new("a.b.c\n").expect("a token");
+        assert_eq!(sent(&calls), (Some("Bearer a.b.c".into()), None));
+        calls.carry_task("t1", false).expect("an id");
+        assert_eq!(sent(&calls), (Some("Bearer a.b.c".into()), Some("t1".into())));
+        calls.carry_task("t1", true).expect("an id");
+        assert_eq!(sent(&calls), (None, Some("t1".into())));
+        for bad in ["", " ", "a b", "a\nb"] {
+            assert_eq!(calls.carry_token(bad), Err(NotCarried), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn neither_token_nor_key_is_shown() {
+        let calls = FederatedCalls::new("hunter2.hunter2.hunter2").expect("a token");
+        assert!(!format!("{calls:?}").contains("hunter2"));
+        let one = Identity::ephemeral().expect("entropy");
+        let other = Identity::ephemeral().expect("entropy");
+        assert_ne!(one.expose_key_pem(), other.expose_key_pem());
+        assert_eq!(pem::certificates(one.certificate_pem()).expect("PEM").len(), 1);
+    }
+}
