@@ -84,8 +84,11 @@ async fn a_retired_grant_ends_and_a_closed_project_and_tenant_too() {
     ] {
         let stage = Stage::new(&two()).await;
         let (issued, other) = (stage.issue().await, stage.ask("h").await.expect("issued"));
-        let request =
-            pb::DecommissionRequest { scope: Some(crate::broker::view::scope(&scope)), dry_run: false, reason: "done".into() };
+        let request = pb::DecommissionRequest {
+            scope: Some(crate::broker::view::scope(&scope)),
+            dry_run: false,
+            reason: "done".into(),
+        };
         stage.broker.decommission(&admin(), request).await.expect("ended");
         assert!(!stage.is_active(&issued).await, "{scope}");
         assert_eq!(stage.is_active(&other).await, other_lives, "{scope}");

@@ -16,8 +16,11 @@ async fn a_quarantine_suspends_until_it_is_lifted_and_an_apply_does_not_lift_it(
         assert_eq!(stage.refusal("g").await, "BARRED", "{scope}");
         apply(&stage.broker, &TRUST.replace("Zeta", "Zeta Ltd")).await;
         assert!(!stage.is_active(&issued).await, "an apply lifted the quarantine of {scope}");
-        let lift =
-            pb::LiftRequest { scope: Some(crate::broker::view::scope(&scope)), reason: "clean".into(), only_quarantine: true };
+        let lift = pb::LiftRequest {
+            scope: Some(crate::broker::view::scope(&scope)),
+            reason: "clean".into(),
+            only_quarantine: true,
+        };
         assert!(stage.broker.lift(&admin(), lift).await.expect("lifted").changed, "{scope}");
         assert!(stage.is_active(&issued).await, "{scope}");
         stage.issue().await;
@@ -76,7 +79,8 @@ async fn each_reason_is_listed_once_whatever_the_size_of_the_page() {
     let stage = Stage::new(TRUST).await;
     stage.leave("owner@example.com", false).await;
     stage.quarantine(&grant(), minutes(10), false).await;
-    let bar = pb::BarRequest { scope: Some(crate::broker::view::scope(&grant())), suspend: false, reason: "test".into() };
+    let bar =
+        pb::BarRequest { scope: Some(crate::broker::view::scope(&grant())), suspend: false, reason: "test".into() };
     stage.broker.bar(&admin(), bar).await.expect("barred");
     let (mut causes, mut token) = (Vec::new(), String::new());
     for _ in 0..9 {

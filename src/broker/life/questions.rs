@@ -1,7 +1,7 @@
 //! Environments, questions, and chains of named breaches.
 
-use super::*;
 use super::attestation::sleepy;
+use super::*;
 
 #[tokio::test]
 async fn a_staging_workload_obtains_no_production_grant_through_child_tasks_either() {
@@ -70,8 +70,11 @@ async fn who_can_revoke_is_exactly_who_may() {
     assert_eq!(named, [("admin", "role admin"), ("look", "named by the grant"), ("ward", "role revoker")]);
     assert_eq!((reply.owner.as_str(), reply.others), ("owner@example.com", 0));
     for (name, may) in [("admin", true), ("look", true), ("ward", true), ("afar", false)] {
-        let revoke =
-            pb::RevokeRequest { scope: Some(crate::broker::view::scope(&grant())), dry_run: true, ..Default::default() };
+        let revoke = pb::RevokeRequest {
+            scope: Some(crate::broker::view::scope(&grant())),
+            dry_run: true,
+            ..Default::default()
+        };
         assert_eq!(stage.broker.revoke(&operator(name), revoke).await.is_ok(), may, "{name}");
     }
 }
