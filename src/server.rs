@@ -33,6 +33,7 @@ use crate::{
         found::{self, Founding},
         hold::Holds,
         introspect::UseLog,
+        lapse,
         refusals::RefusalLog,
         registry::Registry,
         rings::Rings,
@@ -237,6 +238,12 @@ impl Server {
         self.health.tell(false).await;
         self.stop.cancel();
         while serving.join_next().await.is_some() {}
+        // While what ships events still runs.
+        for outcome in [self.broker.write_uses().await.map(|_| ()), self.broker.write_last_uses(true).await] {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "some last uses were not written");
+            }
+        }
         background.cancel();
         while loops.join_next().await.is_some() {}
         while ships.join_next().await.is_some() {}
@@ -324,11 +331,13 @@ fn assemble(
         backups: Arc::default(),
         watchers: Arc::default(),
         refusals: RefusalLog::default(),
+        dues: crate::broker::keeper::Dues::default(),
         uses: UseLog::default(),
         csrs: KnownCsrs::default(),
         roots: OnceLock::new(),
         connections: OnceLock::new(),
     };
+    lapse::watch(&broker.registry, &broker.ledger);
     Ok((Arc::new(broker), start))
 }
 

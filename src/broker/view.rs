@@ -67,7 +67,7 @@ pub fn task(task: &Task, standing: Standing) -> pb::Task {
 /// A grant, with how many leases live under it and whether it can be used.
 #[must_use]
 pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64, state: &str) -> pb::Grant {
-    let attest_by = tenant.attested.get(name).copied().unwrap_or(grant.attest_by);
+    let attest_by = tenant.attest_by(name, grant);
     pb::Grant {
         tenant: tenant.trust.name().to_string(),
         name: name.to_string(),
@@ -80,7 +80,7 @@ pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64
         ttl_default_seconds: grant.ttl_default,
         ttl_max_seconds: grant.ttl_max,
         task_max_seconds: grant.task_max_seconds,
-        owner: grant.owner.clone(),
+        owner: tenant.owner(name, grant).to_owned(),
         expires: Some(stamp(grant.expires)),
         revokers: texts(&grant.revokers),
         attest_by: Some(stamp(attest_by)),
@@ -139,6 +139,7 @@ pub fn cut(row: &CutRow, incarnation: u64) -> pb::RevocationStatus {
 #[must_use]
 pub fn bar(row: &BarRow, incarnation: u64) -> pb::BarInForce {
     let record = &row.record;
+    let time = |millis: u64| (millis > 0).then(|| stamp(Timestamp::from_millis(millis)));
     pb::BarInForce {
         scope: row.scope.as_ref().map(scope),
         suspend: record.suspend || row.scope.is_none(),
@@ -146,6 +147,10 @@ pub fn bar(row: &BarRow, incarnation: u64) -> pb::BarInForce {
         operator: record.operator.clone(),
         at: Some(stamp(Timestamp::from_millis(record.at))),
         revision: Some(revision((incarnation, record.revision))),
+        cause: row.cause.map(|cause| cause.words().to_owned()).unwrap_or_default(),
+        until: time(record.until),
+        auto_lift: record.auto_lift,
+        lapsed: time(record.lapsed),
     }
 }
 

@@ -232,7 +232,7 @@ impl Broker {
     pub fn check_proofs(&self, proofs: &[ScopeId]) -> Result<(), Refusal> {
         let cut = proofs.iter().any(|&scope| {
             let state = self.ledger.scope(scope);
-            state.cut > 0 || state.bar > 0
+            state.cut > 0 || state.is_barred()
         });
         if cut {
             return Err(Refusal::Unproven("what you proved yourself with was cut off"));

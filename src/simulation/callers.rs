@@ -357,6 +357,8 @@ impl World {
             changed: changed.clone(),
             cuts: cut.iter().map(|scope| self.cut_draft(scope.clone(), false)).collect(),
             grant_states: Vec::new(),
+            custody: Vec::new(),
+            uses: Vec::new(),
             events: vec![self.event("trust.changed", "", "", None)],
             now: self.now(),
         };
