@@ -148,6 +148,8 @@ pub struct ClientCa {
     pub name: String,
     /// PEM certificates.
     pub file: PathBuf,
+    /// SPIFFE trust domains that it may vouch for; empty for any but the broker's own.
+    pub trust_domains: Vec<String>,
 }
 
 /// An issuer of identity tokens, and where its keys come from.
@@ -320,6 +322,15 @@ impl Config {
     /// Every problem at once.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
         parse::config(text, file)
+    }
+
+    /// Reads and checks a file of `[[issuer]]` sections alone, and the files that it names.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load_issuers(file: &Path) -> Result<Vec<Issuer>, Problems> {
+        let text = std::fs::read_to_string(file).map_err(|error| problem::unreadable(file.to_path_buf(), &error))?;
+        parse::issuers_alone(&text, file)
     }
 
     /// Everything on loopback, for trying things out: TLS on `port`, metrics on the next one (port 0 lets the system

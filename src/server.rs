@@ -33,6 +33,7 @@ use crate::{
         found::{self, Founding},
         hold::Holds,
         introspect::UseLog,
+        lapse,
         refusals::RefusalLog,
         registry::Registry,
         rings::Rings,
@@ -237,6 +238,12 @@ impl Server {
         self.health.tell(false).await;
         self.stop.cancel();
         while serving.join_next().await.is_some() {}
+        // While what ships events still runs.
+        for outcome in [self.broker.write_uses().await.map(|_| ()), self.broker.write_last_uses(true).await] {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "some last uses were not written");
+            }
+        }
         background.cancel();
         while loops.join_next().await.is_some() {}
         while ships.join_next().await.is_some() {}
@@ -324,11 +331,13 @@ fn assemble(
         backups: Arc::default(),
         watchers: Arc::default(),
         refusals: RefusalLog::default(),
+        dues: crate::broker::keeper::Dues::default(),
         uses: UseLog::default(),
         csrs: KnownCsrs::default(),
         roots: OnceLock::new(),
         connections: OnceLock::new(),
     };
+    lapse::watch(&broker.registry, &broker.ledger);
     Ok((Arc::new(broker), start))
 }
 
@@ -398,7 +407,10 @@ fn authorities(broker: &Broker, config: &Config) -> Result<Arc<ClientAuthorities
     let own: Vec<CertificateDer<'static>> = broker.roots()?.into_iter().map(CertificateDer::from).collect();
     let foreign = config.client_cas.iter().map(|ca| Ok((ca.name.clone(), certificates(&ca.file)?)));
     let foreign: Vec<_> = foreign.collect::<Result<_, TlsError>>()?;
-    let authorities = ClientAuthorities::new(config.trust_domain.clone(), &own, &foreign)?;
+    let mut authorities = ClientAuthorities::new(config.trust_domain.clone(), &own, &foreign)?;
+    for ca in config.client_cas.iter().filter(|ca| !ca.trust_domains.is_empty()) {
+        authorities = authorities.limited(&ca.name, &ca.trust_domains);
+    }
     // Where no identity token counts, a key of one's own is of no use.
     Ok(Arc::new(if config.issuers.is_empty() { authorities } else { authorities.taking_keys() }))
 }

@@ -29,6 +29,7 @@ mod process {
     mod host;
     mod input;
     mod kept;
+    mod life;
     mod limits;
     mod local;
     mod operations;

@@ -5,16 +5,23 @@ use std::{
     sync::Arc,
 };
 
-use super::{Broker, event, refusal::Refusal, registry::Tenant, revoke::covers_until, task::revision, who::Operator};
+use super::{
+    Broker, event,
+    owners::{handed_over, of_grant, owner_changed},
+    refusal::Refusal,
+    registry::Tenant,
+    revoke::covers_until,
+    task::revision,
+    who::Operator,
+};
 use crate::{
     identity::Caller,
-    ledger::{CutDraft, TenantChange, TrustCommit},
+    ledger::{CutDraft, TenantChange, TrustCommit, UseRow},
     model::{Digest, EndReason, GrantName, Scope, TenantName, TenantNumber, Timestamp},
     pb,
     policy::{
         self, Change, ChangeKind, Document, Extent, GlobalTrust, Role, TenantTrust, TrustMap, diff_global, diff_tenant,
     },
-    records,
 };
 
 /// What an apply would do.
@@ -146,6 +153,8 @@ impl Broker {
             changed: Vec::new(),
             cuts: Vec::new(),
             grant_states: Vec::new(),
+            custody: Vec::new(),
+            uses: Vec::new(),
             events: Vec::new(),
             now,
         };
@@ -196,8 +205,9 @@ impl Broker {
             )?);
         }
         if let (Some(old), Some(new)) = (old, new) {
-            commit.grant_states.extend(lapsed(old, new, number, now));
+            carry_over(commit, caller, operator, old, new);
         }
+        commit.uses.extend(new.into_iter().flat_map(|new| begun(old, new, number, now)));
         let hash = new.map_or_else(Digest::default, TenantTrust::hash);
         let mut event = event::by(caller, operator.actor(), "trust.changed", now);
         event.tenant = name.to_string();
@@ -244,28 +254,45 @@ impl Broker {
     }
 }
 
-/// Grants whose attestation has lapsed keep the lapsed date: apply never lifts.
-fn lapsed(
-    old: &Tenant,
-    new: &TenantTrust,
-    number: TenantNumber,
+/// What an apply must not undo, and what it suspends: a grant whose attestation has lapsed keeps the lapsed date, and one
+/// that is given another owner waits for that owner's attestation.
+fn carry_over(commit: &mut TrustCommit, caller: &Caller, operator: &Operator, old: &Tenant, new: &TenantTrust) {
+    for (name, before) in old.trust.grants() {
+        let Some(after) = new.grants().get(name) else { continue };
+        let known = old.life.get(name).cloned().unwrap_or_default();
+        let mut record = known.clone();
+        if !old.attested.contains_key(name) && before.attest_by <= commit.now && after.attest_by > before.attest_by {
+            record.attest_by = before.attest_by.millis();
+            "lapsed".clone_into(&mut record.reason);
+        }
+        if before.owner != after.owner {
+            record.owner.clear();
+        }
+        if owner_changed(old, name, before, after) {
+            let scope = Scope::Grant(new.name().clone(), name.clone());
+            let mut event = event::by(caller, operator.actor(), "grant.transferred", commit.now);
+            of_grant(&mut event, new.name(), &after.partner, name);
+            event.reason = "the trust map names another owner".to_owned();
+            event.details = vec![format!("from={}", old.owner(name, before)), format!("to={}", after.owner)];
+            commit.custody.extend(handed_over(&event, scope, operator.name.as_str(), &event.reason));
+            commit.events.push(event);
+        }
+        if record != known {
+            commit.grant_states.push((old.number, name.clone(), record));
+        }
+    }
+}
+
+/// Grants that are new, where a rule about use will ask since when.
+fn begun<'a>(
+    old: Option<&'a Tenant>,
+    new: &'a TenantTrust,
+    tenant: TenantNumber,
     now: Timestamp,
-) -> Vec<(TenantNumber, GrantName, records::GrantStateRecord)> {
-    let grants = old.trust.grants().iter().filter(|(name, grant)| {
-        !old.attested.contains_key(*name)
-            && grant.attest_by <= now
-            && new.grants().get(*name).is_some_and(|new| new.attest_by > grant.attest_by)
-    });
-    grants
-        .map(|(name, grant)| {
-            let record = records::GrantStateRecord {
-                attest_by: grant.attest_by.millis(),
-                operator: String::new(),
-                reason: "lapsed".to_owned(),
-            };
-            (number, name.clone(), record)
-        })
-        .collect()
+) -> impl Iterator<Item = UseRow> + 'a {
+    let is_new = move |name: &&GrantName| old.is_none_or(|old| !old.trust.grants().contains_key(*name));
+    let added = new.grants().keys().filter(move |name| new.dormant_after().is_some() && is_new(name));
+    added.map(move |name| UseRow { tenant, grant: name.clone(), since: now, last_used: Timestamp::default() })
 }
 
 fn check_removals(changes: &[Change], allowed: u32) -> Result<(), Refusal> {

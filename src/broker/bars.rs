@@ -1,21 +1,17 @@
-//! Bars and attestations: what operators say about the future.
-
-use std::{sync::Arc, time::Duration};
+//! Bars: what operators forbid.
 
 use super::{
     Broker, event,
     refusal::Refusal,
     revoke::{barrable, check_reason},
     task::revision,
-    view,
 };
 use crate::{
     identity::Caller,
-    ledger::{BarDraft, TrustCommit},
-    model::{GrantName, Scope, TenantName, Timestamp},
+    ledger::{BarDraft, Custody, CustodyDraft},
+    model::{Scope, Suspension},
     pb,
     policy::Role,
-    records,
 };
 
 impl Broker {
@@ -29,15 +25,28 @@ impl Broker {
         Ok(pb::BarResponse { revision: Some(revision(&receipt)), changed })
     }
 
-    /// Lifts a bar.
+    /// Lifts a bar and a quarantine. Suspensions of grants for other reasons stay: an attestation lifts them.
     ///
     /// # Errors
     /// When the operator may not: who may bar may lift, but only admins lift.
     pub async fn lift(&self, caller: &Caller, request: pb::LiftRequest) -> Result<pb::LiftResponse, Refusal> {
         self.operator(caller)?.require(Role::Admin)?;
         let draft = self.bar_draft(caller, request.scope.as_ref(), false, request.reason, "scope.lifted")?;
-        let (changed, receipt) = self.ledger.lift(draft).await?;
-        Ok(pb::LiftResponse { revision: Some(revision(&receipt)), changed })
+        let (barred, mut last) = if request.only_quarantine {
+            (false, None)
+        } else {
+            let again = BarDraft { scope: draft.scope.clone(), event: draft.event.clone(), ..draft.clone() };
+            let (changed, receipt) = self.ledger.lift(again).await?;
+            (changed, Some(receipt))
+        };
+        let mut event = draft.event;
+        event.kind = "scope.released".to_owned();
+        event.details.push(format!("cause={}", Suspension::Quarantine.words()));
+        let causes = [Suspension::Quarantine].into_iter().collect();
+        let acts = vec![(Custody::Release { scope: draft.scope, causes }, event)];
+        let (released, receipt) = self.ledger.custody(CustodyDraft { acts, now: draft.now }).await?;
+        let receipt = last.take().filter(|_| released == 0).unwrap_or(receipt);
+        Ok(pb::LiftResponse { revision: Some(revision(&receipt)), changed: barred || released > 0 })
     }
 
     fn bar_draft(
@@ -68,64 +77,4 @@ impl Broker {
         }
         Ok(BarDraft { scope, suspend, operator: operator.name.to_string(), reason, event, now })
     }
-
-    /// Records that a grant's owner still needs it, until a new date.
-    ///
-    /// # Errors
-    /// When the date is past, too far away or past the grant's expiry.
-    pub async fn attest(&self, caller: &Caller, request: pb::AttestRequest) -> Result<pb::AttestResponse, Refusal> {
-        let operator = self.operator(caller)?;
-        operator.require(Role::Admin)?;
-        check_reason(&request.reason)?;
-        let now = self.now();
-        let tenant: TenantName = view::id("tenant", &request.tenant)?;
-        let grant: GrantName = view::id("grant", &request.grant)?;
-        let known = self.registry.tenant(&self.ledger, &tenant)?.ok_or(Refusal::Unknown("grant"))?;
-        let found = known.trust.grants().get(&grant).ok_or(Refusal::Unknown("grant"))?;
-        if !operator.reaches(Some(&tenant), Some(&found.partner)) {
-            return Err(Refusal::Unknown("grant"));
-        }
-        let attest_by = request.attest_by.as_ref().map(event::unstamp).unwrap_or_default();
-        check_date(attest_by, found.expires, now)?;
-        let mut event = event::by(caller, operator.actor(), "grant.attested", now);
-        (event.tenant, event.partner) = (tenant.to_string(), found.partner.to_string());
-        event.grant = grant.to_string();
-        event.reason.clone_from(&request.reason);
-        event.details.push(format!("attest_by={attest_by}"));
-        let record = records::GrantStateRecord {
-            attest_by: attest_by.millis(),
-            operator: operator.name.to_string(),
-            reason: request.reason,
-        };
-        let commit = TrustCommit {
-            basis: self.ledger.basis().1,
-            tenants: Vec::new(),
-            global: None,
-            keys: Vec::new(),
-            changed: vec![Scope::Grant(tenant.clone(), grant.clone())],
-            cuts: Vec::new(),
-            grant_states: vec![(known.number, grant, record)],
-            events: vec![event],
-            now,
-        };
-        let (registry, number) = (Arc::clone(&self.registry), known.number);
-        let receipt = self.ledger.apply(commit, move || registry.changed(&[(tenant.clone(), number)])).await?;
-        Ok(pb::AttestResponse { revision: Some(revision(&receipt)) })
-    }
 }
-
-fn check_date(attest_by: Timestamp, expires: Timestamp, now: Timestamp) -> Result<(), Refusal> {
-    let problem = if attest_by <= now {
-        "is not in the future"
-    } else if attest_by > expires {
-        "is past the grant's expiry"
-    } else if attest_by > now.after(ATTEST_MOST) {
-        "is more than 400 days away"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::invalid("attest_by", problem))
-}
-
-/// How far ahead a grant can be attested.
-const ATTEST_MOST: Duration = Duration::from_secs(400 * 86_400);

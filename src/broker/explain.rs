@@ -121,8 +121,9 @@ impl Broker {
         answer.steps.push(format!("grant `{}`: bars and quotas: {state}", decision.grant()));
         Ok(match state {
             "usable" => "",
-            "barred" => "BARRED",
-            _ => "QUOTA_USED_UP",
+            "dormant" => "GRANT_DORMANT",
+            quota if quota.starts_with("quota") => "QUOTA_USED_UP",
+            _ => "BARRED",
         })
     }
 

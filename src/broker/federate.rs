@@ -9,7 +9,7 @@ use crate::{
         oidc::{TokenCode, TokenFault, UnverifiedToken},
     },
     ledger::{BarDraft, Refused, Spend},
-    model::{ClientKey, Digest, Lease, OnReuse, Scope, Task, TaskId, Timestamp, WorkloadName, time::SKEW},
+    model::{ClientKey, Digest, Lease, OnReuse, OpenedWith, Scope, Task, TaskId, Timestamp, WorkloadName, time::SKEW},
     policy::TenantTrust,
 };
 
@@ -104,23 +104,20 @@ impl Broker {
             tenant: task.tenant.clone(),
             workload: task.workload.clone(),
             proofs: task.proofs.clone(),
-            expires: if self.is_held(&task) { own.until } else { now },
+            opened_with: task.opened_with.clone(),
+            // INVARIANT: a task that says it is held and whose holder is gone ends after the grace time.
+            expires: if task.held { own.until } else { now },
         };
         Ok(proof.caller(source))
-    }
-
-    /// Whether the holder of a task is there, or gone for less than the grace time.
-    pub(super) fn is_held(&self, task: &Task) -> bool {
-        task.held && self.holds.knows(task.id)
     }
 
     /// Until when the caller is proven to act in a task.
     ///
     /// A token is good until it expires; the key that it came over, in the task that is bound to it, for the task's window
     /// while the task is held.
-    pub(super) fn proof_end(&self, caller: &Caller, task: Option<&Task>) -> Option<Timestamp> {
+    pub(super) fn proof_end(caller: &Caller, task: Option<&Task>) -> Option<Timestamp> {
         let Proof::Federated(token) = caller.proof() else { return caller.expires() };
-        let own = task.filter(|task| self.is_held(task)).and_then(|task| task.client_key);
+        let own = task.filter(|task| task.held).and_then(|task| task.client_key);
         let own = own.filter(|own| token.key.is_some_and(|key| key.spki.matches(&own.key)));
         Some(own.map_or(token.expires, |own| token.expires.max(own.until)))
     }
@@ -222,6 +219,13 @@ pub(super) fn client_key(
     let key = token.key?;
     let until = now.after(trust.longest_job(token, name));
     Some(ClientKey { key: key.spki, until, exclusive: token.issuer.reuse.needs_key() })
+}
+
+/// How a task that this caller opens names the token behind it.
+pub(super) fn opened_with(caller: &Caller) -> Option<Box<OpenedWith>> {
+    let Proof::Federated(token) = caller.proof() else { return None };
+    let (issuer, subject) = (token.issuer.name.clone(), token.subject.clone());
+    Some(Box::new(OpenedWith { issuer, subject, token: token.token }))
 }
 
 /// The use of the caller's token; `opens` is the hash of the request when it opens a task. Costs others nothing.

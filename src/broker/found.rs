@@ -21,7 +21,7 @@ use crate::{
     },
     model::{Digest, OperatorName, TenantNumber, Timestamp, id::hex, time::SKEW},
     pb,
-    policy::{GlobalTrust, Operator, Reach, Role},
+    policy::{GlobalTrust, Operator, Reach, Role, Sorted},
     records,
 };
 
@@ -231,7 +231,8 @@ impl Broker {
         for _ in 0..DECIDED_AT_MOST {
             let basis = self.ledger.basis().1;
             let mut global = GlobalTrust::clone(&self.registry.global());
-            let admin = Operator { role: Role::Admin, tenants: Reach::All, partners: Reach::All };
+            let (tenants, partners) = (Reach::All, Reach::All);
+            let admin = Operator { role: Role::Admin, tenants, partners, speaks_for: Sorted::default() };
             global.operators.insert(name.clone(), admin);
             let commit = TrustCommit {
                 basis,
@@ -241,6 +242,8 @@ impl Broker {
                 changed: Vec::new(),
                 cuts: Vec::new(),
                 grant_states: Vec::new(),
+                custody: Vec::new(),
+                uses: Vec::new(),
                 events: vec![added.clone()],
                 now,
             };
@@ -389,6 +392,8 @@ mod tests {
             changed: vec![],
             cuts: vec![],
             grant_states: vec![],
+            custody: Vec::new(),
+            uses: Vec::new(),
             events: vec![event::own("test.event", broker.now())],
             now: broker.now(),
         };

@@ -4,7 +4,7 @@ use super::Broker;
 use crate::{
     ledger::{Hold, engine::Table},
     mint::x509::CaKey,
-    model::{TenantNumber, Timestamp},
+    model::{Suspension, TenantNumber, Timestamp},
 };
 
 impl Broker {
@@ -37,6 +37,11 @@ impl Broker {
         let (cuts, bars) = self.ledger.cuts_and_bars();
         metrics::gauge!("mayfly_cuts").set(wide(cuts));
         metrics::gauge!("mayfly_bars").set(wide(bars));
+        for cause in Suspension::ALL {
+            let held = self.ledger.held_for(cause).len();
+            metrics::gauge!("mayfly_suspended_scopes", "reason" => cause.words()).set(wide(held));
+        }
+        metrics::gauge!("mayfly_lapsed_quarantines").set(wide(self.lapsed_quarantines()));
         metrics::gauge!("mayfly_cleanup_pending_cuts").set(wide(self.ledger.pending_cuts()));
         let usage = self.ledger.usage();
         metrics::gauge!("mayfly_store_disk_bytes").set(wide(usage.disk_bytes));

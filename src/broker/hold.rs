@@ -55,12 +55,6 @@ impl Holds {
         Ok(HoldRoom { holds: self, tenant })
     }
 
-    /// Whether a task is held: a stream is there, or awaited.
-    #[must_use]
-    pub fn knows(&self, id: TaskId) -> bool {
-        self.book().knows(id)
-    }
-
     /// Open streams.
     #[must_use]
     pub fn streams(&self) -> usize {
@@ -280,7 +274,7 @@ impl Broker {
         self.check_proofs(&caller.scopes())?;
         // A certificate of ours holds nothing once its lease is over.
         self.own_lease(caller, now)?;
-        if self.proof_end(caller, Some(&task)).is_some_and(|end| end <= now) {
+        if Self::proof_end(caller, Some(&task)).is_some_and(|end| end <= now) {
             return Err(Refusal::Unproven("what you proved yourself with has ended"));
         }
         Ok(Look::Lives(Box::new(task)))

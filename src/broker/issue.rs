@@ -6,6 +6,7 @@ use super::{
     Broker, event,
     federate::spend,
     refusal::Refusal,
+    registry::Tenant,
     rings::Ring,
     view,
     who::Workload,
@@ -19,11 +20,11 @@ use crate::{
         x509::{self, LeafKey, LeafSpec, MintedLeaf},
     },
     model::{
-        CredentialKind, Digest, EndReason, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName, Timestamp,
-        stamp::Stamp,
+        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName,
+        Timestamp, stamp::Stamp,
     },
     pb,
-    policy::{self, Asked, BindingWish, Bound, Decision, Facts, Origin, TaskDecision},
+    policy::{self, Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, TaskDecision},
 };
 
 impl Broker {
@@ -132,6 +133,7 @@ impl Broker {
             Err(refused) => return Err(self.ledger_refused(caller, workload, refused, now).await),
         };
         let lease = &draft.lease;
+        workload.tenant.note_use(&lease.grant, now);
         metrics::counter!("mayfly_issued_total", "kind" => lease.kind.word()).increment(1);
         debug_assert_eq!(receipt.incarnation(), lease.basis.0);
         Ok(fresh.response(lease))
@@ -222,7 +224,7 @@ impl Broker {
             ttl_seconds: wish.ttl_seconds,
             binding: wish.binding,
         };
-        let attested = |grant: &crate::model::GrantName| workload.tenant.attested.get(grant).copied();
+        let attested = |grant: &GrantName| workload.tenant.attested.get(grant).copied();
         let issuer = ring.ca.as_ref().filter(|_| wish.kind == CredentialKind::X509);
         let own = if wish.task_deadline_seconds == 0 {
             None
@@ -232,14 +234,16 @@ impl Broker {
         let facts = Facts {
             basis,
             task_deadline: task.map(|task| task.deadline).or(own),
-            proof_expires: earliest(self.proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
+            proof_expires: earliest(Self::proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
             issuer_expires: issuer.map(|ca| ca.not_after()),
             has_certificate: caller.shown_certificate().is_some(),
             attest_by: &attested,
             proofs: workload.proofs.clone(),
             origin: Origin::of(caller),
         };
-        Ok(policy::decide(&workload.tenant.trust, &asked, &facts, now)?)
+        let decision = policy::decide(&workload.tenant.trust, &asked, &facts, now)?;
+        check_awake(&workload.tenant, decision.grant(), now)?;
+        Ok(decision)
     }
 
     /// The task that is opened for this credential.
@@ -269,7 +273,7 @@ impl Broker {
     }
 
     fn admit(&self, scopes: &[ScopeId]) -> Result<(), Refusal> {
-        if let Some(&scope) = scopes.iter().find(|&&scope| self.ledger.scope(scope).bar > 0) {
+        if let Some(&scope) = scopes.iter().find(|&&scope| self.ledger.scope(scope).is_barred()) {
             return Err(Refusal::Barred(scope));
         }
         Ok(())
@@ -494,6 +498,14 @@ impl Fresh {
             credential: Some(credential),
             bound: self.bound.code(),
         }
+    }
+}
+
+/// Refuses a grant that was not used for too long, also when no sweep has found it yet.
+pub(super) fn check_awake(tenant: &Tenant, grant: &GrantName, now: Timestamp) -> Result<(), Refusal> {
+    match tenant.dormant_at(grant) {
+        Some(at) if at <= now => Err(Denied::GrantDormant { grant: grant.clone(), at }.into()),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -1,10 +1,12 @@
 //! One file per use case. The order of checks in each is the security argument.
 
 mod apply;
+mod attest;
 pub mod backup;
 mod bars;
 pub mod bundle;
 mod confirm;
+mod decommission;
 pub mod event;
 pub mod events;
 mod explain;
@@ -16,8 +18,13 @@ pub mod identify;
 pub mod inspect;
 pub mod introspect;
 mod issue;
+pub mod keeper;
 pub mod keys;
+pub mod lapse;
+pub mod lastuse;
+mod owners;
 pub mod page;
+mod quarantine;
 pub mod reach;
 pub mod refusal;
 pub mod refusals;
@@ -34,6 +41,8 @@ mod watch;
 pub mod who;
 mod wish;
 
+#[cfg(test)]
+mod life;
 #[cfg(test)]
 mod testing;
 
@@ -80,6 +89,8 @@ pub struct Broker {
     pub watchers: Arc<std::sync::atomic::AtomicU32>,
     /// Refusals of this minute.
     pub refusals: refusals::RefusalLog,
+    /// When something is due in each tenant.
+    pub dues: keeper::Dues,
     /// Uses that are not written yet.
     pub uses: introspect::UseLog,
     /// Certificate requests that were read before.

@@ -7,11 +7,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::refusal::Refusal;
+use super::{
+    lastuse::{LastUse, Uses},
+    refusal::Refusal,
+};
 use crate::{
     ledger::{Ledger, Refused},
     model::{Digest, GrantName, TenantName, TenantNumber, Timestamp},
-    policy::{GlobalTrust, TenantTrust},
+    policy::{GlobalTrust, Grant, TenantTrust},
+    records,
 };
 
 /// One tenant as the broker sees it.
@@ -27,6 +31,43 @@ pub struct Tenant {
     pub version: u64,
     /// Attestations made at run time: they replace the trust map's dates. A damaged one counts as long past.
     pub attested: HashMap<GrantName, Timestamp>,
+    /// What is known of grants at run time, as it is stored.
+    pub life: HashMap<GrantName, records::GrantStateRecord>,
+    /// When its grants were used last.
+    pub uses: HashMap<GrantName, Arc<LastUse>>,
+}
+
+impl Tenant {
+    /// Who answers for a grant: the one it was transferred to, or the one the trust map names.
+    #[must_use]
+    pub fn owner<'a>(&'a self, name: &GrantName, grant: &'a Grant) -> &'a str {
+        let transferred = self.life.get(name).map(|life| life.owner.as_str()).filter(|owner| !owner.is_empty());
+        transferred.unwrap_or(&grant.owner)
+    }
+
+    /// When a grant must be attested next.
+    #[must_use]
+    pub fn attest_by(&self, name: &GrantName, grant: &Grant) -> Timestamp {
+        self.attested.get(name).copied().unwrap_or(grant.attest_by)
+    }
+
+    /// When a grant becomes dormant unless it is used or attested before; `None` where that has no rule, or it is not
+    /// known since when the grant is there.
+    #[must_use]
+    pub fn dormant_at(&self, name: &GrantName) -> Option<Timestamp> {
+        let after = std::time::Duration::from_secs(self.trust.dormant_after()?.into());
+        let attested = self.life.get(name).map_or(0, |life| life.attested);
+        let (since, used) = self.uses.get(name).map(|known| (known.since(), known.at())).unwrap_or_default();
+        let latest = since.max(used).max(Timestamp::from_millis(attested));
+        (latest > Timestamp::default()).then(|| latest.after(after))
+    }
+
+    /// Notes that a grant was used.
+    pub fn note_use(&self, name: &GrantName, now: Timestamp) {
+        if let Some(known) = self.uses.get(name) {
+            known.note(now);
+        }
+    }
 }
 
 /// The trust map in memory.
@@ -37,6 +78,7 @@ pub struct Tenant {
 pub struct Registry {
     names: RwLock<BTreeMap<TenantName, TenantNumber>>,
     tenants: RwLock<HashMap<TenantNumber, Slot>>,
+    uses: Uses,
     global: ArcSwap<GlobalTrust>,
 }
 
@@ -54,7 +96,12 @@ impl Registry {
     pub fn load(ledger: &Ledger) -> Result<Self, Refused> {
         let names = ledger.tenant_names()?;
         let names = names.into_iter().filter_map(|(name, number)| Some((name.parse().ok()?, number))).collect();
-        let registry = Self { names: RwLock::new(names), tenants: RwLock::default(), global: ArcSwap::default() };
+        let registry = Self {
+            names: RwLock::new(names),
+            tenants: RwLock::default(),
+            uses: Uses::default(),
+            global: ArcSwap::default(),
+        };
         registry.reload_global(ledger);
         Ok(registry)
     }
@@ -133,13 +180,41 @@ impl Registry {
             }
             slot.map_or(0, |slot| slot.epoch)
         };
-        let Some(tenant) = read(ledger, number)? else { return Ok(None) };
+        let Some(tenant) = read(ledger, number, &self.uses)? else { return Ok(None) };
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         let slot = tenants.entry(number).or_default();
         if slot.epoch == epoch {
             slot.tenant = Some(Arc::clone(&tenant));
         }
         Ok(Some(tenant))
+    }
+
+    /// A tenant as it is now, without keeping it in memory: for what looks at all of them.
+    ///
+    /// # Errors
+    /// As [`Self::tenant`].
+    pub fn peek(&self, ledger: &Ledger, number: TenantNumber) -> Result<Option<Arc<Tenant>>, Refusal> {
+        let kept = {
+            let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+            tenants.get(&number).and_then(|slot| slot.tenant.clone())
+        };
+        match kept {
+            Some(tenant) => Ok(Some(tenant)),
+            None => read(ledger, number, &self.uses),
+        }
+    }
+
+    /// How often a tenant was changed since the start: another number, another trust map or attestation.
+    #[must_use]
+    pub fn epoch(&self, number: TenantNumber) -> u64 {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(&number).map_or(0, |slot| slot.epoch)
+    }
+
+    /// When grants were used last.
+    #[must_use]
+    pub fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// Forgets what is known of some tenants: their rows have changed.
@@ -155,16 +230,23 @@ impl Registry {
     }
 }
 
-fn read(ledger: &Ledger, number: TenantNumber) -> Result<Option<Arc<Tenant>>, Refusal> {
+fn read(ledger: &Ledger, number: TenantNumber, uses: &Uses) -> Result<Option<Arc<Tenant>>, Refusal> {
     let Some(row) = ledger.trust(number)? else { return Ok(None) };
     if row.removed > 0 {
         return Ok(None);
     }
     let trust = TenantTrust::from_bytes(&row.trust).map_err(Refusal::fault)?;
-    let states = ledger.grant_states(number)?.into_iter();
-    let attested = states.filter_map(|(grant, state)| {
-        let attest_by = state.map_or(Timestamp::default(), |record| Timestamp::from_millis(record.attest_by));
-        Some((grant.parse().ok()?, attest_by))
-    });
-    Ok(Some(Arc::new(Tenant { number, hash: trust.hash(), trust, version: row.version, attested: attested.collect() })))
+    let (mut attested, mut life) = (HashMap::new(), HashMap::new());
+    for (grant, state) in ledger.grant_states(number)? {
+        let Ok(grant) = grant.parse::<GrantName>() else { continue };
+        // A damaged one counts as long past.
+        if state.as_ref().map_or(true, |record| record.attest_by > 0) {
+            let attest_by = state.as_ref().map_or(Timestamp::default(), |r| Timestamp::from_millis(r.attest_by));
+            attested.insert(grant.clone(), attest_by);
+        }
+        life.insert(grant, state.unwrap_or_default());
+    }
+    let uses = uses.of(number, &trust, ledger.grant_uses(number)?);
+    let hash = trust.hash();
+    Ok(Some(Arc::new(Tenant { number, hash, trust, version: row.version, attested, life, uses })))
 }

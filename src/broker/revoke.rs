@@ -143,7 +143,7 @@ impl Broker {
     }
 
     /// Refuses names that nothing has, so that a slip of the pen does not look like a revocation.
-    fn known(&self, scope: Scope) -> Result<Scope, Refusal> {
+    pub(super) fn known(&self, scope: Scope) -> Result<Scope, Refusal> {
         let tenant = match &scope {
             Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::PartnerInTenant(tenant, _) => Some(tenant),
             Scope::Tenant(tenant) => Some(tenant),

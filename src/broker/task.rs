@@ -234,6 +234,8 @@ mod tests {
                 changed: vec![Scope::Tenant("acme".parse().expect("name"))],
                 cuts: vec![],
                 grant_states: vec![],
+                custody: Vec::new(),
+                uses: Vec::new(),
                 events: vec![],
                 now: broker.now(),
             };

@@ -87,11 +87,13 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         backups: Arc::default(),
         watchers: Arc::default(),
         refusals: super::refusals::RefusalLog::default(),
+        dues: crate::broker::keeper::Dues::default(),
         uses: super::introspect::UseLog::default(),
         csrs: crate::mint::x509::KnownCsrs::default(),
         roots: std::sync::OnceLock::new(),
         connections: std::sync::OnceLock::new(),
     };
+    super::lapse::watch(&broker.registry, &broker.ledger);
     (Arc::new(broker), hands)
 }
 
@@ -137,6 +139,8 @@ pub(super) async fn add_tenant(broker: &Broker, name: &str) -> TenantNumber {
         changed: vec![],
         cuts: vec![],
         grant_states: vec![],
+        custody: Vec::new(),
+        uses: Vec::new(),
         events: vec![],
         now,
     };

@@ -53,6 +53,11 @@ pub fn start(broker: &Arc<Broker>, stop: &CancellationToken) -> Result<JoinSet<(
         async move { told("retention", broker.trim_audit(&audit_key).await) }
     });
     every(&mut tasks, broker, stop, STEP_RINGS, |broker| async move { broker.step_rings(broker.now()).await });
+    every(&mut tasks, broker, stop, KEEP, |broker| async move { told("keep", broker.tend().await) });
+    every(&mut tasks, broker, stop, WRITE_USES, |broker| async move {
+        told("uses", broker.write_uses().await.map(|_| ()));
+        told("uses", broker.write_last_uses(false).await);
+    });
     every(&mut tasks, broker, stop, GAUGES, |broker| async move { broker.show_gauges() });
     Ok(tasks)
 }
@@ -315,7 +320,7 @@ fn every<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// Background work is tried again at its next turn.
-fn told(what: &'static str, result: Result<(), Refused>) {
+fn told<E: std::fmt::Display>(what: &'static str, result: Result<(), E>) {
     if let Err(error) = result {
         metrics::counter!("mayfly_background_failures_total", "work" => what).increment(1);
         tracing::warn!(%error, what, "background work was put off");
@@ -323,7 +328,9 @@ fn told(what: &'static str, result: Result<(), Refused>) {
 }
 
 /// What may be put off, as the metric names it.
-const WORKS: [&str; 5] = ["sweep", "walk", "checkpoint", "retention", "clock"];
+const WORKS: [&str; 7] = ["sweep", "walk", "checkpoint", "retention", "clock", "keep", "uses"];
+const KEEP: Duration = Duration::from_secs(5);
+const WRITE_USES: Duration = Duration::from_secs(60);
 const OBSERVE: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(10);
 const WALK: Duration = Duration::from_secs(2);

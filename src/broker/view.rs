@@ -40,6 +40,7 @@ pub fn lease(lease: &Lease, standing: Standing) -> pb::Lease {
 /// A task.
 #[must_use]
 pub fn task(task: &Task, standing: Standing) -> pb::Task {
+    let with = task.opened_with.as_deref();
     let (word, why) = standing_codes(standing);
     pb::Task {
         task_id: task.id.to_string(),
@@ -55,13 +56,18 @@ pub fn task(task: &Task, standing: Standing) -> pb::Task {
         ended: ended(standing, task.ended.map(|(_, at)| at), task.deadline),
         held: task.held,
         leases_issued: task.leases_issued,
+        issuer: with.map(|with| with.issuer.to_string()).unwrap_or_default(),
+        subject: with.map(|with| with.subject.clone()).unwrap_or_default(),
+        token_sha256: with.map(|with| with.token.0.to_vec()).unwrap_or_default(),
+        client_key_sha256: task.client_key.map(|own| own.key.0.to_vec()).unwrap_or_default(),
+        client_key_until: task.client_key.map(|own| stamp(own.until)),
     }
 }
 
 /// A grant, with how many leases live under it and whether it can be used.
 #[must_use]
 pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64, state: &str) -> pb::Grant {
-    let attest_by = tenant.attested.get(name).copied().unwrap_or(grant.attest_by);
+    let attest_by = tenant.attest_by(name, grant);
     pb::Grant {
         tenant: tenant.trust.name().to_string(),
         name: name.to_string(),
@@ -74,7 +80,7 @@ pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64
         ttl_default_seconds: grant.ttl_default,
         ttl_max_seconds: grant.ttl_max,
         task_max_seconds: grant.task_max_seconds,
-        owner: grant.owner.clone(),
+        owner: tenant.owner(name, grant).to_owned(),
         expires: Some(stamp(grant.expires)),
         revokers: texts(&grant.revokers),
         attest_by: Some(stamp(attest_by)),
@@ -133,6 +139,7 @@ pub fn cut(row: &CutRow, incarnation: u64) -> pb::RevocationStatus {
 #[must_use]
 pub fn bar(row: &BarRow, incarnation: u64) -> pb::BarInForce {
     let record = &row.record;
+    let time = |millis: u64| (millis > 0).then(|| stamp(Timestamp::from_millis(millis)));
     pb::BarInForce {
         scope: row.scope.as_ref().map(scope),
         suspend: record.suspend || row.scope.is_none(),
@@ -140,6 +147,10 @@ pub fn bar(row: &BarRow, incarnation: u64) -> pb::BarInForce {
         operator: record.operator.clone(),
         at: Some(stamp(Timestamp::from_millis(record.at))),
         revision: Some(revision((incarnation, record.revision))),
+        cause: row.cause.map(|cause| cause.words().to_owned()).unwrap_or_default(),
+        until: time(record.until),
+        auto_lift: record.auto_lift,
+        lapsed: time(record.lapsed),
     }
 }
 

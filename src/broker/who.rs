@@ -6,8 +6,8 @@ use super::{Broker, federate, refusal::Refusal, registry::Tenant};
 use crate::{
     identity::{Authority, Caller, Proof},
     model::{
-        ClientKey, Lease, LeaseId, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName, Timestamp,
-        WorkloadName,
+        ClientKey, Lease, LeaseId, OpenedWith, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName,
+        Timestamp, WorkloadName,
     },
     policy::{Denied, Origin, Reach, Role},
 };
@@ -27,6 +27,8 @@ pub struct Workload {
     pub key_task: Option<TaskId>,
     /// The key that tasks which it opens are bound to.
     pub client_key: Option<ClientKey>,
+    /// The identity token that it opens tasks with.
+    pub opened_with: Option<Box<OpenedWith>>,
 }
 
 /// An operator, for one request.
@@ -130,7 +132,8 @@ impl Broker {
                 return Err(unknown());
             }
             let name = lease.workload.clone();
-            return Ok(Workload { tenant: found, name, proofs, lease: Some(lease), key_task: None, client_key: None });
+            let (key_task, client_key, opened_with) = (None, None, None);
+            return Ok(Workload { tenant: found, name, proofs, lease: Some(lease), key_task, client_key, opened_with });
         }
         let key_task = match caller.proof() {
             Proof::TaskKey(key) if key.tenant != *tenant => return Err(unknown()),
@@ -142,7 +145,8 @@ impl Broker {
         let proofs = caller.scopes();
         self.check_proofs(&proofs)?;
         let client_key = federate::client_key(caller, &found.trust, &name, now);
-        Ok(Workload { tenant: found, name, proofs, lease: None, key_task, client_key })
+        let opened_with = federate::opened_with(caller);
+        Ok(Workload { tenant: found, name, proofs, lease: None, key_task, client_key, opened_with })
     }
 
     /// The lease behind a caller's certificate, when the broker issued it; refused unless it is live.
@@ -228,7 +232,7 @@ impl Broker {
     pub fn check_proofs(&self, proofs: &[ScopeId]) -> Result<(), Refusal> {
         let cut = proofs.iter().any(|&scope| {
             let state = self.ledger.scope(scope);
-            state.cut > 0 || state.bar > 0
+            state.cut > 0 || state.is_barred()
         });
         if cut {
             return Err(Refusal::Unproven("what you proved yourself with was cut off"));

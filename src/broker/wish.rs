@@ -103,6 +103,10 @@ pub(super) fn new_task(
         proofs: opening.proofs().to_vec(),
         parent_lease: workload.lease.as_ref().map(|lease| lease.id),
         client_key: parent.and_then(|task| task.client_key).or(workload.client_key),
+        opened_with: match parent {
+            Some(parent) => parent.opened_with.clone(),
+            None => workload.opened_with.clone(),
+        },
     })
 }
 

@@ -54,12 +54,15 @@ impl BarArgs {
     }
 }
 
-/// Lifts a bar. What was suspended lives again, if its time has not run out.
+/// Lifts a bar and a quarantine. What was suspended lives again, if its time has not run out.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Example:\n  mayfly lift partner acme/globex --reason 'incident 4711 closed'")]
 pub struct LiftArgs {
     #[command(flatten)]
     scope: ScopeArgs,
+    /// Leave a bar as it is, and lift a quarantine only.
+    #[arg(long)]
+    quarantine: bool,
     /// Why, for the audit.
     #[arg(long)]
     reason: String,
@@ -72,13 +75,14 @@ impl LiftArgs {
     /// When the broker refuses.
     pub async fn run(self, session: &Session) -> Outcome {
         let scope = self.scope.required()?;
-        let request = pb::LiftRequest { scope: Some(scope.clone()), reason: self.reason };
+        let request =
+            pb::LiftRequest { scope: Some(scope.clone()), reason: self.reason, only_quarantine: self.quarantine };
         let reply = session.admin().await?.lift(request).await?.into_inner();
         session.output.one(&outcome(&scope, reply.changed, reply.revision.as_ref()))
     }
 }
 
-fn outcome(scope: &pb::Scope, changed: bool, revision: Option<&pb::Revision>) -> Fields {
+pub(super) fn outcome(scope: &pb::Scope, changed: bool, revision: Option<&pb::Revision>) -> Fields {
     Fields::new().text("scope_text", &scope_text(scope)).flag("changed", changed).revision("revision", revision)
 }
 

@@ -2,11 +2,13 @@
 
 mod apply;
 mod arg;
+mod attest;
 mod backup;
 mod bar;
 mod cell;
 mod completions;
 mod confirm;
+mod decommission;
 mod delivery;
 mod demo;
 mod events;
@@ -15,6 +17,7 @@ mod explain;
 mod failure;
 mod found;
 mod hold;
+mod inventory;
 mod issue;
 mod issuer;
 mod job;
@@ -23,8 +26,10 @@ mod lease;
 pub mod local;
 mod operator;
 mod output;
+mod owner;
 mod page;
 mod private_file;
+mod quarantine;
 mod render;
 mod request;
 mod restore;
@@ -116,6 +121,19 @@ enum Command {
     Whois(verify::WhoisArgs),
     Bar(bar::BarArgs),
     Lift(bar::LiftArgs),
+    Quarantine(quarantine::QuarantineArgs),
+    Attest(attest::AttestArgs),
+    /// Gives grants to new owners, and suspends those of owners who leave.
+    #[command(subcommand)]
+    Owner(owner::OwnerCommand),
+    Offboard(decommission::OffboardArgs),
+    Closeout(decommission::CloseoutArgs),
+    Retire(decommission::RetireArgs),
+    Inventory(Box<inventory::InventoryArgs>),
+    /// Shows who can reach what.
+    #[command(subcommand)]
+    Trust(inventory::TrustCommand),
+    WhoCanRevoke(inventory::WhoCanRevokeArgs),
     /// Lists revocations and shows their clean-up.
     #[command(subcommand)]
     Revocation(revocation::RevocationCommand),
@@ -220,6 +238,15 @@ impl Command {
             Self::Whois(args) => args.run(session).await,
             Self::Bar(args) => args.run(session).await,
             Self::Lift(args) => args.run(session).await,
+            Self::Quarantine(args) => args.run(session).await,
+            Self::Attest(args) => args.run(session).await,
+            Self::Owner(command) => command.run(session).await,
+            Self::Offboard(args) => args.run(session).await,
+            Self::Closeout(args) => args.run(session).await,
+            Self::Retire(args) => args.run(session).await,
+            Self::Inventory(args) => args.run(session).await,
+            Self::Trust(command) => command.run(session).await,
+            Self::WhoCanRevoke(args) => args.run(session).await,
             Self::Revocation(command) => command.run(session).await,
             Self::Events(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,

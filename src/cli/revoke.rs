@@ -88,7 +88,7 @@ fn headline(reply: &pb::RevokeResponse, dry_run: bool) -> String {
     format!("revoked at {at}, revision {revision}: ended {what}{bar}")
 }
 
-fn exposure_line(exposure: &pb::Exposure) -> String {
+pub(super) fn exposure_line(exposure: &pb::Exposure) -> String {
     let until = exposure.until.as_ref().map_or_else(|| "dead now".to_owned(), |t| format!("until {}", rfc3339(t)));
     let checked_by = printable(&exposure.checked_by);
     match printable(&exposure.explanation) {

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -13,38 +12,12 @@ use tonic::{
 };
 use zeroize::Zeroizing;
 
-use super::{Identity, pem};
-
 /// Metadata that names the task a call goes on with.
 pub const TASK_METADATA: &str = "mayfly-task";
 
-/// Why no key of one's own could be made.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot make a key for this run")]
-pub struct NoEphemeralKey(#[source] rcgen::Error);
-
-impl Identity {
-    /// A fresh P-256 key in a self-signed certificate without names: for one run, never stored.
-    ///
-    /// It proves nothing but itself. A task opened over it with an identity token is bound to it.
-    ///
-    /// # Errors
-    /// When the system has no entropy.
-    pub fn ephemeral() -> Result<Self, NoEphemeralKey> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(NoEphemeralKey)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        let certificate = params.self_signed(&key).map_err(NoEphemeralKey)?;
-        let der = Zeroizing::new(key.serialize_der());
-        let key_pem = pem::encode(pem::PRIVATE_KEY, &der);
-        let certificate_pem = pem::encode(pem::CERTIFICATE, certificate.der());
-        Ok(Self::new(certificate_pem.as_bytes().to_vec(), Zeroizing::new(key_pem.as_bytes().to_vec())))
-    }
-}
-
 /// What a federated caller adds to its calls: `BrokerClient::with_interceptor(connection.channel(), calls.clone())`.
 ///
-/// Cloning shares it. The connection must be opened with [`Identity::ephemeral`].
+/// Cloning shares it. The connection must be opened with a key of its own (`Identity::ephemeral`).
 #[derive(Clone, Default)]
 pub struct FederatedCalls(Arc<Mutex<Carried>>);
 
@@ -161,12 +134,8 @@ mod tests {
     }
 
     #[test]
-    fn neither_token_nor_key_is_shown() {
+    fn the_token_is_not_shown() {
         let calls = FederatedCalls::new("hunter2.hunter2.hunter2").expect("a token");
         assert!(!format!("{calls:?}").contains("hunter2"));
-        let one = Identity::ephemeral().expect("entropy");
-        let other = Identity::ephemeral().expect("entropy");
-        assert_ne!(one.expose_key_pem(), other.expose_key_pem());
-        assert_eq!(pem::certificates(one.certificate_pem()).expect("PEM").len(), 1);
     }
 }

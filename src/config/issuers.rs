@@ -124,10 +124,9 @@ fn events(section: &mut Section<'_>, kind: IssuerKind) -> Vec<String> {
 
 fn trust_domain(section: &mut Section<'_>, kind: IssuerKind) -> Option<String> {
     let given = section.text("trust_domain", "prod.example");
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
     match (given, kind) {
         (Some(domain), IssuerKind::Spiffe) => {
-            if domain.value.is_empty() || domain.value.len() > 255 || !domain.value.bytes().all(plain) {
+            if !is_trust_domain(&domain.value) {
                 section.note_at(&domain, "is no trust domain", "write it without spiffe:// and path: \"prod.example\"");
             }
             Some(domain.value)
@@ -142,6 +141,12 @@ fn trust_domain(section: &mut Section<'_>, kind: IssuerKind) -> Option<String> {
         }
         (None, _) => None,
     }
+}
+
+/// SPIFFE-ID section 2.1.
+pub(super) fn is_trust_domain(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    (1..=255).contains(&text.len()) && text.bytes().all(plain)
 }
 
 fn keys(section: &mut Section<'_>) -> Option<KeySource> {

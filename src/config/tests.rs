@@ -53,6 +53,7 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "jwks_file",
         "allow_",
         "trust_domain = \"prod",
+        "trust_domains",
         "sampling_ratio",
     ];
     let kept: String =
@@ -222,6 +223,23 @@ fn issuer(more: &str) -> Result<Issuer, String> {
         format!("{HEAD}[[issuer]]\nname = \"ci\"\naudience = \"https://mayfly\"\njwks_file = \"keys.json\"\n{more}\n");
     let config = Config::parse(&text, &folder.path().join("mayfly.toml")).map_err(|problems| problems.to_string())?;
     Ok(config.issuers.into_iter().next().expect("one"))
+}
+
+#[test]
+fn a_file_of_issuers_alone_has_nothing_else_and_all_its_problems_are_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("keys.json"), "{}").expect("written");
+    let file = folder.path().join("issuers.toml");
+    let good = "[[issuer]]\nname = \"ci\"\nurl = \"https://gitlab.com\"\naudience = \"https://mayfly\"\n\
+                jwks_file = \"keys.json\"\n";
+    std::fs::write(&file, good).expect("written");
+    let issuers = Config::load_issuers(&file).expect("sound");
+    assert_eq!(issuers.iter().map(|issuer| issuer.rules.name.as_str()).collect::<Vec<_>>(), ["ci"]);
+    std::fs::write(&file, format!("data_dir = \"/x\"\n{good}[[issuer]]\nname = \"ci\"\n")).expect("written");
+    let told = Config::load_issuers(&file).expect_err("three problems").to_string();
+    for want in ["issuers.toml:1: data_dir: is not a known field", "issuers.toml:7: ", "url: is missing"] {
+        assert!(told.contains(want), "{told}");
+    }
 }
 
 #[test]

@@ -166,7 +166,14 @@ impl Caller {
                 details.extend(token.key.as_ref().map(key));
                 details
             }
-            Proof::TaskKey(proof) => vec![key(&proof.key)],
+            Proof::TaskKey(proof) => {
+                let with = proof.opened_with.iter();
+                let mut details: Vec<String> = with
+                    .flat_map(|with| [format!("issuer={}", with.issuer), format!("subject={}", with.subject)])
+                    .collect();
+                details.push(key(&proof.key));
+                details
+            }
         }
     }
 

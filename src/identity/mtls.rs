@@ -1,6 +1,6 @@
 //! Callers with a client certificate, checked by our own TLS end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{
     RootCertStore,
@@ -24,6 +24,8 @@ pub struct ClientAuthorities {
     any: Arc<dyn ClientCertVerifier>,
     sets: Vec<(Authority, Arc<dyn ClientCertVerifier>)>,
     takes_keys: bool,
+    /// By CA set, the trust domains that it is limited to.
+    domains: BTreeMap<String, Vec<String>>,
 }
 
 /// What a client showed of itself in TLS.
@@ -150,7 +152,20 @@ impl ClientAuthorities {
             all.roots.extend(roots.roots.iter().cloned());
             sets.push((authority, verifier(name, roots, &provider)?));
         }
-        Ok(Self { trust_domain, any: verifier("all", all, &provider)?, sets, takes_keys: false })
+        Ok(Self {
+            trust_domain,
+            any: verifier("all", all, &provider)?,
+            sets,
+            takes_keys: false,
+            domains: BTreeMap::new(),
+        })
+    }
+
+    /// The same, where a foreign set vouches for SPIFFE IDs of these trust domains only.
+    #[must_use]
+    pub fn limited(mut self, name: &str, trust_domains: &[String]) -> Self {
+        self.domains.insert(name.to_owned(), trust_domains.to_vec());
+        self
     }
 
     /// The same, where clients may also show a key of their own: a self-signed certificate.
@@ -211,7 +226,9 @@ impl PeerCertificate {
         let names = Names::of(&certificate)?;
         if let (Some(id), Authority::Foreign(name)) = (&names.spiffe_id, &authority) {
             let trust_domain = spiffe::trust_domain(id)?;
-            if authorities.trust_domain.covers(trust_domain) {
+            let limits = authorities.domains.get(name);
+            let beyond = limits.is_some_and(|domains| !domains.iter().any(|domain| domain == trust_domain));
+            if beyond || authorities.trust_domain.covers(trust_domain) {
                 let (authority, trust_domain) = (name.clone(), trust_domain.to_owned());
                 return Err(IdentityError::ForeignIdentity { authority, trust_domain });
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{EndReason, ScopeId, Standing, Timestamp};
+use crate::model::{EndReason, ScopeId, Standing, Suspension, Suspensions, Timestamp};
 
 /// What is known of one scope.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -19,10 +19,28 @@ pub struct ScopeState {
     pub bar: u64,
     /// Whether the bar also suspends what lives.
     pub suspend: bool,
+    /// Why it is suspended, beside its bar.
+    pub held: Suspensions,
+    /// Revision of the latest of these.
+    pub held_at: u64,
     /// Revision at which the trust map last changed it; 0 when that is long ago.
     pub changed: u64,
     /// When it changed.
     pub changed_at: Timestamp,
+}
+
+impl ScopeState {
+    /// Whether nothing may begin in it.
+    #[must_use]
+    pub fn is_barred(&self) -> bool {
+        self.bar > 0 || !self.held.is_empty()
+    }
+
+    /// Whether what lives in it is suspended.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        (self.bar > 0 && self.suspend) || !self.held.is_empty()
+    }
 }
 
 /// Every scope that something is known of.
@@ -56,7 +74,7 @@ impl Book {
         scopes.iter().filter_map(|scope| self.scopes.get(scope)).fold(Standing::Live, |standing, state| {
             standing.and(if state.cut > basis {
                 Standing::Ended(state.why.unwrap_or(EndReason::Revoked))
-            } else if state.bar > 0 && state.suspend {
+            } else if state.is_suspended() {
                 Standing::Suspended
             } else {
                 Standing::Live
@@ -67,14 +85,22 @@ impl Book {
     /// Whether any of the scopes is barred.
     #[must_use]
     pub fn barred(&self, scopes: &[ScopeId]) -> bool {
-        scopes.iter().any(|&scope| self.state(scope).bar > 0)
+        scopes.iter().any(|&scope| self.state(scope).is_barred())
     }
 
     /// Scopes that are suspended now, with the revision of their bar.
     #[must_use]
     pub fn suspensions(&self) -> Vec<(ScopeId, u64)> {
-        let suspended = self.scopes.iter().filter(|(_, state)| state.bar > 0 && state.suspend);
-        suspended.map(|(&scope, state)| (scope, state.bar)).collect()
+        let suspended = self.scopes.iter().filter(|(_, state)| state.is_suspended());
+        let since = |state: &ScopeState| if state.suspend { state.bar.max(state.held_at) } else { state.held_at };
+        suspended.map(|(&scope, state)| (scope, since(state))).collect()
+    }
+
+    /// Scopes that are suspended for a reason.
+    #[must_use]
+    pub fn held_for(&self, cause: Suspension) -> Vec<ScopeId> {
+        let held = self.scopes.iter().filter(|(_, state)| state.held.has(cause));
+        held.map(|(&scope, _)| scope).collect()
     }
 
     /// Loses every cut: a bug that simulations put in on purpose.
@@ -95,9 +121,9 @@ impl Book {
         self.scopes.values().filter(|state| state.cut > 0 && !state.cleaned).count()
     }
 
-    /// Scopes with a bar.
+    /// Scopes with a bar or suspended for another reason.
     #[must_use]
     pub fn bars(&self) -> usize {
-        self.scopes.values().filter(|state| state.bar > 0).count()
+        self.scopes.values().filter(|state| state.is_barred()).count()
     }
 }

@@ -5,8 +5,8 @@ use prost::Message;
 use super::engine::Table;
 use crate::{
     model::{
-        ClientKey, CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, ScopeId, Task, TaskId, Timestamp,
-        secret::MacKey, task::LiveBucket,
+        ClientKey, CredentialKind, Digest, EndReason, Lease, LeaseId, OpenedWith, Scope, ScopeId, Task, TaskId,
+        Timestamp, secret::MacKey, task::LiveBucket,
     },
     records,
 };
@@ -259,6 +259,9 @@ fn task_record(task: &Task) -> records::TaskRecord {
         client_key: task.client_key.map(|own| own.key.0.to_vec()).unwrap_or_default(),
         client_key_until: task.client_key.map_or(0, |own| own.until.millis()),
         client_key_exclusive: task.client_key.is_some_and(|own| own.exclusive),
+        issuer: task.opened_with.as_ref().map(|with| with.issuer.to_string()).unwrap_or_default(),
+        subject: task.opened_with.as_ref().map(|with| with.subject.clone()).unwrap_or_default(),
+        token_sha256: task.opened_with.as_ref().map(|with| with.token.0.to_vec()).unwrap_or_default(),
     }
 }
 
@@ -289,6 +292,13 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
             until,
             exclusive,
         }),
+        opened_with: match optional(&r.token_sha256, "token_sha256", Digest::from_slice)? {
+            Some(token) => {
+                let (issuer, subject) = (r.issuer.parse().map_err(name)?, r.subject);
+                Some(Box::new(OpenedWith { issuer, subject, token }))
+            }
+            None => None,
+        },
     })
 }
 

@@ -1,7 +1,7 @@
 //! Where rows live: the key of each table, in one place.
 
 use super::engine::Table;
-use crate::model::{GrantName, LeaseId, ScopeId, TaskId, TenantName, TenantNumber};
+use crate::model::{GrantName, LeaseId, ScopeId, Suspension, TaskId, TenantName, TenantNumber};
 
 /// The one row of [`super::engine::Table::Meta`].
 pub const META: &[u8] = b"state";
@@ -63,6 +63,29 @@ pub fn parse_cut(key: &[u8]) -> Option<(ScopeId, u64)> {
     Some((ScopeId::from_slice(scope)?, u64::from_be_bytes(number.try_into().ok()?)))
 }
 
+/// A bar.
+#[must_use]
+pub fn bar(scope: ScopeId) -> Vec<u8> {
+    scope.as_bytes().to_vec()
+}
+
+/// A suspension: scope and reason, so that it still suspends when its value is damaged.
+#[must_use]
+pub fn suspension(scope: ScopeId, cause: Suspension) -> Vec<u8> {
+    [&scope.as_bytes()[..], &[cause.code()]].concat()
+}
+
+/// The inverse of [`bar`] and [`suspension`]: the number after the scope, when there is one.
+#[must_use]
+pub fn parse_bar(key: &[u8]) -> Option<(ScopeId, Option<u8>)> {
+    let (scope, cause) = key.split_at_checked(ScopeId::BYTES)?;
+    match cause {
+        [] => Some((ScopeId::from_slice(scope)?, None)),
+        [code] => Some((ScopeId::from_slice(scope)?, Some(*code))),
+        _ => None,
+    }
+}
+
 /// A live count: scope and minute of expiry.
 #[must_use]
 pub fn count(scope: ScopeId, minute: u32) -> Vec<u8> {
@@ -121,6 +144,21 @@ pub fn key(number: TenantNumber, use_code: u8, key_id: &str) -> Vec<u8> {
 pub fn grant_state(number: TenantNumber, grant: &GrantName) -> Vec<u8> {
     [&number.to_bytes()[..], grant.as_str().as_bytes()].concat()
 }
+
+/// When a grant was used last. The leading byte keeps it apart from a tenant's number.
+#[must_use]
+pub fn grant_use(number: TenantNumber, grant: &GrantName) -> Vec<u8> {
+    [&grant_uses(number)[..], grant.as_str().as_bytes()].concat()
+}
+
+/// What every key of [`grant_use`] of a tenant starts with.
+#[must_use]
+pub fn grant_uses(number: TenantNumber) -> Vec<u8> {
+    [&[GRANT_USES][..], &number.to_bytes()].concat()
+}
+
+/// What every key of [`grant_use`] starts with.
+pub const GRANT_USES: u8 = 0xff;
 
 /// A lease's row.
 #[must_use]

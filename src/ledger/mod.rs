@@ -13,6 +13,7 @@ mod check;
 mod codec;
 mod committer;
 mod counts;
+mod custody;
 pub mod engine;
 mod held;
 mod journal;
@@ -34,6 +35,7 @@ pub use anchor::{Anchor, FileAnchor, Mark};
 pub use book::ScopeState;
 pub use check::{CheckReport, check, fits};
 pub use codec::{Unreadable, scope_from, scope_name};
+pub use custody::Lapses;
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
 pub use migrate::SCHEMA;
@@ -42,6 +44,7 @@ pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
 pub use ops::{
     apply::{TenantChange, TrustCommit},
+    custody::{Custody, CustodyDraft, UseRow},
     end::{EndLease, EndTask},
     issue::{IssueDraft, Quota, Retry},
     keys::KeyCommit,

@@ -3,7 +3,7 @@
 use std::{
     ops::Bound,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, atomic::AtomicU64},
     thread::JoinHandle,
     time::Instant,
 };
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     model::{
-        Digest, EndReason, Scope, ScopeId, Timestamp,
+        Digest, EndReason, Scope, Suspension, Timestamp,
         secret::{self, EntropyUnavailable, MacKey},
     },
     records,
@@ -182,6 +182,7 @@ impl Ledger {
             feed: broadcast::channel(FEED_BACKLOG).0,
             aside,
             holds: Holds::default(),
+            lapses: OnceLock::new(),
         });
         if let Some(held) = &held {
             shared.holds.set(Hold::of(held));
@@ -368,9 +369,24 @@ fn read_book(engine: &dyn Engine, codec: &Codec, aside: &Aside) -> Result<(Book,
     }
     for (key, value) in all(engine, Table::Bars)? {
         authority.replace(None, Some(&value));
-        let Some(scope) = ScopeId::from_slice(&key) else { continue };
+        let Some((scope, cause)) = keys::parse_bar(&key) else { continue };
         let state = book.state(scope);
+        if let Some(cause) = cause.and_then(Suspension::from_code) {
+            // The reason stands in the key: a damaged one suspends all the same, and is never lifted by time.
+            let revision = match codec.decode::<records::BarRecord>(Table::Bars, &key, &value) {
+                Ok(record) => record.revision,
+                Err(e) => {
+                    aside.note(Table::Bars, &key, &e);
+                    damaged = true;
+                    u64::MAX
+                }
+            };
+            let held_at = state.held_at.max(revision);
+            book.set(scope, ScopeState { held: state.held.with(cause), held_at, ..state });
+            continue;
+        }
         let (bar, suspend) = match codec.decode::<records::BarRecord>(Table::Bars, &key, &value) {
+            Ok(_) if cause.is_some() => (u64::MAX, true),
             Ok(record) => (record.revision, record.suspend),
             Err(e) => {
                 aside.note(Table::Bars, &key, &e);

@@ -12,7 +12,7 @@ use super::{
     shared::{Aside, Holds},
 };
 use crate::{
-    model::{EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Task, TaskId, TenantNumber, Timestamp},
+    model::{EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Suspension, Task, TaskId, TenantNumber, Timestamp},
     pb, records,
 };
 
@@ -29,13 +29,17 @@ pub struct CutRow {
     pub record: records::CutRecord,
 }
 
-/// A bar in force.
+/// A bar in force, or a suspension for another reason.
 #[derive(Clone, Debug)]
 pub struct BarRow {
     /// Its scope; `None` when its record is damaged: it bars and suspends all the same.
     pub scope: Option<Scope>,
     /// Its scope's id.
     pub id: ScopeId,
+    /// Why it is suspended; `None` for a bar.
+    pub cause: Option<Suspension>,
+    /// Its row's key: of one scope there can be several.
+    pub key: Vec<u8>,
     /// The rest; empty when damaged.
     pub record: records::BarRecord,
 }
@@ -251,12 +255,7 @@ impl Ledger {
     /// # Errors
     /// When the store failed.
     pub fn bars(&self, after: &[u8], limit: usize) -> Result<Paged<BarRow>, Refused> {
-        self.page(Table::Bars, &[], after, limit, |key, value| {
-            let id = ScopeId::from_slice(key)?;
-            let record: records::BarRecord = self.shared.codec.decode(Table::Bars, key, value).unwrap_or_default();
-            let scope = record.scope.as_ref().and_then(|name| codec::scope_from(name).ok());
-            Some(BarRow { scope, id, record })
-        })
+        self.page(Table::Bars, &[], after, limit, |key, value| self.bar_row(key, value))
     }
 
     /// Audit streams after `after`.
@@ -493,7 +492,7 @@ impl Ledger {
         if lease.basis.0 != self.shared.incarnation {
             return Standing::Ended(EndReason::Revoked);
         }
-        self.shared.book().standing(&lease.scopes(), lease.basis.1)
+        self.shared.book().standing(&lease.scopes(), lease.basis.1).and(self.shared.lapse(lease, now))
     }
 
     fn own_task_standing(&self, task: &Task, now: Timestamp) -> Standing {
@@ -530,7 +529,7 @@ impl Ledger {
         Some(LogRow { number, at: Timestamp::from_millis(page.at), pages: pages.collect() })
     }
 
-    fn page<T>(
+    pub(super) fn page<T>(
         &self,
         table: Table,
         prefix: &[u8],

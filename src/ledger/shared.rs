@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
@@ -14,6 +14,7 @@ use super::{
     book::Book,
     codec::{Codec, Unreadable},
     counts::Counts,
+    custody::Lapses,
     engine::{Engine, Table},
     lanes::Lanes,
 };
@@ -35,6 +36,8 @@ pub struct Shared {
     pub aside: Aside,
     /// Why nothing is begun.
     pub holds: Holds,
+    /// Who knows which grants have lapsed.
+    pub(super) lapses: OnceLock<Box<dyn Lapses>>,
 }
 
 impl Shared {

@@ -229,7 +229,7 @@ impl<'a> Tx<'a> {
         let book = self.shared.book();
         for &id in scopes {
             let state = self.scopes.get(&id).copied().unwrap_or_else(|| book.state(id));
-            if state.bar > 0 {
+            if state.is_barred() {
                 return Err(Refused::Barred(id));
             }
             if state.cut > basis.1 || state.changed > basis.1 {

@@ -8,6 +8,7 @@ pub mod scope;
 pub mod secret;
 pub mod stamp;
 pub mod standing;
+pub mod suspension;
 pub mod task;
 pub mod time;
 
@@ -21,5 +22,6 @@ pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;
 pub use standing::{EndReason, Standing};
-pub use task::{ClientKey, Task};
+pub use suspension::{Suspension, Suspensions};
+pub use task::{ClientKey, OpenedWith, Task};
 pub use time::{Clock, Timestamp, Ttl};

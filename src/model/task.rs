@@ -1,7 +1,7 @@
 //! One unit of work.
 
 use super::{
-    id::{GrantName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    id::{GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
@@ -47,6 +47,19 @@ pub struct Task {
     pub parent_lease: Option<LeaseId>,
     /// The key of the client that opened it with an identity token.
     pub client_key: Option<ClientKey>,
+    /// The identity token that it was opened with; of a child, its parent.
+    pub opened_with: Option<Box<OpenedWith>>,
+}
+
+/// An identity token, as people can find it again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OpenedWith {
+    /// Its issuer.
+    pub issuer: IssuerName,
+    /// Its subject, as a log may show it.
+    pub subject: String,
+    /// SHA-256 of what was signed.
+    pub token: Digest,
 }
 
 /// The key of a client's own that a task is bound to.

@@ -103,6 +103,14 @@ pub enum Denied {
         /// Until when it had to be.
         at: Timestamp,
     },
+    /// The grant was not used for too long, and nobody has attested it since.
+    #[error("grant `{grant}` was dormant from {at}")]
+    GrantDormant {
+        /// The grant looked at.
+        grant: GrantName,
+        /// Since when.
+        at: Timestamp,
+    },
     /// More life asked for than the grant allows.
     #[error("{asked} s exceed the {max} s that grant `{grant}` allows")]
     TtlTooLong {
@@ -162,6 +170,7 @@ impl Denied {
             Self::DnsNameNotGranted { .. } => "DNS_NAME_NOT_GRANTED",
             Self::GrantExpired { .. } => "GRANT_EXPIRED",
             Self::AttestationOverdue { .. } => "ATTESTATION_OVERDUE",
+            Self::GrantDormant { .. } => "GRANT_DORMANT",
             Self::TtlTooLong { .. } => "TTL_TOO_LONG",
             Self::BindingNotForKind => "BINDING_NOT_FOR_KIND",
             Self::BindingRequired(_) => "BINDING_REQUIRED",

@@ -37,6 +37,6 @@ pub use pattern::{InvalidPattern, Pattern};
 pub use problem::{Problem, Problems};
 pub use sorted::{Reach, Sorted};
 pub use trust::{
-    GlobalTrust, GlobalVerifier, Grant, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, TrustMap,
-    Verifier, Workload,
+    Accountability, Contact, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, Party, Role, Selector, TenantTrust,
+    TokenAlgorithm, TrustMap, Verifier, Workload,
 };

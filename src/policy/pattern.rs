@@ -57,6 +57,12 @@ impl Pattern {
         }
     }
 
+    /// Whether something is allowed by both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
     /// What stands before the `*`, with its `/`.
     fn folder(&self) -> Option<&str> {
         self.0.strip_suffix('*')

@@ -1,5 +1,16 @@
 //! How model values are spelt in canonical JSON.
 
+/// Whether a set that is left out when it is empty is so.
+pub(super) fn is_empty<T>(set: &super::sorted::Sorted<T>) -> bool {
+    set.iter().next().is_none()
+}
+
+/// Whether a flag that is left out when it is not set is so.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+pub(super) fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// Instants as RFC 3339 text in UTC, to the second.
 pub(super) mod rfc3339 {
     use serde::{Deserialize, Deserializer, Serializer};

@@ -60,6 +60,17 @@ pub struct Operator {
     pub tenants: Reach<TenantName>,
     /// For which partners.
     pub partners: Reach<PartnerName>,
+    /// Owners of grants for whom it attests, beside the one of its own name.
+    #[serde(default, skip_serializing_if = "spelling::is_empty")]
+    pub speaks_for: Sorted<String>,
+}
+
+impl Operator {
+    /// Whether an operator of this name attests what an owner answers for.
+    #[must_use]
+    pub fn answers_for(&self, name: &OperatorName, owner: &str) -> bool {
+        name.as_str() == owner || self.speaks_for.iter().any(|known| known == owner)
+    }
 }
 
 /// What an operator may do. Each role may do all that the ones before it may.
@@ -130,6 +141,10 @@ pub struct TenantTrust {
     pub(super) workloads: BTreeMap<WorkloadName, Workload>,
     pub(super) grants: BTreeMap<GrantName, Grant>,
     pub(super) verifiers: BTreeMap<String, Verifier>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dormant_after: Option<u32>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) accountability: BTreeMap<PartnerName, Accountability>,
     #[serde(skip)]
     pub(super) derived: Derived,
 }
@@ -178,6 +193,18 @@ impl TenantTrust {
     #[must_use]
     pub fn grants(&self) -> &BTreeMap<GrantName, Grant> {
         &self.grants
+    }
+
+    /// Seconds without use after which a grant is dormant; never when `None`.
+    #[must_use]
+    pub fn dormant_after(&self) -> Option<u32> {
+        self.dormant_after
+    }
+
+    /// Who answers for what, by partner.
+    #[must_use]
+    pub fn accountability(&self) -> &BTreeMap<PartnerName, Accountability> {
+        &self.accountability
     }
 
     /// Resource servers of this tenant alone.
@@ -316,4 +343,75 @@ pub struct Grant {
     pub max_live_leases: u64,
     /// Leases of it that one task may have.
     pub max_leases_per_task: u32,
+    /// Seconds from an attestation to the next when it names no date; at most 400 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attest_every: Option<u32>,
+    /// Whether it is for tests: short-lived, and for no audience that another grant reaches.
+    #[serde(default, skip_serializing_if = "spelling::is_false")]
+    pub test: bool,
+}
+
+/// Who answers for a partner's integration in a tenant, and whom to call.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accountability {
+    /// Who keeps what the partner obtains.
+    pub storage: Contact,
+    /// Who decides what it reaches.
+    pub scope: Contact,
+    /// Who ends it.
+    pub revocation: Contact,
+    /// Whom to call when the others do not answer.
+    pub escalation: Contact,
+    /// Resold integrations: through whom, from the provider to the customer; empty when bought from the provider.
+    pub chain: Vec<String>,
+}
+
+impl Accountability {
+    /// The four duties, with their words.
+    #[must_use]
+    pub fn duties(&self) -> [(&'static str, &Contact); 4] {
+        [
+            ("storage", &self.storage),
+            ("scope", &self.scope),
+            ("revocation", &self.revocation),
+            ("escalation", &self.escalation),
+        ]
+    }
+}
+
+/// Someone to call.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contact {
+    /// On whose side.
+    pub party: Party,
+    /// A team or a person; 1 to 128 characters.
+    pub who: String,
+    /// A mail address or telephone number; 1 to 128 characters.
+    pub contact: String,
+}
+
+/// A side of an integration.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Party {
+    /// Who uses the integration.
+    Customer,
+    /// Whose product it is.
+    Vendor,
+    /// Whose resources it reaches.
+    Provider,
+}
+
+impl Party {
+    /// The word in trust files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Vendor => "vendor",
+            Self::Provider => "provider",
+        }
+    }
 }

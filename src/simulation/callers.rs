@@ -113,6 +113,7 @@ impl World {
             proofs: self.proofs(),
             parent_lease: None,
             client_key: None,
+            opened_with: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -356,6 +357,8 @@ impl World {
             changed: changed.clone(),
             cuts: cut.iter().map(|scope| self.cut_draft(scope.clone(), false)).collect(),
             grant_states: Vec::new(),
+            custody: Vec::new(),
+            uses: Vec::new(),
             events: vec![self.event("trust.changed", "", "", None)],
             now: self.now(),
         };
@@ -390,6 +393,7 @@ impl World {
                 proofs: Vec::new(),
                 parent_lease: None,
                 client_key: None,
+                opened_with: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

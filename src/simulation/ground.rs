@@ -109,12 +109,14 @@ impl Ground {
             ring_steps: tokio::sync::Mutex::default(),
             watchers: Arc::default(),
             refusals: RefusalLog::default(),
+            dues: crate::broker::keeper::Dues::default(),
             uses: UseLog::default(),
             backups: Arc::default(),
             csrs: crate::mint::x509::KnownCsrs::default(),
             roots: OnceLock::new(),
             connections: OnceLock::new(),
         };
+        crate::broker::lapse::watch(&broker.registry, &broker.ledger);
         Ok((Arc::new(broker), stepper, start))
     }
 }

@@ -1,7 +1,5 @@
 //! Jobs that come with an identity token of a real issuer, over real TLS, to the real daemon.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use mayfly::{
     client::{ClientConfig, Connection, FederatedCalls, Identity, TASK_METADATA},
     pb::{self, ApplyOptions, CredentialKind, admin_client::AdminClient, broker_client::BrokerClient},
@@ -26,14 +24,15 @@ pub struct Setting {
     pub world: World,
     local: LocalIssuer,
     pub signer: Signer,
+    _folder: tempfile::TempDir,
 }
 
 impl Setting {
     pub async fn new() -> Self {
         let signer = Signer::new();
         let local = LocalIssuer::start(&signer.key_set()).await;
-        let folder = tempfile::tempdir().expect("folder").keep();
-        let ca = folder.join("issuer-ca.pem");
+        let folder = tempfile::tempdir().expect("folder");
+        let ca = folder.path().join("issuer-ca.pem");
         std::fs::write(&ca, &local.ca_pem).expect("written");
         let world = World::configured(&format!(
             "[[issuer]]\nname = \"github\"\nkind = \"github\"\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
@@ -45,11 +44,11 @@ impl Setting {
              [[workload.selectors]]\nissuer = \"github\"\nclaims = { repository_id = \"74\", ref = \"refs/heads/main\" }\n";
         let trust = world.trust.replacen("workloads = [\"worker\"]", "workloads = [\"worker\", \"job\"]", 1);
         world.apply(&format!("{trust}{federated}"), ApplyOptions::default()).await.expect("applies");
-        Self { world, local, signer }
+        Self { world, local, signer, _folder: folder }
     }
 
     pub fn claims(&self) -> Value {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let now = mayfly::model::time::system_wall().seconds();
         let mut claims = signer::github(now);
         claims["iss"] = json!(self.local.url);
         claims
@@ -172,11 +171,11 @@ async fn a_key_of_ones_own_is_no_identity_and_two_proofs_are_none() {
         assert_eq!(reason(&job.open_task(with(&metadata)).await), "UNPROVEN");
     }
     let mut worker = setting.world.broker("alpha").await;
-    assert_eq!(reason(&worker.open_task(with(&[token_entry.clone()])).await), "UNPROVEN");
+    assert_eq!(reason(&worker.open_task(with(std::slice::from_ref(&token_entry))).await), "UNPROVEN");
     worker.open_task(with(&[])).await.expect("its certificate alone is good");
     // Without a key of its own a token for one use is none.
     let mut keyless = BrokerClient::new(setting.world.channel(None).await);
-    assert_eq!(reason(&keyless.open_task(with(&[token_entry.clone()])).await), "CLIENT_KEY_REQUIRED");
+    assert_eq!(reason(&keyless.open_task(with(std::slice::from_ref(&token_entry))).await), "CLIENT_KEY_REQUIRED");
     for (name, value) in [("aud", json!("https://other")), ("iss", json!("https://evil.example")), ("exp", json!(1))] {
         let mut claims = setting.claims();
         claims[name] = value;

@@ -53,7 +53,7 @@ async fn a_revoked_partner_that_keeps_asking_obtains_nothing_live() {
     assert_eq!((again.leases, again.revision), (0, first.revision));
     issue(&mut world.broker("beta").await, request("beta", CredentialKind::Jwt)).await.expect("another tenant's");
 
-    let lift = pb::LiftRequest { scope: Some(partner_scope("alpha")), reason: "test".into() };
+    let lift = pb::LiftRequest { scope: Some(partner_scope("alpha")), reason: "test".into(), ..Default::default() };
     admin.lift(lift).await.expect("lifted");
     let after = issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Jwt)).await.expect("issued");
     assert!(is_active(&mut verifier, &after).await);

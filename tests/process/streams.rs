@@ -72,7 +72,10 @@ async fn a_holders_stream_ends_with_its_partner_or_workload() {
         let shown =
             world.process.ask(&world.launch.data().join("operator"), &["--output", "json", "task", "show", &task]);
         assert!(shown.code == 0 && shown.out.contains(&task) && shown.out.contains("revoked"), "{shown:?}");
-        admin.lift(pb::LiftRequest { scope: Some(scope), reason: "test".into() }).await.expect("lifted");
+        admin
+            .lift(pb::LiftRequest { scope: Some(scope), reason: "test".into(), ..Default::default() })
+            .await
+            .expect("lifted");
     }
     let nothing = world.process.ask(&world.launch.data().join("operator"), &["task", "show", &"40".repeat(12)]);
     assert!(nothing.code == 1 && nothing.errors.contains("NOT_FOUND"), "{nothing:?}");

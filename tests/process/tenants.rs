@@ -139,7 +139,21 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
         }
         let bar = pb::BarRequest { scope: Some(scope.clone()), suspend: false, reason: "test".into() };
         note(format!("Bar/{what}"), said(admin.bar(bar).await));
-        let lift = pb::LiftRequest { scope: Some(scope), reason: "test".into() };
+        let again = scope.clone();
+        for dry_run in [true, false] {
+            let end = pb::DecommissionRequest { scope: Some(again.clone()), dry_run, reason: "test".into() };
+            note(format!("Decommission/{what}/dry={dry_run}"), said(admin.decommission(end).await));
+        }
+        let closed = pb::QuarantineRequest {
+            scope: Some(again.clone()),
+            duration_seconds: 60,
+            auto_lift: false,
+            reason: "test".into(),
+        };
+        note(format!("Quarantine/{what}"), said(admin.quarantine(closed).await));
+        let who = pb::WhoCanRevokeRequest { scope: Some(again) };
+        note(format!("WhoCanRevoke/{what}"), said(admin.who_can_revoke(who).await));
+        let lift = pb::LiftRequest { scope: Some(scope), reason: "test".into(), ..Default::default() };
         note(format!("Lift/{what}"), said(admin.lift(lift).await));
     }
     let tenant = || names.tenant.clone();
@@ -188,6 +202,22 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
         reason: "test".into(),
     };
     note("Attest".into(), said(admin.attest(attest).await));
+    for dry_run in [true, false] {
+        let transfer = pb::TransferGrantRequest {
+            tenant: tenant(),
+            grant: names.grant.clone(),
+            owner: "thief@example.com".into(),
+            dry_run,
+            reason: "test".into(),
+        };
+        note(format!("TransferGrant/dry={dry_run}"), said(admin.transfer_grant(transfer).await));
+    }
+    let inventory = pb::InventoryRequest { tenant: tenant(), ..Default::default() };
+    note("Inventory".into(), said(admin.inventory(inventory).await));
+    let edges = pb::ListTrustEdgesRequest { tenant: tenant(), ..Default::default() };
+    note("ListTrustEdges".into(), said(admin.list_trust_edges(edges).await));
+    let drift = pb::GetDriftRequest { tenant: tenant(), grant: names.grant.clone(), days: 0 };
+    note("GetDrift".into(), said(admin.get_drift(drift).await));
     let explain = pb::ExplainRequest {
         tenant: tenant(),
         partner: "courier".into(),

@@ -140,6 +140,75 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("attest", request, work).await
     }
 
+    async fn quarantine(
+        &self,
+        request: Request<pb::QuarantineRequest>,
+    ) -> Result<Response<pb::QuarantineResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.quarantine(&caller, request).await };
+        self.0.answer("quarantine", request, work).await
+    }
+
+    async fn transfer_grant(
+        &self,
+        request: Request<pb::TransferGrantRequest>,
+    ) -> Result<Response<pb::TransferGrantResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.transfer_grant(&caller, request).await };
+        self.0.answer("transfer_grant", request, work).await
+    }
+
+    async fn leave_owner(
+        &self,
+        request: Request<pb::LeaveOwnerRequest>,
+    ) -> Result<Response<pb::LeaveOwnerResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.leave_owner(&caller, request).await };
+        self.0.answer("leave_owner", request, work).await
+    }
+
+    async fn decommission(
+        &self,
+        request: Request<pb::DecommissionRequest>,
+    ) -> Result<Response<pb::DecommissionResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.decommission(&caller, request).await };
+        self.0.answer("decommission", request, work).await
+    }
+
+    async fn inventory(
+        &self,
+        request: Request<pb::InventoryRequest>,
+    ) -> Result<Response<pb::InventoryResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.inventory(&caller, request).await };
+        self.0.answer("inventory", request, work).await
+    }
+
+    async fn list_trust_edges(
+        &self,
+        request: Request<pb::ListTrustEdgesRequest>,
+    ) -> Result<Response<pb::ListTrustEdgesResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_trust_edges(&caller, request).await };
+        self.0.answer("list_trust_edges", request, work).await
+    }
+
+    async fn who_can_revoke(
+        &self,
+        request: Request<pb::WhoCanRevokeRequest>,
+    ) -> Result<Response<pb::WhoCanRevokeResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.who_can_revoke(&caller, request).await };
+        self.0.answer("who_can_revoke", request, work).await
+    }
+
+    async fn get_drift(&self, request: Request<pb::GetDriftRequest>) -> Result<Response<pb::GetDriftResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.get_drift(&caller, request).await };
+        self.0.answer("get_drift", request, work).await
+    }
+
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::ExplainResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.explain(&caller, request).await };

@@ -120,6 +120,7 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::DnsNameNotGranted { .. }
         | Denied::GrantExpired { .. }
         | Denied::AttestationOverdue { .. }
+        | Denied::GrantDormant { .. }
         | Denied::TtlTooLong { .. }
         | Denied::BindingRequired(_)
         | Denied::CertificateRequired
@@ -181,6 +182,7 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::DnsNameNotGranted { grant, .. }
         | Denied::GrantExpired { grant, .. }
         | Denied::AttestationOverdue { grant, .. }
+        | Denied::GrantDormant { grant, .. }
         | Denied::TtlTooLong { grant, .. } => Some(grant.to_string()),
         Denied::UnknownWorkload
         | Denied::AmbiguousWorkload

@@ -233,6 +233,25 @@ async fn anonymous_connections_leave_half_of_the_room_to_proven_ones() {
 }
 
 #[tokio::test]
+async fn a_key_of_ones_own_counts_among_the_anonymous_and_is_nobody() {
+    let f = start(EdgeLimits { connections: 4, ..limits() }).await;
+    let own = TestLeaf::self_signed(&[WORKLOAD]);
+    assert!(f.who(Some(&own), b"h2").await.is_err(), "where no identity token counts it is refused");
+    let taking = ClientAuthorities::new(TrustDomain::default(), &[f.own.root()], &[]).expect("sets").taking_keys();
+    f.tls.swap(identity(&f.own.server()), Arc::new(taking)).expect("swaps");
+    assert_eq!(f.who(Some(&own), b"h2").await.expect("let through"), "nobody");
+    until(|| f.edge.connections().count() == 0).await;
+    let one = f.connect(Some(&own), b"h2").await.expect("one");
+    let _two = f.connect(Some(&TestLeaf::self_signed(&[])), b"h2").await.expect("two");
+    until(|| f.edge.connections().count() == 2).await;
+    assert!(f.who(Some(&TestLeaf::self_signed(&[])), b"h2").await.is_err(), "half of the room is for proven ones");
+    let _proven = f.connect(Some(&f.own.workload(WORKLOAD)), b"h2").await.expect("proven");
+    until(|| f.edge.connections().count() == 3).await;
+    drop(one);
+    until(|| f.edge.connections().count() == 2).await;
+}
+
+#[tokio::test]
 async fn cutting_a_proof_closes_its_connections_and_no_others() {
     let f = start(limits()).await;
     let (cut, kept) = (f.own.workload(WORKLOAD), f.own.workload(WORKLOAD));

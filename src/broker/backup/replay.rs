@@ -45,14 +45,18 @@ impl Broker {
                     self.bar_again(event, scope, false, done).await?;
                 }
             }
-            ("scope.barred", Some(scope)) => {
+            ("scope.barred" | "scope.suspended" | "scope.quarantined", Some(scope)) => {
                 let suspend = event.details.iter().any(|text| text == "suspend=true");
                 self.bar_again(event, scope, suspend, done).await?;
             }
-            ("scope.lifted", Some(scope)) => {
-                done.left.insert(format!("a bar was lifted, and stands again: {scope}"));
+            ("scope.lifted" | "scope.released", Some(scope)) => {
+                done.left.insert(format!("a bar or suspension was lifted, and stands again: {scope}"));
             }
-            ("scope.revoked" | "scope.barred" | "scope.lifted", None) => {
+            (
+                "scope.revoked" | "scope.barred" | "scope.lifted" | "scope.suspended" | "scope.quarantined"
+                | "scope.released",
+                None,
+            ) => {
                 done.left.insert(format!("an event names no scope: {} {}", event.stream, event.sequence));
             }
             ("key.cut", _) => {
@@ -61,7 +65,11 @@ impl Broker {
                 }
             }
             ("trust.changed" | "trust.applied", _) => self.bar_lost_authority(event, done).await?,
-            ("operator.certified" | "operator.recovered" | "operator.restored" | "grant.attested", _) => {
+            (
+                "operator.certified" | "operator.recovered" | "operator.restored" | "grant.attested"
+                | "grant.transferred",
+                _,
+            ) => {
                 done.left.insert(format!("{}: {}", event.kind, event.details.join(", ")));
             }
             _ => {}
@@ -231,6 +239,9 @@ mod tests {
             event("scope.revoked", &["scope=partner globex"]),
             event("scope.barred", &["scope=workload acme/runner", "suspend=true"]),
             event("scope.lifted", &["scope=partner globex"]),
+            event("scope.suspended", &["scope=grant acme/idle", "suspend=true", "cause=dormant"]),
+            event("scope.quarantined", &["scope=tenant acme", "suspend=true", "until=2027-01-01T00:00:00Z"]),
+            event("scope.released", &["scope=tenant acme", "cause=quarantine"]),
             event("trust.changed", &["version=2", "narrowed grant deploy: ttl_max 300s -> 60s", "added grant read"]),
             event("key.cut", &["use=token", "key_id=k1"]),
         ] {
@@ -240,9 +251,13 @@ mod tests {
         assert!(partner.cut > 0 && partner.bar > 0);
         let workload = Scope::Workload("acme".parse().expect("name"), "runner".parse().expect("name"));
         assert!(broker.ledger.scope(workload.id()).suspend);
+        assert!(broker.ledger.scope(Scope::Tenant("acme".parse().expect("name")).id()).suspend);
         assert!(broker.ledger.scope(Scope::SigningKey("k1".into()).id()).cut > 0);
         let barred: Vec<_> = done.barred.iter().map(String::as_str).collect();
-        assert_eq!(barred, ["grant acme/deploy", "partner globex", "workload acme/runner"]);
+        assert_eq!(
+            barred,
+            ["grant acme/deploy", "grant acme/idle", "partner globex", "tenant acme", "workload acme/runner"]
+        );
         assert!(done.left.iter().any(|line| line.contains("lifted")));
     }
 }

@@ -165,6 +165,8 @@ async fn a_job_of_forty_minutes_goes_on_with_its_key_after_its_token_of_five() {
     let token = testing::github(began);
     let first = bed.caller(&token, 1).await;
     let task = bed.open(&first, true).await.expect("opened");
+    assert_eq!((task.issuer.as_str(), seconds(&task.client_key_until)), ("github", began + 45 * 60));
+    assert_eq!(task.client_key_sha256, own(1).spki.0);
     let (beat, beats) = tokio::sync::mpsc::channel(4);
     let hold = pb::HoldTaskRequest { task_id: task.task_id.clone() };
     let mut told = bed.broker.hold_task(&first, hold, beats).await.expect("held");
@@ -235,6 +237,9 @@ async fn a_token_for_one_use_opens_one_task_and_a_lost_reply_is_no_second_use() 
     assert_eq!(reason(bed.issue(&first, "").await), "IDENTITY_TOKEN_SPENT", "a second task");
     assert!(bed.events("identity.token_reused").await.is_empty(), "one's own mistake is no alarm");
     bed.issue(&first, &task.task_id).await.expect("in its task it may go on");
+    let child = pb::OpenTaskRequest { parent_task_id: task.task_id.clone(), ..opening() };
+    let child = bed.broker.open_task(&first, child).await.expect("and below it").task.expect("a task");
+    bed.issue(&first, &child.task_id).await.expect("and in what is below");
 
     let other = bed.caller(&testing::github(bed.seconds() - 1), 2).await;
     let lease = bed.issue(&other, "").await.expect("issued");

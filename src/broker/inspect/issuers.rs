@@ -105,7 +105,7 @@ impl Broker {
             usable: state.usable,
             tried: state.tried.map(event::stamp),
             error: state.error.clone().unwrap_or_default(),
-            barred: scope.bar > 0,
+            barred: scope.is_barred(),
         }
     }
 }

@@ -100,7 +100,7 @@ impl Broker {
             Ok(seen.then(|| view::bar(row, incarnation)))
         };
         let fetch = |_: &[u8], after: &[u8], limit| self.ledger.bars(after, limit);
-        let key = |row: &BarRow| row.id.as_bytes().to_vec();
+        let key = |row: &BarRow| row.key.clone();
         let (bars, next_page_token) = page::scan(&ask, &[Vec::new()], fetch, key, keep).await?;
         Ok(pb::ListBarsResponse { bars, next_page_token })
     }

@@ -11,7 +11,7 @@ use crate::{
         who::Operator,
     },
     identity::Caller,
-    model::{GrantName, PartnerName, Scope, TenantName, Timestamp},
+    model::{GrantName, PartnerName, Scope, Suspension, TenantName, Timestamp},
     pb,
     policy::{Grant, Reach, Role},
 };
@@ -93,15 +93,18 @@ impl Broker {
         let (operator, ask) = self.looks(caller, request.page.as_ref())?;
         let partner: Option<PartnerName> = view::optional_id("partner", &request.partner)?;
         let tenant: Option<TenantName> = view::optional_id("tenant", &request.tenant)?;
-        let wanted = |tenant: &Tenant, grant: &Grant| {
+        let wanted = |tenant: &Tenant, name: &GrantName, grant: &Grant| {
             let sees = operator.reaches(Some(tenant.trust.name()), Some(&grant.partner));
             (sees || grant.revokers.has(&operator.name))
                 && partner.as_ref().is_none_or(|partner| *partner == grant.partner)
-                && (request.owner.is_empty() || request.owner == grant.owner)
+                && (request.owner.is_empty() || request.owner == tenant.owner(name, grant))
         };
         let things = |tenant: &Tenant, after: &str, room: usize| {
-            let grants =
-                tenant.trust.grants().iter().filter(|(name, grant)| name.as_str() > after && wanted(tenant, grant));
+            let grants = tenant
+                .trust
+                .grants()
+                .iter()
+                .filter(|(name, grant)| name.as_str() > after && wanted(tenant, name, grant));
             let entry =
                 |(name, grant): (&GrantName, &Grant)| (name.to_string(), self.grant_view(tenant, name, grant, now));
             grants.take(room).map(entry).collect()
@@ -180,12 +183,18 @@ impl Broker {
             return "expired";
         }
         if tenant.attested.get(name).copied().unwrap_or(grant.attest_by) <= now {
-            return "attestation overdue";
+            return Suspension::AttestationOverdue.words();
         }
         let of_grant = Scope::Grant(tenant_name.clone(), name.clone());
         let (of_tenant, of_partner) = (Scope::Tenant(tenant_name.clone()), Scope::Partner(partner.clone()));
         let in_tenant = Scope::PartnerInTenant(tenant_name.clone(), partner.clone());
         let scopes = [Scope::Everything.id(), of_tenant.id(), of_partner.id(), in_tenant.id(), of_grant.id()];
+        if let Some(cause) = scopes.iter().find_map(|id| self.ledger.scope(*id).held.iter().last()) {
+            return cause.words();
+        }
+        if tenant.dormant_at(name).is_some_and(|at| at <= now) {
+            return Suspension::Dormant.words();
+        }
         if self.ledger.barred(&scopes) {
             return "barred";
         }
@@ -200,7 +209,7 @@ impl Broker {
         }
     }
 
-    fn grant_view(&self, tenant: &Tenant, name: &GrantName, grant: &Grant, now: Timestamp) -> pb::Grant {
+    pub(super) fn grant_view(&self, tenant: &Tenant, name: &GrantName, grant: &Grant, now: Timestamp) -> pb::Grant {
         let live = self.ledger.live(&Scope::Grant(tenant.trust.name().clone(), name.clone()), now);
         view::grant(tenant, name, grant, live, self.grant_state(tenant, name, now))
     }
@@ -239,7 +248,7 @@ impl Broker {
 
     /// Walks tenants in name order. `things(tenant, after, room)` gives named entries after a name, at most `room`; the
     /// token is `tenant/name`.
-    async fn by_tenant<T>(
+    pub(super) async fn by_tenant<T>(
         &self,
         only: Option<TenantName>,
         ask: &PageAsk,

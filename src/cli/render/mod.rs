@@ -3,6 +3,7 @@
 mod audit;
 mod issuer;
 mod lease;
+mod life;
 pub mod revocation;
 mod status;
 mod trust;

@@ -122,6 +122,9 @@ impl Record for pb::BarInForce {
     const COLUMNS: &'static [(&'static str, &'static str)] = &[
         ("SCOPE", "scope_text"),
         ("SUSPENDS", "suspend"),
+        ("CAUSE", "cause"),
+        ("UNTIL", "until"),
+        ("LAPSED", "lapsed"),
         ("AT", "at"),
         ("BY", "operator"),
         ("REVISION", "revision"),
@@ -133,6 +136,10 @@ impl Record for pb::BarInForce {
             .text("scope_text", &self.scope.as_ref().map(scope_text).unwrap_or_default())
             .record("scope", self.scope.as_ref().map(Record::fields))
             .flag("suspend", self.suspend)
+            .text("cause", &self.cause)
+            .time("until", self.until.as_ref())
+            .flag("auto_lift", self.auto_lift)
+            .time("lapsed", self.lapsed.as_ref())
             .text("reason", &self.reason)
             .text("operator", &self.operator)
             .time("at", self.at.as_ref())

@@ -70,6 +70,9 @@ pub enum TokenFault {
     /// A CircleCI job that somebody can have changed by hand.
     #[error("the job was rerun with SSH; set the issuer's `allow_ssh_rerun` if that is meant")]
     SshRerun,
+    /// A person's.
+    #[error("it is of a person who signed in (claim `{0}`), and people are no workloads")]
+    Person(&'static str),
     /// A SPIFFE ID of elsewhere.
     #[error("its subject `{0}` is no SPIFFE ID in the issuer's trust domain")]
     Subject(String),
@@ -106,6 +109,7 @@ impl TokenFault {
             | Self::Early(_)
             | Self::Event(_)
             | Self::SshRerun
+            | Self::Person(_)
             | Self::Subject(_) => TokenCode::Refused,
         }
     }

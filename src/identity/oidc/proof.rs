@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::claims::Claims;
 use crate::{
     identity::{Caller, Proof},
-    model::{Digest, IssuerRules, ScopeId, TaskId, TenantName, Timestamp, WorkloadName},
+    model::{Digest, IssuerRules, OpenedWith, ScopeId, TaskId, TenantName, Timestamp, WorkloadName},
 };
 
 /// The key of a self-signed client certificate: there, and nothing more.
@@ -49,6 +49,8 @@ pub struct KeyProof {
     pub workload: WorkloadName,
     /// Scopes of what the task was opened with.
     pub proofs: Vec<ScopeId>,
+    /// The identity token that it was opened with.
+    pub opened_with: Option<Box<OpenedWith>>,
     /// The end of the task's window for keys.
     pub expires: Timestamp,
 }

@@ -159,7 +159,7 @@ fn a_token_that_says_one_thing_twice_or_too_much_is_refused() {
     let header = r#"{"alg":"RS256","kid":"rsa"}"#;
     let claims = testing::github(NOW).to_string();
     let twice = claims.replacen('{', r#"{"repository_id":"1","#, 1);
-    let nested = format!(r#"{{"x":{}1{},{}"#, "[".repeat(2_000), "]".repeat(2_000), &claims[1..]);
+    let nested = format!(r#"{{"x":{}1{},{}"#, "[".repeat(2_000), "]".repeat(2_000), claims.trim_start_matches('{'));
     let many: String = (0..200).map(|at| format!(r#""c{at}":1,"#)).collect();
     let many = claims.replacen('{', &format!("{{{many}"), 1);
     let meeting = claims.replacen('{', r#"{"a/b":"1","a":{"b":"2"},"#, 1);
@@ -306,6 +306,24 @@ fn events_that_run_code_of_strangers_and_jobs_changed_by_hand_are_refused_unless
         let meant = IssuerRules { allow_ssh_rerun: true, ..circleci() };
         assert!(verify_at(&token, meant, &keys, NOW).is_ok());
     }
+}
+
+#[test]
+fn a_person_who_signed_in_is_no_workload() {
+    let signer = Signer::new();
+    let keys = keys(&signer);
+    let generic = || rules(IssuerKind::Generic, "https://idp.example");
+    let mut claims =
+        json!({ "iss": "https://idp.example", "aud": AUDIENCE, "sub": "u1", "iat": NOW, "exp": NOW + 300 });
+    assert!(verify_at(&signer.rs256(&claims), generic(), &keys, NOW).is_ok());
+    for (name, value) in
+        [("auth_time", json!(NOW)), ("amr", json!(["pwd", "otp"])), ("nonce", json!("n")), ("at_hash", json!("h"))]
+    {
+        let token = signer.rs256(&with(claims.clone(), name, value));
+        assert_eq!(verify_at(&token, generic(), &keys, NOW).expect_err(name), TokenFault::Person(name));
+    }
+    claims["auth_time"] = json!(null);
+    assert!(verify_at(&signer.rs256(&claims), generic(), &keys, NOW).is_ok(), "nothing said is nothing");
 }
 
 #[test]

@@ -117,6 +117,9 @@ impl UnverifiedToken {
         check_audience(&claims, rules)?;
         let (expires, forgotten) = self.end(rules, now)?;
         check_kind(&claims, rules)?;
+        if let Some(sign) = OF_PEOPLE.into_iter().find(|name| claims.value(name).is_some()) {
+            return Err(TokenFault::Person(sign));
+        }
         let subject = claims.one("sub").ok_or(TokenFault::Claim("sub"))?;
         Ok(FederatedProof {
             issuer: Arc::clone(rules),
@@ -259,6 +262,8 @@ fn bytes(text: &str) -> Result<Vec<u8>, TokenFault> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenFault::Malformed("a part is not base64url"))
 }
 
+/// What only tokens of people who signed in have (OpenID Connect Core sections 2 and 3.1.3.6).
+const OF_PEOPLE: [&str; 5] = ["auth_time", "amr", "nonce", "at_hash", "c_hash"];
 const SSH_RERUN: &str = "oidc.circleci.com/ssh-rerun";
 /// The greatest age that a config can allow.
 const MAX_AGE_MOST: Duration = Duration::from_secs(86_400);

@@ -1,6 +1,9 @@
 //! The trust map: rows, what changed and what ends, in one commit.
 
-use super::scope::{self, CutDraft};
+use super::{
+    custody::{self, Custody, UseRow},
+    scope::{self, CutDraft},
+};
 use crate::{
     ledger::{book::ScopeState, engine::Table, keys, refused::Refused, tx::Tx},
     model::{Digest, GrantName, Scope, TenantName, TenantNumber, Timestamp},
@@ -24,6 +27,10 @@ pub struct TrustCommit {
     pub cuts: Vec<CutDraft>,
     /// Run-time facts about grants.
     pub grant_states: Vec<(TenantNumber, GrantName, records::GrantStateRecord)>,
+    /// What is suspended or let go with it, each with its event.
+    pub custody: Vec<(Custody, pb::Event)>,
+    /// When grants that are new were added.
+    pub uses: Vec<UseRow>,
     /// Events, one a tenant and one of the whole.
     pub events: Vec<pb::Event>,
     /// When.
@@ -67,6 +74,7 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<()
     for event in commit.events.iter().chain(commit.cuts.iter().map(|cut| &cut.event)) {
         tx.audit(event)?;
     }
+    let custody = custody::admit(tx, &commit.custody)?;
     for tenant in &commit.tenants {
         put_tenant(tx, tenant, commit.now);
     }
@@ -85,6 +93,8 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<()
         let state = tx.scope(id);
         tx.set_scope(id, ScopeState { changed: number, changed_at: commit.now, ..state });
     }
+    custody.into_iter().try_for_each(|act| custody::write(tx, act, commit.now))?;
+    custody::note_uses(tx, &commit.uses);
     commit.cuts.iter().for_each(|cut| scope::write_cut(tx, cut));
     Ok(())
 }

@@ -70,7 +70,7 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), 
     let task = task_of(tx, draft)?;
     let replaced = replaced(tx, draft)?;
     let spent = match &draft.spend {
-        Some(spend) => Some((spend, spend::judge(tx, spend, task.id)?)),
+        Some(spend) => Some((spend, spend::judge(tx, spend, &task)?)),
         None => None,
     };
     check_quota(tx, draft, &task, replaced.as_ref())?;

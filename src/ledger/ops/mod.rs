@@ -1,6 +1,7 @@
 //! What can be proposed: one file a kind.
 
 pub mod apply;
+pub mod custody;
 pub mod end;
 pub mod issue;
 pub mod keys;
@@ -46,6 +47,7 @@ fn lease_within(tx: &Tx<'_>, id: LeaseId, now: Timestamp, left: usize) -> Result
         Err(refused) => return Err(refused),
     };
     let mut standing = lease.own_standing(now).and(scopes_standing(tx, &lease.scopes(), lease.basis));
+    standing = standing.and(tx.shared.lapse(&lease, now));
     standing = standing.and(match ended_or(tx.task(id.task()))? {
         Some(task) => task_within(tx, &task, now, left)?,
         None => Standing::Ended(EndReason::Expired),
@@ -101,7 +103,7 @@ fn scopes_standing(tx: &Tx<'_>, scopes: &[ScopeId], (incarnation, basis): (u64, 
     scopes.iter().map(|&scope| tx.scope(scope)).fold(Standing::Live, |standing, state| {
         standing.and(if state.cut > basis {
             Standing::Ended(state.why.unwrap_or(EndReason::Revoked))
-        } else if state.bar > 0 && state.suspend {
+        } else if state.is_suspended() {
             Standing::Suspended
         } else {
             Standing::Live

@@ -41,7 +41,7 @@ pub struct Revoked {
 }
 
 /// A bar to write or lift.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BarDraft {
     /// What it concerns.
     pub scope: Scope,
@@ -131,7 +131,7 @@ pub(in crate::ledger) fn lift(tx: &mut Tx<'_>, draft: &BarDraft) -> Result<bool,
     tx.mark_time(draft.now);
     tx.audit(&draft.event)?;
     tx.delete(Table::Bars, id.as_bytes().to_vec());
-    if state.suspend {
+    if state.suspend && state.held.is_empty() {
         tx.announce(pb::RevocationKind::Lift, id, draft.now.after(FEED_KEPT));
     }
     // A decision made under the bar cannot exist; one made before it must not pass now either.
@@ -149,6 +149,7 @@ fn write_bar(tx: &mut Tx<'_>, scope: &Scope, suspend: bool, operator: &str, reas
         at: now.millis(),
         operator: operator.to_owned(),
         reason: reason.to_owned(),
+        ..Default::default()
     };
     tx.put_record(Table::Bars, id.as_bytes().to_vec(), &record);
     if suspend {
@@ -160,4 +161,4 @@ fn write_bar(tx: &mut Tx<'_>, scope: &Scope, suspend: bool, operator: &str, reas
 
 /// How long the feed tells of a suspension or its end: longer than anything that lives now. Watchers that begin later get
 /// suspensions in force from the book.
-const FEED_KEPT: std::time::Duration = std::time::Duration::from_secs(26 * 3_600);
+pub(super) const FEED_KEPT: std::time::Duration = std::time::Duration::from_secs(26 * 3_600);

@@ -1,9 +1,9 @@
 //! Identity tokens that were used: a row each, written in the commit of the task that the token opened.
 
-use super::end;
+use super::{end, ended_or};
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
-    model::{Digest, EndReason, TaskId, Timestamp},
+    model::{Digest, EndReason, Task, TaskId, Timestamp},
     records,
 };
 
@@ -33,7 +33,7 @@ pub(super) enum Use {
 /// Judges a use. Nothing is written yet.
 ///
 /// INVARIANT: a key has at most one task by a token. So what a token opens is one task, or one for each of its keys.
-pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: TaskId) -> Result<Use, Refused> {
+pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refused> {
     let mut record = read(tx, &spend.token)?;
     let own = record.uses.iter().find(|one| one.client_key == spend.key.0);
     match (own, spend.opens) {
@@ -41,7 +41,7 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: TaskId) -> Result<Use, Ref
             let before = TaskId::from_bytes(&own.task).ok_or(Refused::TokenSpent { first: None })?;
             Ok(Use::Retry(before))
         }
-        (Some(own), None) if own.task == task.as_bytes() => Ok(Use::Fresh(record)),
+        (Some(own), None) if is_within(tx, task, &own.task)? => Ok(Use::Fresh(record)),
         // One's own mistake, and no theft.
         (Some(_), _) => Err(Refused::TokenOpened),
         (None, _) if record.uses.len() >= spend.keys => {
@@ -50,13 +50,32 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: TaskId) -> Result<Use, Ref
         (None, opens) => {
             record.uses.push(records::SpentUse {
                 client_key: spend.key.0.to_vec(),
-                task: task.as_bytes().to_vec(),
+                task: task.id.as_bytes().to_vec(),
                 request_sha256: opens.map(|asked| asked.0.to_vec()).unwrap_or_default(),
             });
             record.expires = record.expires.max(spend.until.millis());
             Ok(Use::Fresh(record))
         }
     }
+}
+
+/// Whether a task, which may not be written yet, is one or below it.
+fn is_within(tx: &Tx<'_>, task: &Task, above: &[u8]) -> Result<bool, Refused> {
+    let mut next = Some(task.id);
+    let mut parent = task.parent;
+    for _ in 0..=Task::MAX_ANCESTORS {
+        match next {
+            Some(id) if id.as_bytes() == above => return Ok(true),
+            Some(_) => {}
+            None => return Ok(false),
+        }
+        next = parent;
+        parent = match next {
+            Some(id) => ended_or(tx.task(id))?.and_then(|task| task.parent),
+            None => None,
+        };
+    }
+    Ok(false)
 }
 
 /// Writes a use that was judged.

@@ -43,7 +43,7 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Task
     }
     let spent = match &draft.spend {
         None => None,
-        Some(spend) => match spend::judge(tx, spend, task.id)? {
+        Some(spend) => match spend::judge(tx, spend, task)? {
             Use::Retry(before) => return Ok(before),
             Use::Fresh(record) => Some((spend, record)),
         },

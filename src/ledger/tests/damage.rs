@@ -18,6 +18,7 @@ on_each_engine! {
     a_damaged_task_has_ended,
     a_damaged_cut_still_cuts,
     a_damaged_bar_bars_and_suspends,
+    a_damaged_suspension_suspends_for_its_reason,
     a_removed_cut_or_bar_is_noticed,
     a_damaged_ledger_row_begins_a_new_incarnation_in_which_the_old_leases_are_dead,
     a_wrong_seal_key_opens_nothing,
@@ -67,6 +68,25 @@ fn a_damaged_bar_bars_and_suspends(bed: &mut Bed) {
     assert_eq!(bed.issue(&bed.new_lease(&task)), Err(Refused::Barred(tenant().id())));
     assert_eq!(bed.lift(tenant()), Ok(true));
     assert!(bed.is_live(lease.id));
+}
+
+fn a_damaged_suspension_suspends_for_its_reason(bed: &mut Bed) {
+    let lease = bed.lease(&bed.task());
+    let custody = crate::ledger::Custody::Suspend {
+        scope: tenant(),
+        cause: crate::model::Suspension::Quarantine,
+        until: Some(bed.now),
+        auto_lift: true,
+        operator: "test".into(),
+        reason: "test".into(),
+    };
+    let acts = vec![(custody, crate::pb::Event { kind: "test".into(), ..Default::default() })];
+    super::harness::wait(bed.ledger().custody(crate::ledger::CustodyDraft { acts, now: bed.now })).unwrap();
+    bed.damage(Table::Bars);
+    bed.reopen();
+    assert_eq!(bed.standing(lease.id), Standing::Suspended);
+    assert_eq!(bed.ledger().held_for(crate::model::Suspension::Quarantine), [tenant().id()]);
+    assert_eq!(bed.ledger().doubt, None);
 }
 
 fn a_removed_cut_or_bar_is_noticed(bed: &mut Bed) {

@@ -252,6 +252,7 @@ impl Bed {
             proofs: Vec::new(),
             parent_lease: None,
             client_key: None,
+            opened_with: None,
         }
     }
 

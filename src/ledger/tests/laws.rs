@@ -5,8 +5,8 @@ use super::{
     on_each_engine,
 };
 use crate::{
-    ledger::{IssueDraft, Quota, Refused, Retry, TrustCommit},
-    model::{Digest, EndReason, Lease, Scope, Standing, Task, TenantNumber, Timestamp},
+    ledger::{Custody, CustodyDraft, IssueDraft, Quota, Refused, Retry, TrustCommit},
+    model::{Digest, EndReason, Lease, Scope, Standing, Suspension, Task, TenantNumber, Timestamp},
 };
 
 on_each_engine! {
@@ -26,6 +26,7 @@ on_each_engine! {
     what_was_obtained_through_a_lease_ends_with_it,
     what_was_obtained_through_a_proof_ends_with_it,
     a_suspension_suspends_until_it_is_lifted,
+    suspensions_for_several_reasons_are_lifted_one_by_one_and_outlast_reopening,
     a_bar_refuses_beginnings_and_apply_does_not_lift_it,
     a_chain_of_leases_longer_than_is_followed_counts_as_ended,
 }
@@ -287,6 +288,40 @@ fn a_suspension_suspends_until_it_is_lifted(bed: &mut Bed) {
     bed.lease(&task);
 }
 
+fn suspensions_for_several_reasons_are_lifted_one_by_one_and_outlast_reopening(bed: &mut Bed) {
+    let task = bed.task();
+    let lease = bed.lease(&task);
+    let causes = [Suspension::Quarantine, Suspension::OwnerLeft];
+    let act = |bed: &Bed, custody: Custody| {
+        let acts = vec![(custody, crate::pb::Event { kind: "test".into(), ..Default::default() })];
+        wait(bed.ledger().custody(CustodyDraft { acts, now: bed.now })).unwrap().0
+    };
+    let suspend = |cause| Custody::Suspend {
+        scope: partner(),
+        cause,
+        until: None,
+        auto_lift: false,
+        operator: "test".into(),
+        reason: "test".into(),
+    };
+    for cause in causes {
+        assert_eq!((act(bed, suspend(cause)), act(bed, suspend(cause))), (1, 0), "{cause:?}");
+    }
+    assert_eq!(bed.bar(partner(), true), Ok(true));
+    bed.reopen();
+    for cause in causes {
+        assert_eq!(bed.standing(lease.id), Standing::Suspended);
+        assert_eq!(bed.issue(&bed.new_lease(&task)), Err(Refused::Barred(partner().id())));
+        let release = || Custody::Release { scope: partner(), causes: [cause].into_iter().collect() };
+        assert_eq!((act(bed, release()), act(bed, release())), (1, 0), "{cause:?}");
+        bed.reopen();
+    }
+    assert_eq!(bed.standing(lease.id), Standing::Suspended, "the bar was lifted with them");
+    assert_eq!(bed.lift(partner()), Ok(true));
+    assert!(bed.is_live(lease.id));
+    bed.lease(&task);
+}
+
 fn a_bar_refuses_beginnings_and_apply_does_not_lift_it(bed: &mut Bed) {
     let task = bed.task();
     let lease = bed.lease(&task);
@@ -299,6 +334,8 @@ fn a_bar_refuses_beginnings_and_apply_does_not_lift_it(bed: &mut Bed) {
         changed: vec![tenant()],
         cuts: Vec::new(),
         grant_states: Vec::new(),
+        custody: Vec::new(),
+        uses: Vec::new(),
         events: Vec::new(),
         now: bed.now,
     };

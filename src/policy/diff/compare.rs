@@ -38,6 +38,11 @@ impl Compared {
         }
     }
 
+    /// A field without authority whose change its spelling may not show.
+    pub(super) fn change(&mut self, field: &str, old: &str, new: &str) {
+        self.details.push(format!("{field} {old} -> {new}"));
+    }
+
     /// A field that says where authority is: another place takes it from the old one.
     pub(super) fn moved<T: PartialEq + Display>(&mut self, field: &str, old: &T, new: &T) {
         self.takes |= old != new;

@@ -209,6 +209,8 @@ impl TenantTrust {
             workloads: BTreeMap::new(),
             grants: BTreeMap::new(),
             verifiers: BTreeMap::new(),
+            dormant_after: None,
+            accountability: BTreeMap::new(),
             derived: super::index::Derived::default(),
         }
     }
@@ -231,6 +233,12 @@ fn tenant(old: &TenantTrust, new: &TenantTrust) -> Compared {
     compared.edit("issuer", &spell(old.issuer()), &spell(new.issuer()));
     compared.edit("token_algorithm", &old.token_algorithm.word(), &new.token_algorithm.word());
     compared.quota("max_live_leases", old.max_live_leases, new.max_live_leases);
+    let spell = |after: Option<u32>| after.map_or("never".to_owned(), |seconds| format!("{seconds}s"));
+    compared.edit("dormant_after", &spell(old.dormant_after), &spell(new.dormant_after));
+    if old.accountability != new.accountability {
+        let entries = |map: &TenantTrust| format!("{} partners", map.accountability.len());
+        compared.change("accountability", &entries(old), &entries(new));
+    }
     compared
 }
 
@@ -247,6 +255,7 @@ fn operator(old: &Operator, new: &Operator) -> Compared {
     compared.ordered("role", old.role, new.role, |role| role.word().to_owned());
     compared.reach("tenants", &old.tenants, &new.tenants);
     compared.reach("partners", &old.partners, &new.partners);
+    compared.set("speaks_for", &old.speaks_for, &new.speaks_for);
     compared
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::{OperatorName, PartnerName, TenantName, WorkloadName},
+    model::{GrantName, OperatorName, PartnerName, TenantName, WorkloadName},
     policy::{
+        pattern::Pattern,
         problem::Problem,
         sorted::Reach,
         trust::{Grant, Selector, TenantTrust},
@@ -24,10 +25,20 @@ impl Gather<'_> {
         for (name, draft) in &self.tenants {
             self.check_counts(draft, &mut found);
             self.check_selectors(name, draft, &mut found);
-            for grant in draft.grants.values() {
+            for (name, grant) in &draft.grants {
                 if let Some(value) = &grant.value {
                     self.check_grant(draft, value, grant.place, &mut found);
+                    self.check_test(draft, name, value, grant.place, &mut found);
                 }
+            }
+            for (partner, entry) in draft.accountability.iter().filter(|(partner, _)| !self.knows_partner(partner)) {
+                let message = format!("partner `{partner}` is not defined");
+                found.push(self.at(
+                    entry.place,
+                    "accountability.partner",
+                    &message,
+                    "add a [[partner]] with this name",
+                ));
             }
         }
         self.check_issuers(&mut found);
@@ -88,6 +99,34 @@ impl Gather<'_> {
                     found.push(self.at(place, "grant.environment", &message, "a grant is for one environment"));
                 }
                 Some(Some(_) | None) => {}
+            }
+        }
+    }
+
+    /// What is for tests lives shortly, and reaches nothing that another grant does.
+    fn check_test(&self, draft: &Draft, name: &GrantName, grant: &Grant, place: Place, found: &mut Vec<Problem>) {
+        let Some(head) = &draft.head.value else { return };
+        let is_for_tests = |environment: &str| head.test_environments.iter().any(|known| known.0 == environment);
+        if !is_for_tests(&grant.environment) {
+            if grant.test {
+                let message = format!("`{}` is no test environment of the tenant", grant.environment);
+                let help = "name one of the tenant's test_environments, or remove test";
+                found.push(self.at(place, "grant.environment", &message, help));
+            }
+            return;
+        }
+        if grant.ttl_max > head.test_ttl_max {
+            let message = format!("{} s exceed the {} s of what is for tests", grant.ttl_max, head.test_ttl_max);
+            found.push(self.at(place, "grant.ttl_max", &message, "lower it, or raise the tenant's test_ttl_max"));
+        }
+        let others = draft.grants.iter().filter_map(|(other, found)| Some((other, found.value.as_ref()?)));
+        for (other, real) in others.filter(|(_, other)| !is_for_tests(&other.environment)) {
+            let meets = |audience: &&Pattern| real.audiences.iter().any(|own| own.meets(audience));
+            if let Some(audience) = grant.audiences.iter().find(meets) {
+                let message =
+                    format!("`{audience}` of `{name}`, which is for tests, is within reach of grant `{other}`");
+                let help = "give what is for tests audiences of its own";
+                found.push(self.at(place, "grant.audiences", &message, help));
             }
         }
     }

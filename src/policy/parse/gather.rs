@@ -9,7 +9,10 @@ use crate::{
     policy::{
         index::Derived,
         problem::{Problem, Problems},
-        trust::{GlobalTrust, GlobalVerifier, Grant, Operator, Partner, TenantTrust, TrustMap, Verifier, Workload},
+        trust::{
+            Accountability, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, TenantTrust, TrustMap, Verifier,
+            Workload,
+        },
     },
 };
 
@@ -40,6 +43,7 @@ pub(super) struct Draft {
     pub(super) workloads: Names<WorkloadName, Workload>,
     pub(super) grants: Names<GrantName, Grant>,
     pub(super) verifiers: Names<String, Verifier>,
+    pub(super) accountability: Names<PartnerName, Accountability>,
 }
 
 pub(super) type Names<K, V> = BTreeMap<K, Found<V>>;
@@ -81,7 +85,13 @@ impl<'a> Gather<'a> {
                 twice(self.sources, &row, &name, None, first, &mut self.problems);
                 continue;
             }
-            let draft = Draft { head, workloads: BTreeMap::new(), grants: BTreeMap::new(), verifiers: BTreeMap::new() };
+            let draft = Draft {
+                head,
+                workloads: BTreeMap::new(),
+                grants: BTreeMap::new(),
+                verifiers: BTreeMap::new(),
+                accountability: BTreeMap::new(),
+            };
             self.tenants.insert(name, draft);
         }
     }
@@ -112,6 +122,11 @@ impl<'a> Gather<'a> {
         for row in rows("grant", source, document, &mut self.problems) {
             if let Some(tenant) = self.tenant_of(&row, whole) {
                 self.grant(&row, &tenant);
+            }
+        }
+        for row in rows("accountability", source, document, &mut self.problems) {
+            if let Some(tenant) = self.tenant_of(&row, whole) {
+                self.accountability(&row, &tenant);
             }
         }
     }
@@ -146,6 +161,14 @@ impl<'a> Gather<'a> {
         let name = item::name(row, &mut self.problems);
         if let Some(draft) = self.tenants.get_mut(tenant) {
             define(self.sources, &mut draft.grants, row, Some(tenant), name, value, &mut self.problems);
+        }
+    }
+
+    fn accountability(&mut self, row: &Row<'_>, tenant: &TenantName) {
+        let value = item::accountability(row, &mut self.problems);
+        let partner = row.parsed("partner", "say for which partner", &mut self.problems);
+        if let Some(draft) = self.tenants.get_mut(tenant) {
+            define(self.sources, &mut draft.accountability, row, Some(tenant), partner, value, &mut self.problems);
         }
     }
 
@@ -204,13 +227,19 @@ impl<'a> Gather<'a> {
 impl Draft {
     fn finish(self, name: &TenantName) -> TenantTrust {
         let head = self.head.value.unwrap_or_default();
+        let mut grants = values(self.grants);
+        for grant in grants.values_mut() {
+            grant.test |= head.test_environments.iter().any(|environment| environment.0 == grant.environment);
+        }
         TenantTrust {
             name: name.clone(),
+            dormant_after: head.dormant_after,
+            accountability: values(self.accountability),
             issuer: head.issuer,
             token_algorithm: head.token_algorithm,
             max_live_leases: head.max_live_leases,
             workloads: values(self.workloads),
-            grants: values(self.grants),
+            grants,
             verifiers: values(self.verifiers),
             derived: Derived::default(),
         }
@@ -298,4 +327,5 @@ fn values<K: Ord, V>(names: Names<K, V>) -> BTreeMap<K, V> {
     names.into_iter().filter_map(|(name, found)| Some((name, found.value?))).collect()
 }
 
-const SECTIONS: [&str; 7] = ["tenant", "partner", "operator", "verifier", "workload", "grant", "template"];
+const SECTIONS: [&str; 8] =
+    ["tenant", "partner", "operator", "verifier", "workload", "grant", "accountability", "template"];

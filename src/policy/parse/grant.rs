@@ -32,6 +32,8 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let sources = row.list::<Network>("sources", None, problems);
     let require_binding = row.flag("require_binding", true, problems);
     let max_live_leases = row.number("max_live_leases", QUOTA, Some(10_000), problems);
+    let attest_every = row.seconds_if_any("attest_every", DAYS_400, problems);
+    let test = row.flag("test", false, problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
     let (expires, attest_by) = (expires?, attest_by?);
     let dated = dates(row, expires, attest_by, now, problems);
@@ -58,6 +60,8 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         sources: sources?.into_iter().map(|network| network.0).collect(),
         max_live_leases: max_live_leases?,
         max_leases_per_task: u32::try_from(max_leases_per_task?).ok()?,
+        attest_every: attest_every?,
+        test: test?,
     };
     dated.then_some(grant)
 }
@@ -92,9 +96,10 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 }
 
 /// How far ahead a grant can end.
-const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
+const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 23] = [
     "tenant",
     "name",
     "partner",
@@ -116,4 +121,6 @@ const FIELDS: [&str; 21] = [
     "sources",
     "max_live_leases",
     "max_leases_per_task",
+    "attest_every",
+    "test",
 ];

@@ -8,14 +8,17 @@ use crate::{
         pattern::Pattern,
         problem::Problem,
         sorted::{Reach, Sorted},
-        trust::{GlobalVerifier, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, Verifier, Workload},
+        trust::{
+            Accountability, Contact, GlobalVerifier, Operator, Partner, Party, Role, Selector, TenantTrust,
+            TokenAlgorithm, Verifier, Workload,
+        },
     },
 };
 
 use super::{
     federated,
     row::Row,
-    words::{DnsName, IssuerUrl, Label, Network, SpiffeId},
+    words::{DnsName, IssuerUrl, Label, Network, SpiffeId, Words},
 };
 
 /// A tenant's own fields.
@@ -25,12 +28,17 @@ pub(super) struct TenantHead {
     pub(super) token_algorithm: TokenAlgorithm,
     pub(super) labels: Vec<Label>,
     pub(super) max_live_leases: u64,
+    pub(super) dormant_after: Option<u32>,
+    /// Environments whose grants are for tests.
+    pub(super) test_environments: Vec<Label>,
+    /// The longest life in seconds of what they give.
+    pub(super) test_ttl_max: u32,
 }
 
 pub(super) const NAME_HELP: &str = "give it a name of a-z, 0-9 and inner `-`";
 
 pub(super) fn tenant(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<TenantHead> {
-    row.only(&["name", "issuer", "token_algorithm", "labels", "max_live_leases"], problems);
+    row.only(&TENANT_FIELDS, problems);
     let issuer = match row.text_if_any("issuer", problems) {
         Some(None) => Some(None),
         Some(Some(url)) => row.parse_text::<IssuerUrl>("issuer", &url, problems).map(|url| Some(url.0)),
@@ -47,7 +55,56 @@ pub(super) fn tenant(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Tenan
     };
     let labels = row.list("labels", None, problems);
     let max = row.number("max_live_leases", QUOTA, Some(TenantTrust::DEFAULT_MAX_LIVE_LEASES), problems);
-    Some(TenantHead { issuer: issuer?, token_algorithm: token_algorithm?, labels: labels?, max_live_leases: max? })
+    let dormant_after = row.seconds_if_any("dormant_after", 400 * 86_400, problems);
+    let test_environments = row.list("test_environments", None, problems);
+    let test_ttl_max = row.seconds("test_ttl_max", 3_600, Some(TEST_TTL_MAX), problems);
+    Some(TenantHead {
+        issuer: issuer?,
+        token_algorithm: token_algorithm?,
+        labels: labels?,
+        max_live_leases: max?,
+        dormant_after: dormant_after?,
+        test_environments: test_environments?,
+        test_ttl_max: test_ttl_max?,
+    })
+}
+
+/// Who answers for a partner's integration. Each duty is missed with a message of its own.
+pub(super) fn accountability(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Accountability> {
+    row.only(&["tenant", "partner", "storage", "scope", "revocation", "escalation", "chain"], problems);
+    let mut duty = |field, what: &str| contact(row, field, what, problems);
+    let storage = duty("storage", "who keeps what it obtains");
+    let scope = duty("scope", "who decides what it reaches");
+    let revocation = duty("revocation", "who ends it");
+    let escalation = duty("escalation", "whom to call when nobody else answers");
+    let chain = row.list::<Words>("chain", None, problems);
+    Some(Accountability {
+        storage: storage?,
+        scope: scope?,
+        revocation: revocation?,
+        escalation: escalation?,
+        chain: chain?.into_iter().map(|words| words.0).collect(),
+    })
+}
+
+fn contact(row: &Row<'_>, field: &'static str, what: &str, problems: &mut Vec<Problem>) -> Option<Contact> {
+    let help = format!("say {what}: {{ party = \"customer\", who = \"...\", contact = \"...\" }}");
+    let row = row.table(field, &help, problems)?;
+    row.only(&["party", "who", "contact"], problems);
+    let parties = "write \"customer\", \"vendor\" or \"provider\"";
+    let party = match row.text("party", parties, problems).as_deref() {
+        None => None,
+        Some("customer") => Some(Party::Customer),
+        Some("vendor") => Some(Party::Vendor),
+        Some("provider") => Some(Party::Provider),
+        Some(other) => {
+            row.wrong("party", format!("`{other}` is not known"), parties, problems);
+            None
+        }
+    };
+    let who = row.prose("who", "name a team or a person", problems);
+    let contact = row.prose("contact", "give a mail address or a telephone number", problems);
+    Some(Contact { party: party?, who: who?, contact: contact? })
 }
 
 pub(super) fn partner(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Partner> {
@@ -59,7 +116,7 @@ pub(super) fn partner(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Part
 }
 
 pub(super) fn operator(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Operator> {
-    row.only(&["name", "role", "tenants", "partners"], problems);
+    row.only(&["name", "role", "tenants", "partners", "speaks_for"], problems);
     let help = "write \"admin\", \"revoker\" or \"auditor\"";
     let role = match row.text("role", help, problems).as_deref() {
         None => None,
@@ -73,7 +130,9 @@ pub(super) fn operator(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Ope
     };
     let tenants = reach::<TenantName>(row, "tenants", problems);
     let partners = reach::<PartnerName>(row, "partners", problems);
-    Some(Operator { role: role?, tenants: tenants?, partners: partners? })
+    let speaks_for = row.list::<Words>("speaks_for", None, problems);
+    let speaks_for = speaks_for?.into_iter().map(|words| words.0).collect();
+    Some(Operator { role: role?, tenants: tenants?, partners: partners?, speaks_for })
 }
 
 pub(super) fn workload(row: &Row<'_>, issuers: &[Arc<IssuerRules>], problems: &mut Vec<Problem>) -> Option<Workload> {
@@ -192,4 +251,16 @@ pub(super) type Revokers = Vec<OperatorName>;
 
 /// What a quota can be.
 pub(super) const QUOTA: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+/// The longest life in seconds of credentials for tests, when the tenant says nothing.
+const TEST_TTL_MAX: u32 = 300;
+const TENANT_FIELDS: [&str; 8] = [
+    "name",
+    "issuer",
+    "token_algorithm",
+    "labels",
+    "max_live_leases",
+    "dormant_after",
+    "test_environments",
+    "test_ttl_max",
+];
 const ID: std::ops::RangeInclusive<u64> = 0..=u32::MAX as u64 - 1;

@@ -220,6 +220,18 @@ impl<'a> Row<'a> {
         rows.into_iter().collect()
     }
 
+    /// A table within, when it is there.
+    pub(super) fn table(&self, field: &'static str, help: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+        self.required(field, help, problems)?;
+        let value = self.value(field)?;
+        Self::new(field, value, self.source, self.tenant, problems)
+    }
+
+    /// A duration that may be absent: `Some(None)` when it is, `None` when it is wrong; as [`Self::seconds`].
+    pub(super) fn seconds_if_any(&self, field: &str, max: u32, problems: &mut Vec<Problem>) -> Option<Option<u32>> {
+        if self.has(field) { self.seconds(field, max, None, problems).map(Some) } else { Some(None) }
+    }
+
     /// A whole number within `range`; `default` when absent, which without one is a problem.
     pub(super) fn number(
         &self,
@@ -237,7 +249,7 @@ impl<'a> Row<'a> {
         self.within(field, number, &range, "", problems)
     }
 
-    /// A duration in seconds, or a text such as `90s`, `5m`, `1h`; as [`Self::number`].
+    /// A duration in seconds, or a text such as `90s`, `5m`, `1h`, `90d`; as [`Self::number`].
     pub(super) fn seconds(
         &self,
         field: &str,
@@ -303,7 +315,7 @@ impl<'a> Row<'a> {
 }
 
 fn duration(text: &str) -> Option<u64> {
-    let units = [('s', 1), ('m', 60), ('h', 3600)];
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
     let (digits, factor) = units.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| digits.parse::<u64>().ok()?.checked_mul(factor)).flatten()

@@ -134,3 +134,19 @@ impl FromStr for Kind {
         CredentialKind::from_word(text).map(Self).ok_or(Broken("is none of `jwt`, `opaque`, `x509`"))
     }
 }
+
+/// Words for people in a list: 1 to 128 characters, none of them a control character.
+#[derive(Debug)]
+pub(super) struct Words(pub(super) String);
+
+impl FromStr for Words {
+    type Err = Broken;
+
+    fn from_str(text: &str) -> Result<Self, Broken> {
+        let fits = (1..=128).contains(&text.chars().count()) && !text.trim().is_empty();
+        if !fits || text.chars().any(char::is_control) {
+            return Err(Broken("has not 1 to 128 characters without control characters"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}

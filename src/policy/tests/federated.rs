@@ -168,7 +168,7 @@ fn each_claim_rule_allows_what_it_says_and_nothing_beside() {
         (
             "github",
             r#"repository_id = "74", environment = "production""#.to_owned(),
-            github.clone(),
+            github,
             "environment",
             vec![json!("staging"), json!(null)],
         ),

@@ -184,3 +184,67 @@ fn named_tenants_refer_to_the_global_part_in_force_and_cannot_change_it() {
     let global_too = format!("{alone}[[partner]]\nname = \"new\"\ndisplay_name = \"n\"\ncontact = \"c\"\n");
     assert!(named(&global_too).expect_err("global").to_string().contains("apply the whole trust map"));
 }
+
+#[test]
+fn what_is_for_tests_lives_shortly_and_reaches_nothing_that_is_not() {
+    let base = BASE.replacen("name = \"acme\"", "name = \"acme\"\ntest_environments = [\"lab\"]", 1);
+    let lab = |more: &str| {
+        let fields = "workloads = [\"lab\"]\nenvironment = \"lab\"\n";
+        let own = if more.contains("audiences") { "" } else { "audiences = [\"https://lab.test\"]\n" };
+        let ttl = if more.contains("ttl_max") { "" } else { "ttl_max = 300\n" };
+        format!("{base}{}{}", grant("g", ""), grant("t", &format!("{fields}{own}{ttl}{more}")))
+    };
+    let read = map(&lab(""));
+    let acme = tenant(&read, "acme");
+    let is_test = |name: &str| acme.grants()[&name.parse().expect("a name")].test;
+    assert!(is_test("t") && !is_test("g"), "a test environment makes a test of its grants");
+    for (text, wanted) in [
+        (lab("ttl_max = 301"), "301 s exceed the 300 s of what is for tests"),
+        (lab("audiences = [\"https://api.test\"]"), "is within reach of grant `g`"),
+        (lab("audiences = [\"https://api.test/*\"]"), "is within reach of grant `g`"),
+        (lab("audiences = [\"https://api.test/orders/7\"]"), "is within reach of grant `g`"),
+        (format!("{base}{}", grant("g", "test = true")), "is no test environment"),
+        (format!("{base}{}", grant("g", "workloads = [\"lab\"]")), "workload `lab` is in environment `lab`"),
+    ] {
+        let told = problems(&text);
+        assert!(told.iter().any(|line| line.contains(wanted)), "{wanted}: {told:?}");
+    }
+    let raised = lab("ttl_max = 900").replacen("test_environments", "test_ttl_max = \"15m\"\ntest_environments", 1);
+    map(&raised);
+}
+
+#[test]
+fn each_duty_of_an_integration_is_missed_with_a_message_of_its_own() {
+    let duty = |name: &str| {
+        format!("{name} = {{ party = \"vendor\", who = \"{name} desk\", contact = \"{name}@payco.example\" }}\n")
+    };
+    let duties = ["storage", "scope", "revocation", "escalation"];
+    let whole = |left_out: &str, more: &str| {
+        let named: String = duties.into_iter().filter(|name| *name != left_out).map(duty).collect();
+        format!("{BASE}[[accountability]]\ntenant = \"acme\"\npartner = \"payco\"\n{named}{more}")
+    };
+    let read = map(&whole("", "chain = [\"PayCo\", \"Reseller\"]\n"));
+    let acme = tenant(&read, "acme");
+    let known = &acme.accountability()[&"payco".parse().expect("a name")];
+    assert_eq!((known.revocation.who.as_str(), known.chain.len()), ("revocation desk", 2));
+    let copy = crate::policy::TenantTrust::from_bytes(&acme.to_bytes()).expect("reads back");
+    assert_eq!(copy.accountability(), acme.accountability());
+    for name in duties {
+        let told = problems(&whole(name, ""));
+        assert!(told.iter().any(|line| line.contains(&format!("accountability.{name}: is missing"))), "{told:?}");
+    }
+    let told = problems(
+        &whole("", "").replace("tenant = \"acme\"\npartner = \"payco\"", "tenant = \"acme\"\npartner = \"gone\""),
+    );
+    assert!(told.iter().any(|line| line.contains("partner `gone` is not defined")), "{told:?}");
+}
+
+#[test]
+fn a_row_of_an_older_version_keeps_its_hash() {
+    let read = map(&format!("{BASE}{}", grant("g", "")));
+    let text = String::from_utf8(tenant(&read, "acme").to_bytes()).expect("JSON");
+    for new in ["dormant_after", "accountability", "attest_every", "\"test\""] {
+        assert!(!text.contains(new), "{new} is written where it is not set");
+    }
+    assert!(!String::from_utf8(read.global.to_bytes()).expect("JSON").contains("speaks_for"));
+}

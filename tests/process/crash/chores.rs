@@ -234,7 +234,11 @@ async fn bar(mut admin: AdminClient<Channel>, state: Shared, steps: Arc<AtomicUs
         lock(&state).barred = Some(true);
         tokio::time::sleep(Duration::from_millis(5)).await;
         lock(&state).barred = None;
-        if admin.lift(pb::LiftRequest { scope: scope.clone(), reason: "test".into() }).await.is_err() {
+        if admin
+            .lift(pb::LiftRequest { scope: scope.clone(), reason: "test".into(), ..Default::default() })
+            .await
+            .is_err()
+        {
             return;
         }
         lock(&state).barred = Some(false);

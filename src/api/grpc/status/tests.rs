@@ -27,6 +27,7 @@ fn denials() -> Vec<Denied> {
         Denied::DnsNameNotGranted { grant: name("g"), dns_name: text() },
         Denied::GrantExpired { grant: name("g"), at },
         Denied::AttestationOverdue { grant: name("g"), at },
+        Denied::GrantDormant { grant: name("g"), at },
         Denied::TtlTooLong { grant: name("g"), asked, max },
         Denied::BindingNotForKind,
         Denied::BindingRequired(name("g")),

@@ -110,7 +110,7 @@ async fn execute(stage: &mut Stage, report: &mut Report<'_>, doomed: &[Credentia
 
 async fn lift(stage: &mut Stage, report: &mut Report<'_>, doomed: &[Credential]) -> Outcome {
     let since = Instant::now();
-    stage.admin.lift(LiftRequest { scope: Some(scope()), reason: REASON.into() }).await?;
+    stage.admin.lift(LiftRequest { scope: Some(scope()), reason: REASON.into(), ..Default::default() }).await?;
     let credential = stage.issue(Tenant::Acme, request(Tenant::Acme, Partner::Drift, CredentialKind::Jwt)).await?;
     let broken = stage.all_welcome(std::slice::from_ref(&credential)).await?;
     report.prove("revoke", "the bar is lifted: a new lease of drift is taken", since, broken)?;

@@ -1,0 +1,160 @@
+//! What befalls grants by time: lapsed attestations and dormant grants are suspended in a row, told, and on the feed.
+//!
+//! A lapsed attestation is in force before this has run (`lapse`), and a dormant grant refuses its next use; the row
+//! makes it last through any clock, and tells resource servers that check offline.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    Broker, event,
+    owners::{of_grant, suspension},
+    refusal::Refusal,
+    registry::Tenant,
+};
+use crate::{
+    ledger::{Custody, CustodyDraft, UseRow},
+    model::{GrantName, Scope, Suspension, TenantNumber, Timestamp},
+    pb,
+    policy::Grant,
+};
+
+/// When something is due in each tenant, as far as it was looked at since it changed.
+#[derive(Debug, Default)]
+pub struct Dues(Mutex<HashMap<TenantNumber, Due>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    epoch: u64,
+    at: Timestamp,
+}
+
+impl Broker {
+    /// One round: quarantines, then the tenants in which something is due.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn tend(&self) -> Result<(), Refusal> {
+        let now = self.now();
+        self.end_quarantines(now).await?;
+        if self.ledger.holds().in_doubt() {
+            return Ok(());
+        }
+        for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
+            let epoch = self.registry.epoch(number);
+            if self.dues.is_due(number, epoch, now) {
+                self.keep_tenant(number, epoch, now).await?;
+            }
+            if at % 256 == 255 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_tenant(&self, number: TenantNumber, epoch: u64, now: Timestamp) -> Result<(), Refusal> {
+        // One that cannot be read is closed anyhow, and is looked at again when it was changed.
+        let tenant = self.registry.peek(&self.ledger, number).ok().flatten();
+        let Some(tenant) = tenant else {
+            self.dues.set(number, Due { epoch, at: NEVER });
+            return Ok(());
+        };
+        self.begin_uses(&tenant, now).await?;
+        let (mut acts, mut next) = (Vec::new(), NEVER);
+        for (name, grant) in tenant.trust.grants().iter().filter(|(_, grant)| grant.expires > now) {
+            let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
+            let held = self.ledger.scope(scope.id()).held;
+            let ends = [
+                (Suspension::AttestationOverdue, Some(tenant.attest_by(name, grant))),
+                (Suspension::Dormant, tenant.dormant_at(name)),
+            ];
+            for (cause, at) in ends.into_iter().filter_map(|(cause, at)| Some((cause, at?))) {
+                if at > now {
+                    next = next.min(at);
+                } else if !held.has(cause) {
+                    acts.push(befallen(&tenant, name, grant, cause, now));
+                }
+            }
+        }
+        for some in acts.chunks(AT_ONCE) {
+            self.ledger.custody(CustodyDraft { acts: some.to_vec(), now }).await?;
+        }
+        self.dues.set(number, Due { epoch, at: next });
+        Ok(())
+    }
+
+    /// From now on it is known since when each grant of a tenant with a rule about use is there.
+    async fn begin_uses(&self, tenant: &Tenant, now: Timestamp) -> Result<(), Refusal> {
+        if tenant.trust.dormant_after().is_none() {
+            return Ok(());
+        }
+        let unknown = |known: &super::lastuse::LastUse| known.since() == Timestamp::default();
+        let new: Vec<UseRow> = tenant
+            .uses
+            .iter()
+            .filter(|(_, known)| unknown(known))
+            .map(|(name, known)| UseRow {
+                tenant: tenant.number,
+                grant: name.clone(),
+                since: now,
+                last_used: known.at(),
+            })
+            .collect();
+        for rows in new.chunks(AT_ONCE) {
+            self.ledger.note_uses(rows.to_vec()).await?;
+            rows.iter().filter_map(|row| tenant.uses.get(&row.grant)).for_each(|known| known.note_since(now));
+        }
+        Ok(())
+    }
+
+    /// Writes when grants were used last, where that is an hour or more behind; with `all` whatever is behind.
+    ///
+    /// # Errors
+    /// When the store failed; what was not written is written the next time.
+    pub async fn write_last_uses(&self, all: bool) -> Result<(), Refusal> {
+        let granularity = if all { 1 } else { GRANULARITY_MILLIS };
+        loop {
+            let rows = self.registry.uses().unwritten(granularity, AT_ONCE);
+            if rows.is_empty() {
+                return Ok(());
+            }
+            self.ledger.note_uses(rows.clone()).await?;
+            self.registry.uses().written(&rows);
+        }
+    }
+}
+
+impl Dues {
+    fn is_due(&self, number: TenantNumber, epoch: u64, now: Timestamp) -> bool {
+        let dues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        dues.get(&number).is_none_or(|due| due.epoch != epoch || due.at <= now)
+    }
+
+    fn set(&self, number: TenantNumber, due: Due) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(number, due);
+    }
+}
+
+fn befallen(
+    tenant: &Tenant,
+    name: &GrantName,
+    grant: &Grant,
+    cause: Suspension,
+    now: Timestamp,
+) -> (Custody, pb::Event) {
+    let mut event = event::own("scope.suspended", now);
+    event.reason = cause.words().to_owned();
+    of_grant(&mut event, tenant.trust.name(), &grant.partner, name);
+    let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
+    let (act, mut event) = suspension(event, scope, cause, "broker", cause.words());
+    event.details.push(format!("owner={}", tenant.owner(name, grant)));
+    (act, event)
+}
+
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+/// Grants of one commit.
+const AT_ONCE: usize = 256;
+/// How far the row of a last use may be behind while the broker runs.
+const GRANULARITY_MILLIS: u64 = 3_600_000;

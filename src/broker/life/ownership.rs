@@ -1,0 +1,97 @@
+//! Owners, and the end of integrations.
+
+use super::*;
+
+#[tokio::test]
+async fn a_transferred_grant_is_suspended_until_its_new_owner_attests() {
+    let stage = Stage::new(&two()).await;
+    let (issued, other) = (stage.issue().await, stage.ask("h").await.expect("issued"));
+    let reply = stage.transfer("g", "new@example.com").await;
+    assert_eq!((reply.owner_before.as_str(), reply.leases, reply.changed), ("owner@example.com", 1, true));
+    assert!(!stage.is_active(&issued).await && stage.is_active(&other).await);
+    assert_eq!(stage.refusal("g").await, "BARRED");
+    assert!(!stage.transfer("g", "new@example.com").await.changed, "again changed something");
+    let listed = stage.inventory(pb::InventoryRequest { owner: "new@example.com".into(), ..Default::default() }).await;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].suspended_for, ["transfer pending"]);
+    assert_eq!(listed[0].owner_in_trust_map, "owner@example.com");
+    // The files catch up: nothing more to attest than there is.
+    apply(&stage.broker, &two().replace("owner = \"owner@example.com\"", "owner = \"new@example.com\"")).await;
+    assert!(!stage.is_active(&issued).await, "an apply lifted it");
+    let reply = stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect("attested");
+    assert_eq!(reply.lifted, ["transfer pending"]);
+    assert!(stage.is_active(&issued).await);
+}
+
+#[tokio::test]
+async fn an_apply_that_names_another_owner_suspends_until_that_owner_attests() {
+    let stage = Stage::new(TRUST).await;
+    let issued = stage.issue().await;
+    apply(&stage.broker, &TRUST.replace("owner@example.com", "new@example.com")).await;
+    assert!(!stage.is_active(&issued).await);
+    assert_eq!(stage.told("grant.transferred").await, 1);
+    stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect("attested");
+    assert!(stage.is_active(&issued).await);
+}
+
+#[tokio::test]
+async fn an_owner_who_leaves_takes_nothing_of_other_owners_along() {
+    let stage = Stage::new(&two()).await;
+    let (issued, other) = (stage.issue().await, stage.ask("h").await.expect("issued"));
+    let dry = stage.leave("owner@example.com", true).await;
+    assert_eq!((dry.grant_count, dry.leases, dry.suspended), (1, 1, 0));
+    assert!(stage.is_active(&issued).await, "a dry run suspended");
+    assert_eq!(stage.leave("owner@example.com", false).await.suspended, 1);
+    assert_eq!(stage.leave("owner@example.com", false).await.suspended, 0, "again changed something");
+    assert!(!stage.is_active(&issued).await && stage.is_active(&other).await);
+    assert_eq!(stage.told("owner.left").await, 1);
+    // Who has left attests nothing, and it cannot be given back to who has left.
+    let refused = stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect_err("refused");
+    assert!(matches!(refused, Refusal::Invalid { field: "grant", .. }), "{refused:?}");
+    stage.transfer("g", "new@example.com").await;
+    assert!(!stage.is_active(&issued).await, "a transfer alone lifted it");
+    stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect("attested");
+    assert!(stage.is_active(&issued).await);
+}
+
+#[tokio::test]
+async fn an_offboarded_partner_ends_everywhere_stays_barred_and_takes_no_other_along() {
+    let stage = Stage::new(&two()).await;
+    let (issued, other) = (stage.issue().await, stage.ask("h").await.expect("issued"));
+    let scope = Some(crate::broker::view::scope(&Scope::Partner("zeta".parse().expect("name"))));
+    let request = |dry_run| pb::DecommissionRequest { scope: scope.clone(), dry_run, reason: "contract ended".into() };
+    let dry = stage.broker.decommission(&admin(), request(true)).await.expect("counted");
+    assert_eq!((dry.leases, dry.grant_count, dry.tenants), (1, 1, 1));
+    assert!(stage.is_active(&issued).await, "a dry run ended");
+    let real = stage.broker.decommission(&admin(), request(false)).await.expect("ended");
+    assert!(real.changed && real.grants[0].grant == "g");
+    assert!(!stage.broker.decommission(&admin(), request(false)).await.expect("again").changed);
+    assert!(!stage.is_active(&issued).await && stage.is_active(&other).await);
+    apply(&stage.broker, &two().replace("Zeta", "Zeta Ltd")).await;
+    assert_eq!(stage.refusal("g").await, "BARRED");
+    stage.ask("h").await.expect("another partner's");
+    assert_eq!(stage.told("partner.offboarded").await, 1);
+}
+
+#[tokio::test]
+async fn a_retired_grant_ends_and_a_closed_project_and_tenant_too() {
+    let (tenant, partner) = ("acme".parse().expect("name"), "zeta".parse().expect("name"));
+    let project = Scope::PartnerInTenant("acme".parse().expect("name"), partner);
+    for (scope, kind, other_lives) in [
+        (grant(), "grant.retired", true),
+        (project, "partner.closed_out", true),
+        (Scope::Tenant(tenant), "tenant.closed_out", false),
+    ] {
+        let stage = Stage::new(&two()).await;
+        let (issued, other) = (stage.issue().await, stage.ask("h").await.expect("issued"));
+        let request = pb::DecommissionRequest {
+            scope: Some(crate::broker::view::scope(&scope)),
+            dry_run: false,
+            reason: "done".into(),
+        };
+        stage.broker.decommission(&admin(), request).await.expect("ended");
+        assert!(!stage.is_active(&issued).await, "{scope}");
+        assert_eq!(stage.is_active(&other).await, other_lives, "{scope}");
+        assert_eq!(stage.told(kind).await, 1, "{scope}");
+    }
+}

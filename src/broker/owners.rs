@@ -1,0 +1,224 @@
+//! Ownership: a grant that changes hands, or whose owner leaves, is suspended until its new owner attests it.
+
+use std::sync::Arc;
+
+use super::{
+    Broker, event, issue::DECIDED_AT_MOST, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision,
+    view, who::Operator,
+};
+use crate::{
+    identity::Caller,
+    ledger::{Custody, CustodyDraft, TrustCommit},
+    model::{GrantName, PartnerName, Scope, Suspension, TenantName},
+    pb,
+    policy::{Grant, Role},
+};
+
+impl Broker {
+    /// Gives a grant to a new owner; it is suspended until the new owner attests it.
+    ///
+    /// # Errors
+    /// When the operator is no admin of the grant, or the new owner is the old one.
+    pub async fn transfer_grant(
+        &self,
+        caller: &Caller,
+        request: pb::TransferGrantRequest,
+    ) -> Result<pb::TransferGrantResponse, Refusal> {
+        check_owner("owner", &request.owner)?;
+        if !request.dry_run {
+            check_reason(&request.reason)?;
+        }
+        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
+        for _ in 0..DECIDED_AT_MOST {
+            outcome = self.try_transfer(caller, &request).await;
+            if !matches!(outcome, Err(Refusal::Busy { .. })) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn try_transfer(
+        &self,
+        caller: &Caller,
+        request: &pb::TransferGrantRequest,
+    ) -> Result<pb::TransferGrantResponse, Refusal> {
+        let basis = self.ledger.basis().1;
+        let operator = self.operator(caller)?;
+        let now = self.now();
+        let tenant: TenantName = view::id("tenant", &request.tenant)?;
+        let grant: GrantName = view::id("grant", &request.grant)?;
+        let known = self.registry.tenant(&self.ledger, &tenant)?.ok_or(Refusal::Unknown("grant"))?;
+        let found = known.trust.grants().get(&grant).ok_or(Refusal::Unknown("grant"))?;
+        if !operator.reaches(Some(&tenant), Some(&found.partner)) {
+            return Err(Refusal::Unknown("grant"));
+        }
+        operator.require(Role::Admin)?;
+        let scope = Scope::Grant(tenant.clone(), grant.clone());
+        let (before, held) = (known.owner(&grant, found).to_owned(), self.ledger.scope(scope.id()).held);
+        if held.has(Suspension::OwnerLeft) && before == request.owner {
+            return Err(Refusal::invalid("owner", "is the one that has left"));
+        }
+        let mut response = pb::TransferGrantResponse {
+            owner_before: before.clone(),
+            leases: self.ledger.live(&scope, now),
+            changed: before != request.owner,
+            revision: None,
+        };
+        if request.dry_run || !response.changed {
+            return Ok(response);
+        }
+        let mut event = event::by(caller, operator.actor(), "grant.transferred", now);
+        event.reason.clone_from(&request.reason);
+        of_grant(&mut event, &tenant, &found.partner, &grant);
+        event.details = vec![format!("from={before}"), format!("to={}", request.owner)];
+        let mut record = known.life.get(&grant).cloned().unwrap_or_default();
+        record.owner.clone_from(&request.owner);
+        let custody = handed_over(&event, scope.clone(), operator.name.as_str(), &request.reason);
+        let commit = TrustCommit {
+            basis,
+            tenants: Vec::new(),
+            global: None,
+            keys: Vec::new(),
+            changed: vec![scope],
+            cuts: Vec::new(),
+            grant_states: vec![(known.number, grant, record)],
+            custody,
+            uses: Vec::new(),
+            events: vec![event],
+            now,
+        };
+        let (registry, number) = (Arc::clone(&self.registry), known.number);
+        let receipt = self.ledger.apply(commit, move || registry.changed(&[(tenant.clone(), number)])).await?;
+        response.revision = Some(revision(&receipt));
+        Ok(response)
+    }
+
+    /// An owner leaves: every grant within the operator's scope that it answers for is suspended until it was transferred
+    /// and attested. Others are left alone. Again changes nothing.
+    ///
+    /// # Errors
+    /// When the operator is no admin, or the store failed: what was suspended until then stays so; do it again.
+    pub async fn leave_owner(
+        &self,
+        caller: &Caller,
+        request: pb::LeaveOwnerRequest,
+    ) -> Result<pb::LeaveOwnerResponse, Refusal> {
+        check_owner("owner", &request.owner)?;
+        let operator = self.operator(caller)?;
+        operator.require(Role::Admin)?;
+        if !request.dry_run {
+            check_reason(&request.reason)?;
+        }
+        let now = self.now();
+        let mut response = pb::LeaveOwnerResponse::default();
+        let mut acts = Vec::new();
+        for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
+            let Some(tenant) = self.registry.peek(&self.ledger, number)? else { continue };
+            for (name, grant) in owned(&tenant, &operator, &request.owner) {
+                let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
+                let live = self.ledger.live(&scope, now);
+                response.grant_count += 1;
+                response.leases += live;
+                if response.grants.len() < LISTED {
+                    response.grants.push(part(&tenant, name, grant, live));
+                }
+                let mut event = event::by(caller, operator.actor(), "scope.suspended", now);
+                event.reason.clone_from(&request.reason);
+                of_grant(&mut event, tenant.trust.name(), &grant.partner, name);
+                acts.push(suspension(event, scope, Suspension::OwnerLeft, operator.name.as_str(), &request.reason));
+            }
+            if at % 256 == 255 {
+                tokio::task::yield_now().await;
+            }
+        }
+        if request.dry_run {
+            return Ok(response);
+        }
+        while !acts.is_empty() {
+            let some: Vec<_> = acts.drain(..acts.len().min(AT_ONCE)).collect();
+            let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: some, now }).await?;
+            response.suspended += changed as u64;
+            response.revision = Some(revision(&receipt));
+        }
+        if response.suspended > 0 {
+            let mut event = event::by(caller, operator.actor(), "owner.left", now);
+            event.reason = request.reason;
+            event.details = vec![format!("owner={}", request.owner), format!("grants={}", response.suspended)];
+            response.revision = Some(revision(&self.ledger.note_act(vec![event], now).await?));
+        }
+        Ok(response)
+    }
+}
+
+/// The grants that an owner answers for, within an operator's scope.
+fn owned<'a>(
+    tenant: &'a Tenant,
+    operator: &'a Operator,
+    owner: &'a str,
+) -> impl Iterator<Item = (&'a GrantName, &'a Grant)> {
+    let within = |grant: &Grant| operator.reaches(Some(tenant.trust.name()), Some(&grant.partner));
+    let grants = tenant.trust.grants().iter();
+    grants.filter(move |(name, grant)| tenant.owner(name, grant) == owner && within(grant))
+}
+
+/// A grant in a list of what an act concerns.
+pub(super) fn part(tenant: &Tenant, name: &GrantName, grant: &Grant, live: u64) -> pb::GrantPart {
+    pb::GrantPart {
+        tenant: tenant.trust.name().to_string(),
+        grant: name.to_string(),
+        partner: grant.partner.to_string(),
+        owner: tenant.owner(name, grant).to_owned(),
+        leases: live,
+    }
+}
+
+/// Whose an event is.
+pub(super) fn of_grant(event: &mut pb::Event, tenant: &TenantName, partner: &PartnerName, grant: &GrantName) {
+    (event.tenant, event.partner, event.grant) = (tenant.to_string(), partner.to_string(), grant.to_string());
+}
+
+/// A suspension and its event.
+pub(super) fn suspension(
+    mut event: pb::Event,
+    scope: Scope,
+    cause: Suspension,
+    operator: &str,
+    reason: &str,
+) -> (Custody, pb::Event) {
+    event.kind = "scope.suspended".to_owned();
+    event.details = vec![format!("scope={scope}"), "suspend=true".to_owned(), format!("cause={}", cause.words())];
+    let (operator, reason) = (operator.to_owned(), reason.to_owned());
+    (Custody::Suspend { scope, cause, until: None, auto_lift: false, operator, reason }, event)
+}
+
+/// What a new owner means for a grant: it waits for the owner's word, and the old one's leaving is over.
+pub(super) fn handed_over(event: &pb::Event, scope: Scope, operator: &str, reason: &str) -> Vec<(Custody, pb::Event)> {
+    let mut released = event.clone();
+    released.kind = "scope.released".to_owned();
+    released.details = vec![format!("scope={scope}"), format!("cause={}", Suspension::OwnerLeft.words())];
+    let causes = [Suspension::OwnerLeft].into_iter().collect();
+    vec![
+        suspension(event.clone(), scope.clone(), Suspension::TransferPending, operator, reason),
+        (Custody::Release { scope, causes }, released),
+    ]
+}
+
+fn check_owner(field: &'static str, owner: &str) -> Result<(), Refusal> {
+    let fits = (1..=128).contains(&owner.chars().count()) && !owner.trim().is_empty();
+    if fits && !owner.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(field, "must have 1 to 128 characters, none of them a control character"))
+}
+
+/// Grants shown in a reply.
+pub(super) const LISTED: usize = 1_000;
+/// Grants suspended in one commit.
+const AT_ONCE: usize = 256;
+
+/// What an apply does where it names another owner: see [`handed_over`]. A file that has caught up with a transfer made
+/// at run time changes nothing.
+pub(super) fn owner_changed(old: &Tenant, name: &GrantName, before: &Grant, after: &Grant) -> bool {
+    before.owner != after.owner && after.owner != old.owner(name, before)
+}

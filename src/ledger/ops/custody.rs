@@ -1,0 +1,173 @@
+//! Suspensions by reason: one row each, so that lifting one leaves the others.
+
+use std::time::Duration;
+
+use crate::{
+    ledger::{book::ScopeState, codec, engine::Table, keys, refused::Refused, tx::Tx},
+    model::{GrantName, Scope, Suspension, Suspensions, TenantNumber, Timestamp},
+    pb, records,
+};
+
+/// Something to suspend, or to let go.
+#[derive(Clone, Debug)]
+pub enum Custody {
+    /// Suspends a scope for a reason. A quarantine that stands is replaced, any other stays as it is.
+    Suspend {
+        /// What.
+        scope: Scope,
+        /// Why.
+        cause: Suspension,
+        /// Quarantines: when its time is over.
+        until: Option<Timestamp>,
+        /// Quarantines: lifted by itself then.
+        auto_lift: bool,
+        /// Who, for the record.
+        operator: String,
+        /// The words that go with it.
+        reason: String,
+    },
+    /// Lifts suspensions for some reasons.
+    Release {
+        /// Of what.
+        scope: Scope,
+        /// Which.
+        causes: Suspensions,
+    },
+    /// Notes that the time of a quarantine is over and that it was told so.
+    Lapse {
+        /// Of what.
+        scope: Scope,
+    },
+}
+
+/// Acts of one commit, each with its event.
+#[derive(Debug)]
+pub struct CustodyDraft {
+    /// What to do.
+    pub acts: Vec<(Custody, pb::Event)>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// When a grant was used last.
+#[derive(Clone, Debug)]
+pub struct UseRow {
+    /// Its tenant.
+    pub tenant: TenantNumber,
+    /// Its name.
+    pub grant: GrantName,
+    /// When it was added.
+    pub since: Timestamp,
+    /// When it was used; 1970 for never.
+    pub last_used: Timestamp,
+}
+
+/// Carries out what changes something; how many acts did.
+pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &CustodyDraft) -> Result<usize, Refused> {
+    let done = admit(tx, &draft.acts)?;
+    if !done.is_empty() {
+        tx.mark_time(draft.now);
+        done.iter().try_for_each(|act| write(tx, act, draft.now))?;
+    }
+    Ok(done.len())
+}
+
+/// The acts that change something; their events are written. Refuses before the first row is.
+pub(in crate::ledger) fn admit<'a>(
+    tx: &mut Tx<'_>,
+    acts: &'a [(Custody, pb::Event)],
+) -> Result<Vec<&'a Custody>, Refused> {
+    let mut done = Vec::with_capacity(acts.len());
+    for (act, event) in acts {
+        if changes(tx, act)? {
+            tx.audit(event)?;
+            done.push(act);
+        }
+    }
+    Ok(done)
+}
+
+fn changes(tx: &Tx<'_>, act: &Custody) -> Result<bool, Refused> {
+    Ok(match act {
+        Custody::Suspend { scope, cause: Suspension::Quarantine, until, auto_lift, .. } => {
+            let same = |record: records::BarRecord| {
+                record.until == until.unwrap_or_default().millis()
+                    && record.auto_lift == *auto_lift
+                    && record.lapsed == 0
+            };
+            !tx.scope(scope.id()).held.has(Suspension::Quarantine)
+                || !stored(tx, scope, Suspension::Quarantine)?.is_some_and(same)
+        }
+        Custody::Suspend { scope, cause, .. } => !tx.scope(scope.id()).held.has(*cause),
+        Custody::Release { scope, causes } => !tx.scope(scope.id()).held.and(*causes).is_empty(),
+        Custody::Lapse { scope } => stored(tx, scope, Suspension::Quarantine)?.is_some_and(|record| record.lapsed == 0),
+    })
+}
+
+pub(in crate::ledger) fn write(tx: &mut Tx<'_>, act: &Custody, now: Timestamp) -> Result<(), Refused> {
+    match act {
+        Custody::Suspend { scope, cause, until, auto_lift, operator, reason } => {
+            let record = records::BarRecord {
+                scope: Some(codec::scope_name(scope)),
+                revision: tx.number(),
+                suspend: true,
+                at: now.millis(),
+                operator: operator.clone(),
+                reason: reason.clone(),
+                until: until.unwrap_or_default().millis(),
+                auto_lift: *auto_lift,
+                lapsed: 0,
+            };
+            suspend(tx, scope, *cause, &record, now);
+        }
+        Custody::Release { scope, causes } => release(tx, scope, *causes, now),
+        Custody::Lapse { scope } => {
+            if let Some(record) = stored(tx, scope, Suspension::Quarantine)? {
+                let record = records::BarRecord { lapsed: now.millis(), ..record };
+                tx.put_record(Table::Bars, keys::suspension(scope.id(), Suspension::Quarantine), &record);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn suspend(tx: &mut Tx<'_>, scope: &Scope, cause: Suspension, record: &records::BarRecord, now: Timestamp) {
+    let id = scope.id();
+    tx.put_record(Table::Bars, keys::suspension(id, cause), record);
+    tx.announce(pb::RevocationKind::Suspend, id, now.after(FEED_KEPT));
+    let state = tx.scope(id);
+    tx.set_scope(id, ScopeState { held: state.held.with(cause), held_at: tx.number(), ..state });
+}
+
+/// Lifts some suspensions. What another reason, or a bar, still suspends stays suspended.
+fn release(tx: &mut Tx<'_>, scope: &Scope, causes: Suspensions, now: Timestamp) {
+    let id = scope.id();
+    let state = tx.scope(id);
+    for cause in state.held.and(causes).iter() {
+        tx.delete(Table::Bars, keys::suspension(id, cause));
+    }
+    // As when a bar is lifted: a decision made before must not pass now.
+    let after = ScopeState { held: state.held.without(causes), changed: tx.number(), changed_at: now, ..state };
+    if !after.is_suspended() {
+        tx.announce(pb::RevocationKind::Lift, id, now.after(FEED_KEPT));
+    }
+    tx.set_scope(id, after);
+}
+
+fn stored(tx: &Tx<'_>, scope: &Scope, cause: Suspension) -> Result<Option<records::BarRecord>, Refused> {
+    let key = keys::suspension(scope.id(), cause);
+    let Some(value) = tx.get(Table::Bars, &key)? else { return Ok(None) };
+    // A damaged one stays closed, whatever its time was.
+    Ok(tx.shared.codec.decode(Table::Bars, &key, &value).ok())
+}
+
+/// Writes when grants were used last. Nothing is audited: the issues were.
+pub(in crate::ledger) fn note_uses(tx: &mut Tx<'_>, rows: &[UseRow]) {
+    for row in rows {
+        let record = records::GrantUseRecord { since: row.since.millis(), last_used: row.last_used.millis() };
+        tx.put_record(Table::GrantStates, keys::grant_use(row.tenant, &row.grant), &record);
+    }
+}
+
+/// As long as the feed tells of bars.
+const FEED_KEPT: Duration = super::scope::FEED_KEPT;
