@@ -1,5 +1,6 @@
 //! The acts of the demo, in their order.
 
+mod attest;
 pub(super) mod audit;
 mod begin;
 mod crash;
@@ -31,6 +32,8 @@ pub enum Act {
     Expire,
     /// A lease that is renewed.
     Renew,
+    /// A grant that nobody attests in time.
+    Attest,
     /// A partner that is revoked, and lifted again.
     Revoke,
     /// A stolen token.
@@ -52,6 +55,7 @@ impl Act {
         Self::Complete,
         Self::Expire,
         Self::Renew,
+        Self::Attest,
         Self::Revoke,
         Self::Bind,
         Self::Audit,
@@ -70,6 +74,7 @@ impl Act {
             Self::Complete => "complete",
             Self::Expire => "expire",
             Self::Renew => "renew",
+            Self::Attest => "attest",
             Self::Revoke => "revoke",
             Self::Bind => "bind",
             Self::Audit => "audit",
@@ -91,6 +96,7 @@ impl Act {
             Self::Complete => task::complete(stage, report).await,
             Self::Expire => task::expire(stage, report).await,
             Self::Renew => task::renew(stage, report).await,
+            Self::Attest => attest::play(stage, report).await,
             Self::Revoke => revoke::play(stage, report).await,
             Self::Bind => tenant::bind(stage, report).await,
             Self::Audit => audit::play(stage, report).await,
