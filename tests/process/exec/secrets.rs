@@ -12,11 +12,11 @@ async fn a_secret_is_where_it_was_asked_for_and_nowhere_else() {
     let credentials = [
         "name=a,kind=opaque,binding=none,env=T",
         "name=b,kind=opaque,binding=none,file=token",
-        "name=c,kind=opaque,binding=none,fd=9",
+        "name=c,kind=opaque,binding=none,fd=63",
         "name=d,kind=x509,file=tls,env=TLS",
     ];
-    let script = "cat /dev/fd/9 > fd; printf %s \"$T\" > env; printf %s \"$TLS_KEY\" > key; echo \"$MAYFLY_DIR\"; \
-                  (echo x >&9) 2>/dev/null && exit 9; while ! test -e go; do sleep 0.05; done";
+    let script = "cat /dev/fd/63 > fd; printf %s \"$T\" > env; printf %s \"$TLS_KEY\" > key; echo \"$MAYFLY_DIR\"; \
+                  (echo x > /dev/fd/63) 2>/dev/null && exit 9; while ! test -e go; do sleep 0.05; done";
     let mut command = bench.exec(&credentials, &[], script);
     command.env("RUST_LOG", "trace");
     let job = Run::start(command);
