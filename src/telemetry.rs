@@ -203,7 +203,7 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Gauge, "mayfly_live_leases", Unit::Count, &[], "Leases that have not expired."),
     metric(Kind::Gauge, "mayfly_cuts", Unit::Count, &[], "Cuts in memory."),
     metric(Kind::Gauge, "mayfly_bars", Unit::Count, &[], "Scopes that are barred or suspended."),
-    metric(Kind::Gauge, "mayfly_suspended_scopes", Unit::Count, &["reason"], "Scopes suspended by `reason`."),
+    metric(Kind::Gauge, "mayfly_suspended_scopes", Unit::Count, &["reason"], "Scopes suspended by reason."),
     metric(
         Kind::Gauge,
         "mayfly_lapsed_quarantines",
