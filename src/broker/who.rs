@@ -119,12 +119,14 @@ impl Broker {
             let mut proofs = caller.scopes();
             proofs.extend(&lease.proofs);
             proofs.push(Scope::Lease(lease.id).id());
+            caller.account().found_in(found.number);
             return Ok(Workload { tenant: found, name: lease.workload.clone(), proofs, lease: Some(lease) });
         }
         let domain = self.settings.trust_domain.of_tenant(tenant);
         let name = found.trust.workload_of(caller, &domain)?.clone();
         let proofs = caller.scopes();
         self.check_proofs(&proofs)?;
+        caller.account().found_in(found.number);
         Ok(Workload { tenant: found, name, proofs, lease: None })
     }
 

@@ -61,11 +61,7 @@ impl Peer {
     /// # Errors
     /// When the certificate is not valid any more.
     pub fn caller(&self, now: Timestamp) -> Result<Option<Caller>, IdentityError> {
-        match &self.link {
-            Link::Tls { certificate: Some(certificate), source } => certificate.caller(*source, now).map(Some),
-            Link::Tls { certificate: None, .. } | Link::Plain { .. } => Ok(None),
-            Link::Unix { proof } => Ok(Some(unix::caller(*proof))),
-        }
+        self.link.caller(now)
     }
 
     /// Where it comes from; `None` on a Unix socket.
@@ -92,6 +88,15 @@ impl Link {
             Self::Tls { certificate, .. } => certificate.is_none(),
             Self::Plain { .. } => true,
             Self::Unix { .. } => false,
+        }
+    }
+
+    /// Who is behind it at `now`.
+    pub(super) fn caller(&self, now: Timestamp) -> Result<Option<Caller>, IdentityError> {
+        match self {
+            Self::Tls { certificate: Some(certificate), source } => certificate.caller(*source, now).map(Some),
+            Self::Tls { certificate: None, .. } | Self::Plain { .. } => Ok(None),
+            Self::Unix { proof } => Ok(Some(unix::caller(*proof))),
         }
     }
 

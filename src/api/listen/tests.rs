@@ -1,10 +1,11 @@
 use std::os::unix::fs::PermissionsExt;
 
-use axum::{Extension, body::Body, routing::get};
+use axum::{Extension, body::Body, extract::Request, routing::get};
 use hyper::client::conn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -99,7 +100,9 @@ async fn start_with(limits: EdgeLimits, router: Router) -> Fixture {
     let (own, corp) = (TestCa::new("own"), TestCa::new("corp"));
     let tls = Arc::new(TlsSwap::new(identity(&own.server()), authorities(&own, &corp)).expect("tls"));
     let stop = CancellationToken::new();
-    let edge = Arc::new(Edge::new(Arc::clone(&tls), limits, Arc::new(Wall), stop.clone()));
+    let workers = Workers::all_on(Handle::current());
+    let nobody: OperatorCheck = Arc::new(|_| false);
+    let edge = Arc::new(Edge::new(Arc::clone(&tls), limits, Arc::new(Wall), stop.clone(), workers, nobody));
     let listener = Listener::bind(&Socket::Tls(([127, 0, 0, 1], 0).into())).await.expect("bind");
     let address = listener.local_address().expect("address");
     let served = tokio::spawn(listener.serve(router, Arc::clone(&edge)));
