@@ -164,7 +164,7 @@ pub struct Limits {
     /// Requests that one caller may make at once after a pause. Default 10,000.
     pub rate_burst: u32,
     /// Requests that begin something (issue, renew, open, hold) that are worked on at a time; one tenant gets half.
-    /// Default 0: 32 for each processor, see [`Self::requests_at_work`].
+    /// Default 0: 16 for each processor, see [`Self::requests_at_work`].
     pub at_work: usize,
     /// Requests of one tenant that may wait for their turn, and its proposals that may wait for the committer. Default
     /// 2,048.
@@ -399,7 +399,7 @@ impl Default for Telemetry {
 }
 
 /// Enough that one durable commit serves many, and few enough that a newcomer's request is not far behind them.
-const AT_WORK_PER_PROCESSOR: usize = 32;
+const AT_WORK_PER_PROCESSOR: usize = 16;
 const DAY_SECONDS: u64 = 86_400;
 
 #[cfg(test)]
