@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".mayfly.v1.IntrospectRequest",
             ".mayfly.v1.IdentifyRequest",
             ".mayfly.v1.RevokeRequest",
+            ".mayfly.v1.TestIdentityTokenRequest",
         ])
         .compile_fds(contract)?;
     let records = protox::compile([RECORDS], ["proto"])?;

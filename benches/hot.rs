@@ -125,6 +125,7 @@ fn decisions(criterion: &mut Criterion) {
         has_certificate: false,
         attest_by: &|_| None,
         proofs: Vec::new(),
+        origin: policy::Origin::Local,
     };
     let _decision = black_box(policy::decide(trust, &asked, &facts, now()).expect("allowed"));
     criterion.bench_function("decide among 20 grants", |b| {

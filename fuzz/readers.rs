@@ -10,11 +10,15 @@ use std::{
     time::Duration,
 };
 
+use base64::Engine as _;
 use mayfly::{
     audit::{Start, Verifier, export, verify::Coverage},
     broker::time::SystemClock,
     config::{Config, Engine as EngineKind, Listener, Service, Socket},
-    identity::{ClientAuthorities, PeerCertificate},
+    identity::{
+        ClientAuthorities, PeerCertificate,
+        oidc::{KeySet, UnverifiedToken},
+    },
     ledger::{
         self,
         engine::{Batch, Engine, Op, Table, memory::Memory},
@@ -43,6 +47,16 @@ pub fn token(text: &str) {
     let _ = opaque::parse(text);
     let (basis, scopes) = text.split_once(' ').unwrap_or((text, ""));
     let _ = Stamp::from_claims(basis, scopes);
+}
+
+/// An identity token, the header, claims or key set in one, and a pattern for claims.
+pub fn identity_token(text: &str) {
+    let _ = UnverifiedToken::parse(text).map(|token| token.unverified_claims());
+    let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    let _ = UnverifiedToken::parse(&format!("{}.{}.", part(r#"{"alg":"RS256","kid":"k"}"#), part(text)));
+    let _ = UnverifiedToken::parse(&format!("{}.{}.", part(text), part(r#"{"iss":"x"}"#)));
+    let _ = KeySet::parse(text.as_bytes());
+    let _ = text.parse::<policy::ClaimPattern>();
 }
 
 /// A certificate request.
@@ -226,7 +240,7 @@ impl Decoder for Plain {
 }
 
 /// All of the contract.
-pub const METHODS: [&str; 39] = [
+pub const METHODS: [&str; 41] = [
     "/mayfly.v1.Broker/OpenTask",
     "/mayfly.v1.Broker/Issue",
     "/mayfly.v1.Broker/Renew",
@@ -239,6 +253,8 @@ pub const METHODS: [&str; 39] = [
     "/mayfly.v1.Admin/Apply",
     "/mayfly.v1.Admin/ListTenants",
     "/mayfly.v1.Admin/ListPartners",
+    "/mayfly.v1.Admin/ListIssuers",
+    "/mayfly.v1.Admin/TestIdentityToken",
     "/mayfly.v1.Admin/ListGrants",
     "/mayfly.v1.Admin/ListWorkloads",
     "/mayfly.v1.Admin/ListOperators",

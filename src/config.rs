@@ -6,9 +6,11 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+mod issuers;
 mod parse;
 mod problem;
 mod read;
@@ -18,7 +20,7 @@ mod values;
 pub use problem::{Problem, Problems};
 pub use values::PublicUrl;
 
-use crate::model::TrustDomain;
+use crate::model::{IssuerRules, TrustDomain};
 
 /// A commented configuration with every field, as `mayfly init` writes it.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
@@ -45,6 +47,8 @@ pub struct Config {
     pub server_certificate: ServerCertificate,
     /// Foreign CAs whose client certificates count.
     pub client_cas: Vec<ClientCa>,
+    /// Issuers whose identity tokens count; all others are refused.
+    pub issuers: Vec<Issuer>,
     /// Where metrics and probes are served; loopback. Default 127.0.0.1:7444.
     pub metrics: SocketAddr,
     /// What bounds load.
@@ -144,6 +148,35 @@ pub struct ClientCa {
     pub name: String,
     /// PEM certificates.
     pub file: PathBuf,
+    /// SPIFFE trust domains that it may vouch for; empty for any but the broker's own.
+    pub trust_domains: Vec<String>,
+}
+
+/// An issuer of identity tokens, and where its keys come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Issuer {
+    /// What is believed of it.
+    pub rules: Arc<IssuerRules>,
+    /// Where its keys come from.
+    pub keys: KeySource,
+    /// How often its keys are fetched. Default 600 s.
+    pub refresh: Duration,
+    /// For how long beyond that an older key set serves when the issuer is down. Default 3,600 s.
+    pub stale: Duration,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeySource {
+    /// A file; nothing is fetched.
+    Pinned(PathBuf),
+    /// Discovery at the issuer's URL.
+    Fetched {
+        /// PEM roots that its certificate must lead to. Default: the system's bundle.
+        ca_file: PathBuf,
+        /// Whether it may be at private addresses.
+        allow_private: bool,
+    },
 }
 
 /// What bounds load.
@@ -295,6 +328,15 @@ impl Config {
         parse::config(text, file)
     }
 
+    /// Reads and checks a file of `[[issuer]]` sections alone, and the files that it names.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load_issuers(file: &Path) -> Result<Vec<Issuer>, Problems> {
+        let text = std::fs::read_to_string(file).map_err(|error| problem::unreadable(file.to_path_buf(), &error))?;
+        parse::issuers_alone(&text, file)
+    }
+
     /// Everything on loopback, for trying things out: TLS on `port`, metrics on the next one (port 0 lets the system
     /// choose both).
     ///
@@ -316,6 +358,7 @@ impl Config {
             }],
             server_certificate: ServerCertificate::default(),
             client_cas: Vec::new(),
+            issuers: Vec::new(),
             metrics: ([127, 0, 0, 1], metrics_port).into(),
             limits: Limits::default(),
             clock: ClockBounds::default(),

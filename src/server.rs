@@ -45,6 +45,7 @@ use crate::{
     },
     config::{Config, Engine, SealSource, ServerCertificate},
     identity::{AuthorityError, Caller, ClientAuthorities},
+    issuers::{Issuers, IssuersError},
     ledger::{
         Anchor, Chain, FileAnchor, LaneLimits, Ledger, OpenError, Opening, Refused,
         engine::{self, EngineError},
@@ -98,6 +99,9 @@ pub enum ServerError {
     /// The chain of a root elsewhere is no good.
     #[error("the chain cannot be adopted")]
     Adopt(#[source] Refusal),
+    /// An issuer of identity tokens.
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
     /// Key lives do not fit.
     #[error(transparent)]
     Rotation(#[from] RotatesTooFast),
@@ -233,6 +237,13 @@ impl Server {
         loops.spawn(metrics_port::serve(self.metrics, probes, background.clone()));
         let renewing = renew(Arc::clone(&self.broker), self.config, self.tls);
         let renewing = tokio::spawn(background.clone().run_until_cancelled_owned(renewing));
+        let issuers = Arc::clone(&self.broker.issuers);
+        let broker = Arc::clone(&self.broker);
+        let fresh = issuers.keep_fresh(move || broker.now(), background.clone());
+        loops.spawn(async move {
+            fresh.await;
+            Ok(())
+        });
         // Shipping first: retention only respects the sinks that it knows.
         let mut ships = ship::start(&self.broker, self.sinks, &background);
         let mut upkeep = upkeep::start(&self.broker, &background).unwrap_or_else(|error| {
@@ -315,10 +326,12 @@ fn assemble(
         started: time.now(),
     };
     let registry = Arc::new(Registry::load(&ledger)?);
+    let issuers = Arc::new(Issuers::open(&config.issuers)?);
     let (ledger, rings) = (Arc::new(ledger), Arc::new(Rings::new(seal)));
     let broker = Broker {
         ledger,
         registry,
+        issuers,
         rings,
         time,
         settings,
@@ -402,7 +415,12 @@ fn authorities(broker: &Broker, config: &Config) -> Result<Arc<ClientAuthorities
     let own: Vec<CertificateDer<'static>> = broker.roots()?.into_iter().map(CertificateDer::from).collect();
     let foreign = config.client_cas.iter().map(|ca| Ok((ca.name.clone(), certificates(&ca.file)?)));
     let foreign: Vec<_> = foreign.collect::<Result<_, TlsError>>()?;
-    Ok(Arc::new(ClientAuthorities::new(config.trust_domain.clone(), &own, &foreign)?))
+    let mut authorities = ClientAuthorities::new(config.trust_domain.clone(), &own, &foreign)?;
+    for ca in config.client_cas.iter().filter(|ca| !ca.trust_domains.is_empty()) {
+        authorities = authorities.limited(&ca.name, &ca.trust_domains);
+    }
+    // Where no identity token counts, a key of one's own is of no use.
+    Ok(Arc::new(if config.issuers.is_empty() { authorities } else { authorities.taking_keys() }))
 }
 
 /// Gives new connections a fresh certificate and the CAs as they are then, well before the old one ends.

@@ -31,6 +31,7 @@ fn read_all(bytes: &[u8]) {
     readers::row(bytes);
     let text = String::from_utf8_lossy(bytes);
     readers::token(&text);
+    readers::identity_token(&text);
     readers::trust(&text);
     readers::config(&text);
 }
@@ -101,6 +102,8 @@ fn valid() -> Vec<Vec<u8>> {
         event_line().into_bytes(),
         config::SAMPLE.as_bytes().to_vec(),
         TRUST.as_bytes().to_vec(),
+        br#"{"keys":[{"kty":"EC","kid":"k","crv":"P-256","x":"AAAA","y":"AAAA"}]}"#.to_vec(),
+        br"octo-org/automation/\.github/workflows/[a-z]+\.yml@refs/tags/v[0-9.]+".to_vec(),
     ]
 }
 

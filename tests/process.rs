@@ -7,6 +7,14 @@
 mod support;
 
 #[cfg(test)]
+#[path = "../src/identity/oidc/testing.rs"]
+mod signer;
+
+#[cfg(test)]
+#[path = "../src/issuers/testing.rs"]
+mod local_issuer;
+
+#[cfg(test)]
 #[path = "process"]
 mod process {
     mod abuse;
@@ -16,6 +24,7 @@ mod process {
     mod crash;
     mod disk;
     mod drain;
+    mod federated;
     mod host;
     mod input;
     mod kept;

@@ -21,6 +21,7 @@ use crate::{
 
 mod arriving;
 mod connection;
+mod gathered;
 mod pace;
 mod peer;
 mod tls;
@@ -132,12 +133,13 @@ impl Edge {
         &self.connections
     }
 
-    /// The threads that a connection is served on.
-    fn threads(&self, link: &Link) -> &Handle {
-        match link.caller(self.clock.wall()) {
-            Ok(Some(caller)) if (self.is_operator)(&caller) => &self.workers.operators,
-            Ok(Some(_)) => &self.workers.callers,
-            Ok(None) | Err(_) => &self.workers.front,
+    /// The threads that a connection is served on. Who shows no certificate that counts may still come with an identity
+    /// token, over HTTP/2 as all of gRPC.
+    fn threads(&self, link: &Link, protocol: Protocol) -> &Handle {
+        match (link.caller(self.clock.wall()), protocol) {
+            (Ok(Some(caller)), _) if (self.is_operator)(&caller) => &self.workers.operators,
+            (Ok(Some(_)), _) | (Ok(None), Protocol::Http2) => &self.workers.callers,
+            (Ok(None), Protocol::Http1 | Protocol::Either) | (Err(_), _) => &self.workers.front,
         }
     }
 }
@@ -296,7 +298,7 @@ impl Guests {
             Some(_) | None => Protocol::Http1,
         };
         match end.judge(session, self.edge.clock.wall()) {
-            Ok(certificate) => self.hand_over(stream, Link::Tls { certificate, source }, protocol, permit),
+            Ok(shown) => self.hand_over(stream, Link::Tls { shown, source }, protocol, permit),
             Err(error) => {
                 tracing::info!(%source, %error, "a client certificate was refused");
                 turned_away("certificate");
@@ -306,26 +308,29 @@ impl Guests {
 
     /// Has a connection served on the threads that are for its caller.
     fn hand_over(self, mut stream: TlsStream<TcpStream>, link: Link, protocol: Protocol, permit: OwnedSemaphorePermit) {
-        let threads = self.edge.threads(&link).clone();
+        let threads = self.edge.threads(&link, protocol).clone();
         threads.spawn(async move {
-            let _permit = permit;
+            // As a whole: a block takes of a value only what it names, and this one is awaited at the stop.
+            let (guests, _permit) = (self, permit);
             match stream.get_ref().0.moved() {
                 Ok(moved) => *stream.get_mut().0 = moved,
                 Err(error) => return cannot_move(&error),
             }
-            connection::serve(stream, link, protocol, self.router, &self.edge, &self.over).await;
+            connection::serve(stream, link, protocol, guests.router.clone(), &guests.edge, &guests.over).await;
         });
     }
 
     fn hand_over_unix(self, stream: UnixStream, proof: UnixProof, permit: OwnedSemaphorePermit) {
         let link = Link::Unix { proof };
-        let threads = self.edge.threads(&link).clone();
+        let threads = self.edge.threads(&link, Protocol::Either).clone();
         threads.spawn(async move {
-            let _permit = permit;
+            // As a whole: a block takes of a value only what it names, and this one is awaited at the stop.
+            let (guests, _permit) = (self, permit);
             match stream.moved() {
                 Ok(moved) => {
                     drop(stream);
-                    connection::serve(moved, link, Protocol::Either, self.router, &self.edge, &self.over).await;
+                    connection::serve(moved, link, Protocol::Either, guests.router.clone(), &guests.edge, &guests.over)
+                        .await;
                 }
                 Err(error) => cannot_move(&error),
             }

@@ -70,6 +70,8 @@ fn offer(routes: Routes, service: Service, gate: &Arc<Gate>) -> Routes {
     };
     match service {
         Service::Broker => {
+            let gate = Arc::clone(gate);
+            let admit = move |request| gate.admit_workload(request);
             let server = BrokerServer::new(BrokerService(own)).max_decoding_message_size(bytes);
             routes.add_service(InterceptedService::new(server, admit))
         }

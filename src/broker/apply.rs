@@ -71,12 +71,12 @@ impl Broker {
         only_named: bool,
         now: Timestamp,
     ) -> Result<TrustMap, Refusal> {
-        let global = self.registry.global();
+        let (global, issuers) = (self.registry.global(), self.issuers.rules());
         let parsed = tokio::task::spawn_blocking(move || {
             let extent = if only_named { Extent::NamedTenants(&global) } else { Extent::Whole };
             let documents: Vec<Document<'_>> =
                 documents.iter().map(|document| Document { path: &document.path, text: &document.text }).collect();
-            policy::parse(&documents, extent, now)
+            policy::parse_with(&documents, extent, &issuers, now)
         });
         parsed.await.map_err(Refusal::fault)?.map_err(Refusal::Problems)
     }

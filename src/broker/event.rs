@@ -27,6 +27,7 @@ pub fn by(caller: &Caller, actor: String, kind: &str, now: Timestamp) -> pb::Eve
         actor,
         proof: caller.proof_text(),
         source: caller.source_text(),
+        details: caller.proof_details(),
         at: Some(stamp(now)),
         ..Default::default()
     }

@@ -60,6 +60,7 @@ impl Broker {
             has_certificate: may_have_certificate(&tenant, &workload),
             attest_by: &attested,
             proofs: Vec::new(),
+            origin: policy::Origin::Unknown,
         };
         let steps = policy::explain(&tenant.trust, &asked, &facts, now);
         let mut answer = pb::ExplainResponse { steps, ..Default::default() };
@@ -182,7 +183,8 @@ fn may_have_certificate(tenant: &Tenant, workload: &WorkloadName) -> bool {
     let selectors = tenant.trust.workloads().get(workload).map(|workload| &workload.selectors);
     selectors.is_some_and(|selectors| {
         selectors.iter().any(|selector| match selector {
-            Selector::SpiffeId { .. } | Selector::DnsName { .. } => true,
+            // A federated caller comes with a key of its own, and the certificate around it.
+            Selector::SpiffeId { .. } | Selector::DnsName { .. } | Selector::Federated(_) => true,
             Selector::Unix { .. } => false,
         })
     })

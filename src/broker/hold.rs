@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Broker, event, refusal::Refusal, who::Workload};
 use crate::{
-    identity::Caller,
+    identity::{Caller, Proof},
     ledger::{EndTask, Published, Refused},
     model::{EndReason, ScopeId, Standing, Task, TaskId, TenantNumber},
     pb,
@@ -125,6 +125,9 @@ impl Broker {
     ) -> Result<mpsc::Receiver<Result<pb::HoldTaskResponse, Refusal>>, Refusal> {
         let now = self.now();
         let task = self.own_task(caller, &first.task_id)?;
+        if matches!(caller.proof(), Proof::TaskKey(_)) && !task.held {
+            return Err(Refusal::Unproven("a task's key goes on where the task was opened with hold = true"));
+        }
         match self.ledger.task_standing(&task, now)? {
             Standing::Ended(why) => return Err(Refusal::Ended { what: "task", why }),
             // A suspended task keeps its holder, so that it is there when the suspension is lifted.
@@ -271,8 +274,8 @@ impl Broker {
         self.check_proofs(&caller.scopes())?;
         // A certificate of ours holds nothing once its lease is over.
         self.own_lease(caller, now)?;
-        if caller.expires().is_some_and(|end| end <= now) {
-            return Err(Refusal::Unproven("the certificate you came with has ended"));
+        if Self::proof_end(caller, Some(&task)).is_some_and(|end| end <= now) {
+            return Err(Refusal::Unproven("what you proved yourself with has ended"));
         }
         Ok(Look::Lives(Box::new(task)))
     }
@@ -288,6 +291,7 @@ impl Broker {
         if !may_hold(&workload, &task) {
             return Err(unknown());
         }
+        Self::check_client_key(caller, &task, "task")?;
         Ok(task)
     }
 

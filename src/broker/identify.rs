@@ -51,7 +51,7 @@ pub fn classify(text: &str) -> Result<Found, Refusal> {
         return Ok(whole(Form::Opaque, Some(lease)));
     }
     if text.bytes().filter(|b| *b == b'.').count() == 2 {
-        return Ok(whole(Form::Jwt, jwt::peek(text).map(|peeked| peeked.claimed_lease)));
+        return Ok(whole(Form::Jwt, jwt::peek(text)));
     }
     digits(text)
 }

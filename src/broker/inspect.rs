@@ -1,5 +1,6 @@
 //! Looking: lists of what an operator's scope reaches. Nothing here writes.
 
+mod issuers;
 mod lease;
 mod revocation;
 mod status;

@@ -132,7 +132,7 @@ pub(super) fn claimed_lease(text: &str) -> Option<LeaseId> {
     if text.starts_with(opaque::PREFIX) {
         return opaque::parse(text).ok();
     }
-    jwt::peek(text).map(|peeked| peeked.claimed_lease)
+    jwt::peek(text)
 }
 
 fn for_audience(lease: &Lease, audience: &str, checker: &Checker) -> bool {

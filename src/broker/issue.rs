@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Broker, event,
+    federate::spend,
     refusal::Refusal,
     rings::Ring,
     view,
@@ -22,7 +23,7 @@ use crate::{
         stamp::Stamp,
     },
     pb,
-    policy::{self, Asked, BindingWish, Bound, Decision, Facts, TaskDecision},
+    policy::{self, Asked, BindingWish, Bound, Decision, Facts, Origin, TaskDecision},
 };
 
 impl Broker {
@@ -126,7 +127,10 @@ impl Broker {
         now: Timestamp,
     ) -> Result<pb::IssueResponse, Refusal> {
         let (draft, fresh) = self.prepare(caller, workload, wish, basis, now)?;
-        let receipt = self.ledger.issue(Arc::clone(&draft)).await?;
+        let receipt = match self.ledger.issue(Arc::clone(&draft)).await {
+            Ok(receipt) => receipt,
+            Err(refused) => return Err(self.ledger_refused(caller, workload, refused, now).await),
+        };
         let lease = &draft.lease;
         metrics::counter!("mayfly_issued_total", "kind" => lease.kind.word()).increment(1);
         debug_assert_eq!(receipt.incarnation(), lease.basis.0);
@@ -145,14 +149,14 @@ impl Broker {
         if let Some(hold) = self.ledger.holds().first() {
             return Err(Refusal::Held(hold.explanation()));
         }
-        let task = self.task_for(workload, wish, now)?;
+        let task = self.task_for(caller, workload, wish, now)?;
         let ring = self.rings.ring(&self.ledger, workload.tenant.number)?;
         let deciding = tracing::trace_span!(target: "mayfly::spans", "decide");
         let decision = deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &ring, basis, now))?;
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
-                let task = self.opened_here(workload, wish, &decision, now)?;
+                let task = self.opened_here(caller, workload, wish, &decision, now)?;
                 (task.id, Some(task))
             }
         };
@@ -168,7 +172,13 @@ impl Broker {
     }
 
     /// The task to issue under: the one named, or the one that the caller's certificate confines it to.
-    fn task_for(&self, workload: &Workload, wish: &Wish, now: Timestamp) -> Result<Option<Task>, Refusal> {
+    fn task_for(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        wish: &Wish,
+        now: Timestamp,
+    ) -> Result<Option<Task>, Refusal> {
         let task = match (&wish.task, workload.confined_to()) {
             (Some(task), _) => {
                 within(workload, task.id, "task")?;
@@ -181,6 +191,7 @@ impl Broker {
         if task.workload != workload.name {
             return Err(Refusal::Unknown("task"));
         }
+        Self::check_client_key(caller, &task, "task")?;
         match self.ledger.task_standing(&task, now)? {
             Standing::Live => Ok(Some(task)),
             Standing::Suspended => Err(Refusal::Suspended("task")),
@@ -221,11 +232,12 @@ impl Broker {
         let facts = Facts {
             basis,
             task_deadline: task.map(|task| task.deadline).or(own),
-            proof_expires: earliest(caller.expires(), workload.lease.as_ref().map(|lease| lease.expires)),
+            proof_expires: earliest(Self::proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
             issuer_expires: issuer.map(|ca| ca.not_after()),
-            has_certificate: caller.certificate().is_some(),
+            has_certificate: caller.shown_certificate().is_some(),
             attest_by: &attested,
             proofs: workload.proofs.clone(),
+            origin: Origin::of(caller),
         };
         Ok(policy::decide(&workload.tenant.trust, &asked, &facts, now)?)
     }
@@ -233,6 +245,7 @@ impl Broker {
     /// The task that is opened for this credential.
     fn opened_here(
         &self,
+        caller: &Caller,
         workload: &Workload,
         wish: &Wish,
         decision: &Decision,
@@ -242,6 +255,7 @@ impl Broker {
             TaskDecision::with_lease(decision)
         } else {
             self.decide_task(
+                caller,
                 workload,
                 &wish.partner,
                 &wish.purpose,
@@ -358,6 +372,7 @@ impl Broker {
             lease,
             new_task,
             retry: wish.retry,
+            spend: wish.spend,
             supersedes: wish.renews.as_ref().map(|lease| lease.id),
             quota: Quota {
                 task: decision.max_leases_per_task(),
@@ -397,7 +412,7 @@ impl Broker {
             Standing::Suspended => return Err(Refusal::Suspended("lease")),
             Standing::Ended(why) => return Err(Refusal::Ended { what: "lease", why }),
         }
-        let presented = caller.certificate().map(|certificate| certificate.sha256);
+        let presented = caller.shown_certificate();
         match lease.bound {
             Some(bound) if presented.is_none_or(|presented| !presented.matches(&bound)) => {
                 Err(Refusal::Unproven("the lease is bound to another certificate than the one you came with"))
@@ -446,6 +461,7 @@ impl Broker {
             csr,
             task_deadline_seconds: 0,
             retry: retry(&request.idempotency_key, hash, workload, Some(lease.id.task()), caller),
+            spend: spend(caller, || None),
             renews: Some(lease),
         })
     }

@@ -8,6 +8,7 @@ mod confirm;
 pub mod event;
 pub mod events;
 mod explain;
+mod federate;
 pub mod found;
 mod gauges;
 pub mod hold;
@@ -41,10 +42,12 @@ use std::{
     time::Duration,
 };
 
+pub use federate::IdentityRefusal;
 pub use refusal::Refusal;
 
 use crate::{
     config::PublicUrl,
+    issuers::Issuers,
     ledger::Ledger,
     mint::{keyring::RingPolicy, x509::KnownCsrs},
     model::{Digest, TenantName, Timestamp, TrustDomain},
@@ -57,6 +60,8 @@ pub struct Broker {
     pub ledger: Arc<Ledger>,
     /// The trust map.
     pub registry: Arc<registry::Registry>,
+    /// Issuers of identity tokens.
+    pub issuers: Arc<Issuers>,
     /// Keys.
     pub rings: Arc<rings::Rings>,
     /// Time.

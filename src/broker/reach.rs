@@ -38,7 +38,9 @@ impl Broker {
             self.registry.name(number).is_some_and(|tenant| operator.reaches(Some(&tenant), None))
         };
         Ok(match scope {
-            Scope::Everything | Scope::Proof(_) | Scope::SigningKey(_) => operator.reaches(None, None),
+            Scope::Everything | Scope::Issuer(_) | Scope::Proof(_) | Scope::SigningKey(_) => {
+                operator.reaches(None, None)
+            }
             Scope::Tenant(tenant) | Scope::Workload(tenant, _) => operator.reaches(Some(tenant), None),
             Scope::Partner(partner) => operator.reaches(None, Some(partner)),
             Scope::PartnerInTenant(tenant, partner) => operator.reaches(Some(tenant), Some(partner)),

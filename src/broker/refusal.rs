@@ -1,5 +1,6 @@
 //! Why the broker did not do as asked, split by blame.
 
+use super::federate::IdentityRefusal;
 use crate::{
     ledger::Refused,
     model::{EndReason, ScopeId, secret::EntropyUnavailable},
@@ -29,6 +30,9 @@ pub enum Refusal {
     /// Nothing is begun for now.
     #[error("nothing is issued for now: {0}")]
     Held(&'static str),
+    /// An identity token, or the key beside it.
+    #[error(transparent)]
+    Identity(#[from] IdentityRefusal),
     /// A field of the request.
     #[error("`{field}` {problem}")]
     Invalid {
@@ -83,6 +87,7 @@ impl Refusal {
             Self::Ended { .. } => "LEASE_ENDED",
             Self::Fault(_) => "INTERNAL",
             Self::Held(_) => "ISSUING_HELD",
+            Self::Identity(refusal) => refusal.reason(),
             Self::Invalid { .. } => "INVALID_FIELD",
             Self::NotAllowed(_) => "NOT_ALLOWED",
             Self::Unavailable(_) => "UNAVAILABLE",
@@ -127,6 +132,8 @@ impl From<Refused> for Refusal {
             Refused::LeaseEnded(why) => Self::Ended { what: "lease", why },
             Refused::Unknown => Self::Unknown("lease or task"),
             Refused::Quota(whose) => Self::Quota(whose),
+            Refused::TokenSpent { .. } => Self::Identity(IdentityRefusal::Spent),
+            Refused::TokenOpened => Self::Identity(IdentityRefusal::Opened),
             Refused::RetryMismatch => Self::RetryMismatch,
             Refused::Held(why) => Self::Held(why),
             Refused::StoreFailed => Self::Unavailable("the store failed"),

@@ -35,6 +35,11 @@ enum Verdict {
 }
 
 impl RefusalLog {
+    /// Whether one more of this minute may be told in a stream of their own.
+    pub(super) fn tells(&self, stream: &str, now: Timestamp) -> bool {
+        matches!(self.judge(stream, now), Verdict::Tell { .. })
+    }
+
     fn judge(&self, stream: &str, now: Timestamp) -> Verdict {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() >= STREAMS_MOST && !streams.contains_key(stream) {

@@ -53,6 +53,7 @@ impl Broker {
             Scope::Task(id) => self.revoke_task(caller, &operator, id, &request.reason, now).await,
             Scope::Everything
             | Scope::Grant(..)
+            | Scope::Issuer(_)
             | Scope::Partner(_)
             | Scope::PartnerInTenant(..)
             | Scope::Proof(_)
@@ -83,6 +84,7 @@ impl Broker {
                 Scope::Task(_) => Refusal::Unknown("task"),
                 Scope::Everything
                 | Scope::Grant(..)
+                | Scope::Issuer(_)
                 | Scope::Partner(_)
                 | Scope::PartnerInTenant(..)
                 | Scope::Proof(_)
@@ -110,7 +112,7 @@ impl Broker {
             }
             Scope::PartnerInTenant(tenant, partner) => (Some(tenant.clone()), Some(partner.clone())),
             Scope::Partner(partner) => (None, Some(partner.clone())),
-            Scope::Everything | Scope::Proof(_) | Scope::SigningKey(_) => (None, None),
+            Scope::Everything | Scope::Issuer(_) | Scope::Proof(_) | Scope::SigningKey(_) => (None, None),
         })
     }
 
@@ -146,6 +148,7 @@ impl Broker {
             Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::PartnerInTenant(tenant, _) => Some(tenant),
             Scope::Tenant(tenant) => Some(tenant),
             Scope::Everything
+            | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Partner(_)
             | Scope::Proof(_)
@@ -161,6 +164,11 @@ impl Broker {
             && !self.registry.global().partners.contains_key(partner)
         {
             return Err(Refusal::Unknown("partner"));
+        }
+        if let Scope::Issuer(issuer) = &scope
+            && !self.issuers.knows(issuer)
+        {
+            return Err(Refusal::Unknown("issuer"));
         }
         if let Scope::Workload(tenant, workload) = &scope {
             let known = self.registry.tenant(&self.ledger, tenant)?;
@@ -255,6 +263,7 @@ impl Broker {
             Scope::SigningKey(_) => self.step_rings(now).await,
             Scope::Everything
             | Scope::Grant(..)
+            | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Partner(_)
             | Scope::PartnerInTenant(..)
@@ -354,7 +363,9 @@ impl Broker {
             Scope::Grant(..) | Scope::PartnerInTenant(..) | Scope::Tenant(_) | Scope::Workload(..) => {
                 self.tenant_of(scope).map(keys::tenant).unwrap_or_default()
             }
-            Scope::Everything | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => Vec::new(),
+            Scope::Everything | Scope::Issuer(_) | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -368,7 +379,7 @@ impl Broker {
             Scope::Tenant(tenant) => self.registry.number(tenant),
             Scope::Lease(id) => Some(id.tenant()),
             Scope::Task(id) => Some(id.tenant()),
-            Scope::Everything | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => None,
+            Scope::Everything | Scope::Issuer(_) | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => None,
         }
     }
 
@@ -379,6 +390,7 @@ impl Broker {
                 Scope::Task(id) => self.is_under(lease.id.task(), *id)?,
                 Scope::Everything
                 | Scope::Grant(..)
+                | Scope::Issuer(_)
                 | Scope::Partner(_)
                 | Scope::PartnerInTenant(..)
                 | Scope::Proof(_)
@@ -471,6 +483,7 @@ pub(super) fn is_barrable(scope: &Scope) -> bool {
     match scope {
         Scope::Lease(_) | Scope::Task(_) | Scope::Everything => false,
         Scope::Grant(..)
+        | Scope::Issuer(_)
         | Scope::Partner(_)
         | Scope::PartnerInTenant(..)
         | Scope::Proof(_)
@@ -486,6 +499,7 @@ fn task_within(scopes: &[Scope], task: &Task) -> bool {
         Scope::Lease(id) => task.parent_lease == Some(*id),
         Scope::Everything
         | Scope::Grant(..)
+        | Scope::Issuer(_)
         | Scope::Partner(_)
         | Scope::PartnerInTenant(..)
         | Scope::Proof(_)

@@ -2,6 +2,7 @@
 
 use super::{
     Broker, event,
+    federate::spend,
     issue::DECIDED_AT_MOST,
     refusal::Refusal,
     view,
@@ -57,10 +58,18 @@ impl Broker {
     ) -> Result<pb::OpenTaskResponse, Refusal> {
         let basis = self.ledger.basis();
         let (partner, purpose) = (view::id("partner", &request.partner)?, view::id("purpose", &request.purpose)?);
-        let parent = self.parent(workload, &request.parent_task_id, now)?;
-        let opening =
-            self.decide_task(workload, &partner, &purpose, request.deadline_seconds, parent.as_ref(), basis, now)?;
-        let task = new_task(workload, &opening, parent.as_ref().map(|task| task.id), request.hold)?;
+        let parent = self.parent(caller, workload, &request.parent_task_id, now)?;
+        let opening = self.decide_task(
+            caller,
+            workload,
+            &partner,
+            &purpose,
+            request.deadline_seconds,
+            parent.as_ref(),
+            basis,
+            now,
+        )?;
+        let task = new_task(workload, &opening, parent.as_ref(), request.hold)?;
         let mut event = event::by(caller, workload.actor(), "task.opened", now);
         event.decision = event::ALLOWED.into();
         event::of_task(&mut event, &task);
@@ -73,7 +82,11 @@ impl Broker {
         let retry = retry(&request.idempotency_key, hash, workload, task.parent, caller);
         // Before it is opened: one that could not be held would live on without its holder.
         let _room = if request.hold { Some(self.holds.room(task.id.tenant())?) } else { None };
-        let (id, _) = self.ledger.open_task(OpenDraft { task: task.clone(), retry, event, now }).await?;
+        let spend = spend(caller, || task.parent.is_none().then_some(hash));
+        let (id, _) = match self.ledger.open_task(OpenDraft { task: task.clone(), retry, spend, event, now }).await {
+            Ok(opened) => opened,
+            Err(refused) => return Err(self.ledger_refused(caller, workload, refused, now).await),
+        };
         let task = if id == task.id { task } else { self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))? };
         if task.held {
             self.expect_hold(task.id);
@@ -83,7 +96,13 @@ impl Broker {
     }
 
     /// The task to open under: the one named, or the one that the caller's certificate confines it to.
-    fn parent(&self, workload: &Workload, claimed: &str, now: Timestamp) -> Result<Option<Task>, Refusal> {
+    fn parent(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        claimed: &str,
+        now: Timestamp,
+    ) -> Result<Option<Task>, Refusal> {
         let id = match (claimed, workload.confined_to()) {
             ("", None) => return Ok(None),
             ("", Some(own)) => own,
@@ -94,6 +113,7 @@ impl Broker {
         if task.workload != workload.name || task.tenant != *workload.tenant.trust.name() {
             return Err(Refusal::Unknown("task"));
         }
+        Self::check_client_key(caller, &task, "task")?;
         match self.ledger.task_standing(&task, now)? {
             Standing::Live => {}
             Standing::Suspended => return Err(Refusal::Suspended("task")),
@@ -118,6 +138,7 @@ impl Broker {
     #[expect(clippy::too_many_arguments, reason = "all that a decision rests on, in the order it was found")]
     pub(super) fn decide_task(
         &self,
+        caller: &Caller,
         workload: &Workload,
         partner: &PartnerName,
         purpose: &Purpose,
@@ -133,6 +154,7 @@ impl Broker {
             parent_deadline: parent.map(|task| task.deadline),
             attest_by: &attested,
             proofs: workload.proofs.clone(),
+            origin: policy::Origin::of(caller),
         };
         Ok(policy::decide_task(&workload.tenant.trust, &asked, &facts, now)?)
     }
@@ -151,6 +173,7 @@ impl Broker {
         let task = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;
         let workload = self.holder(caller, &task.tenant, &task.workload, now, "task")?;
         within(&workload, task.id, "task")?;
+        Self::check_client_key(caller, &task, "task")?;
         let mut event = event::by(caller, workload.actor(), "task.completed", now);
         event::of_task(&mut event, &task);
         let end = EndTask { task: id, why: EndReason::Completed, event, now };
@@ -168,6 +191,7 @@ impl Broker {
         let lease = self.ledger.lease(id)?.ok_or(Refusal::Unknown("lease"))?;
         let workload = self.holder(caller, &lease.tenant, &lease.workload, now, "lease")?;
         within(&workload, lease.id.task(), "lease")?;
+        self.check_key_of_lease(caller, &lease)?;
         let mut event = event::by(caller, workload.actor(), "lease.released", now);
         event::of_lease(&mut event, &lease);
         let end = EndLease { lease: id, why: EndReason::Released, event, now };

@@ -9,6 +9,7 @@ use super::{Broker, Settings, hold::Holds, registry::Registry, rings::Rings, shi
 use crate::{
     config::Config,
     identity::{Authority, Caller, CertificateProof, Proof},
+    issuers::Issuers,
     ledger::{LaneLimits, Ledger, Opening, TenantChange, TrustCommit, engine::memory::Memory},
     mint::{
         keyring::RingPolicy,
@@ -42,6 +43,10 @@ impl Clock for Hands {
 
 /// A broker without keys and tenants.
 pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
+    bare_with(Issuers::default())
+}
+
+fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
     let seal = Seal::new(&SealKey::random().expect("entropy"));
     let hands = Arc::new(Hands(Mutex::new(0)));
     let ledger = Ledger::open(Opening {
@@ -72,6 +77,7 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
     let broker = Broker {
         registry: Arc::new(Registry::load(&ledger).expect("loads")),
         ledger: Arc::new(ledger),
+        issuers: Arc::new(issuers),
         rings: Arc::new(Rings::new(seal)),
         time,
         settings,
@@ -92,6 +98,13 @@ pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
 /// A founded broker.
 pub(super) async fn founded() -> (Arc<Broker>, Arc<Hands>) {
     let (broker, hands) = bare();
+    super::found::ensure(&broker, &super::found::Founding::default()).await.expect("founds");
+    (broker, hands)
+}
+
+/// A founded broker that believes some issuers.
+pub(super) async fn founded_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
+    let (broker, hands) = bare_with(issuers);
     super::found::ensure(&broker, &super::found::Founding::default()).await.expect("founds");
     (broker, hands)
 }

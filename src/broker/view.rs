@@ -40,6 +40,7 @@ pub fn lease(lease: &Lease, standing: Standing) -> pb::Lease {
 /// A task.
 #[must_use]
 pub fn task(task: &Task, standing: Standing) -> pb::Task {
+    let with = task.opened_with.as_deref();
     let (word, why) = standing_codes(standing);
     pb::Task {
         task_id: task.id.to_string(),
@@ -55,6 +56,11 @@ pub fn task(task: &Task, standing: Standing) -> pb::Task {
         ended: ended(standing, task.ended.map(|(_, at)| at), task.deadline),
         held: task.held,
         leases_issued: task.leases_issued,
+        issuer: with.map(|with| with.issuer.to_string()).unwrap_or_default(),
+        subject: with.map(|with| with.subject.clone()).unwrap_or_default(),
+        token_sha256: with.map(|with| with.token.0.to_vec()).unwrap_or_default(),
+        client_key_sha256: task.client_key.map(|own| own.key.0.to_vec()).unwrap_or_default(),
+        client_key_until: task.client_key.map(|own| stamp(own.until)),
     }
 }
 
@@ -84,6 +90,7 @@ pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64
         max_live_leases: u32::try_from(grant.max_live_leases).unwrap_or(u32::MAX),
         live_leases: live,
         state: state.to_owned(),
+        sources: texts(&grant.sources),
     }
 }
 
@@ -95,6 +102,7 @@ pub fn workload(tenant: &Tenant, name: &WorkloadName, workload: &policy::Workloa
         name: name.to_string(),
         selectors: texts(&workload.selectors),
         environment: workload.environment.clone(),
+        sources: texts(&workload.sources),
     }
 }
 
@@ -185,6 +193,10 @@ pub fn scope(scope: &Scope) -> pb::Scope {
             view.tenant = tenant.to_string();
             pb::ScopeKind::Tenant
         }
+        Scope::Issuer(issuer) => {
+            view.issuer = issuer.to_string();
+            pb::ScopeKind::Issuer
+        }
         Scope::SigningKey(key_id) => {
             view.key_id.clone_from(key_id);
             pb::ScopeKind::SigningKey
@@ -222,6 +234,7 @@ pub fn scope_of(named: &pb::Scope) -> Result<Scope, Refusal> {
         pb::ScopeKind::Tenant => (Scope::Tenant(id(tenant, &named.tenant)?), &[tenant]),
         pb::ScopeKind::SigningKey => (Scope::SigningKey(key_id(&named.key_id)?), &["scope.key_id"]),
         pb::ScopeKind::Everything => (Scope::Everything, &[]),
+        pb::ScopeKind::Issuer => (Scope::Issuer(id("scope.issuer", &named.issuer)?), &["scope.issuer"]),
     };
     refuse_others(named, fields)?;
     Ok(scope)
@@ -266,6 +279,7 @@ fn refuse_others(named: &pb::Scope, fields: &[&str]) -> Result<(), Refusal> {
         ("scope.lease_id", !named.lease_id.is_empty()),
         ("scope.proof_sha256", !named.proof_sha256.is_empty()),
         ("scope.key_id", !named.key_id.is_empty()),
+        ("scope.issuer", !named.issuer.is_empty()),
     ];
     match set.into_iter().find(|(field, set)| *set && !fields.contains(field)) {
         Some((field, _)) => Err(Refusal::invalid(field, "is no part of a scope of this kind; leave it empty")),
@@ -326,6 +340,7 @@ mod tests {
             Scope::Partner("zeta".parse().unwrap()),
             Scope::Tenant("acme".parse().unwrap()),
             Scope::SigningKey("kid-1".into()),
+            Scope::Issuer("github".parse().unwrap()),
         ]
     }
 

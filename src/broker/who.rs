@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Broker, refusal::Refusal, registry::Tenant};
+use super::{Broker, federate, refusal::Refusal, registry::Tenant};
 use crate::{
-    identity::{Authority, Caller},
-    model::{Lease, LeaseId, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName, Timestamp, WorkloadName},
-    policy::{Denied, Reach, Role},
+    identity::{Authority, Caller, Proof},
+    model::{
+        ClientKey, Lease, LeaseId, OpenedWith, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName,
+        Timestamp, WorkloadName,
+    },
+    policy::{Denied, Origin, Reach, Role},
 };
 
 /// A workload, for one request.
@@ -20,6 +23,12 @@ pub struct Workload {
     pub proofs: Vec<ScopeId>,
     /// The lease whose certificate it holds, when the broker issued that certificate: it acts within that task only.
     pub lease: Option<Lease>,
+    /// The task whose key it holds: it acts within that task only.
+    pub key_task: Option<TaskId>,
+    /// The key that tasks which it opens are bound to.
+    pub client_key: Option<ClientKey>,
+    /// The identity token that it opens tasks with.
+    pub opened_with: Option<Box<OpenedWith>>,
 }
 
 /// An operator, for one request.
@@ -119,15 +128,27 @@ impl Broker {
             let mut proofs = caller.scopes();
             proofs.extend(&lease.proofs);
             proofs.push(Scope::Lease(lease.id).id());
+            if !found.trust.may_ask_from(&lease.workload, Origin::of(caller)) {
+                return Err(unknown());
+            }
             caller.account().found_in(found.number);
-            return Ok(Workload { tenant: found, name: lease.workload.clone(), proofs, lease: Some(lease) });
+            let name = lease.workload.clone();
+            let (key_task, client_key, opened_with) = (None, None, None);
+            return Ok(Workload { tenant: found, name, proofs, lease: Some(lease), key_task, client_key, opened_with });
         }
+        let key_task = match caller.proof() {
+            Proof::TaskKey(key) if key.tenant != *tenant => return Err(unknown()),
+            Proof::TaskKey(key) => Some(key.task),
+            Proof::Certificate(_) | Proof::Unix(_) | Proof::Federated(_) => None,
+        };
         let domain = self.settings.trust_domain.of_tenant(tenant);
         let name = found.trust.workload_of(caller, &domain)?.clone();
         let proofs = caller.scopes();
         self.check_proofs(&proofs)?;
         caller.account().found_in(found.number);
-        Ok(Workload { tenant: found, name, proofs, lease: None })
+        let client_key = federate::client_key(caller, &found.trust, &name, now);
+        let opened_with = federate::opened_with(caller);
+        Ok(Workload { tenant: found, name, proofs, lease: None, key_task, client_key, opened_with })
     }
 
     /// The lease behind a caller's certificate, when the broker issued it; refused unless it is live.
@@ -216,17 +237,17 @@ impl Broker {
             state.cut > 0 || state.bar > 0
         });
         if cut {
-            return Err(Refusal::Unproven("the certificate you came with was cut off"));
+            return Err(Refusal::Unproven("what you proved yourself with was cut off"));
         }
         Ok(())
     }
 }
 
 impl Workload {
-    /// The task that a certificate of ours confines its holder to.
+    /// The task that a certificate of ours, or a task's key, confines its holder to.
     #[must_use]
     pub fn confined_to(&self) -> Option<TaskId> {
-        self.lease.as_ref().map(|lease| lease.id.task())
+        self.lease.as_ref().map(|lease| lease.id.task()).or(self.key_task)
     }
 
     /// As events name it.

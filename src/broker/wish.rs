@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{refusal::Refusal, rings::Ring, view, who::Workload};
+use super::{federate::spend, refusal::Refusal, rings::Ring, view, who::Workload};
 use crate::{
     identity::Caller,
-    ledger::Retry,
+    ledger::{Retry, Spend},
     mint::x509::{Csr, KnownCsrs},
     model::{CredentialKind, Digest, Lease, LeaseId, Task, TaskId, Timestamp},
     pb,
@@ -27,6 +27,8 @@ pub(super) struct Wish {
     pub(super) csr: Option<Arc<Csr>>,
     pub(super) task_deadline_seconds: u32,
     pub(super) retry: Option<Retry>,
+    /// The identity token that it is obtained with.
+    pub(super) spend: Option<Spend>,
     /// The lease to take the place of.
     pub(super) renews: Option<Lease>,
 }
@@ -81,7 +83,7 @@ pub(super) fn check_idempotency_key(key: &str) -> Result<(), Refusal> {
 pub(super) fn new_task(
     workload: &Workload,
     opening: &TaskDecision,
-    parent: Option<TaskId>,
+    parent: Option<&Task>,
     held: bool,
 ) -> Result<Task, Refusal> {
     Ok(Task {
@@ -90,7 +92,7 @@ pub(super) fn new_task(
         partner: opening.partner().clone(),
         workload: opening.workload().clone(),
         purpose: opening.purpose().clone(),
-        parent,
+        parent: parent.map(|task| task.id),
         opened: opening.opened(),
         deadline: opening.deadline(),
         ended: None,
@@ -100,6 +102,11 @@ pub(super) fn new_task(
         basis: opening.basis(),
         proofs: opening.proofs().to_vec(),
         parent_lease: workload.lease.as_ref().map(|lease| lease.id),
+        client_key: parent.and_then(|task| task.client_key).or(workload.client_key),
+        opened_with: match parent {
+            Some(parent) => parent.opened_with.clone(),
+            None => workload.opened_with.clone(),
+        },
     })
 }
 
@@ -111,7 +118,7 @@ pub(super) fn lease_of(
     caller: &Caller,
     ring: &Ring,
 ) -> Lease {
-    let certificate = caller.certificate().map(|certificate| certificate.sha256);
+    let certificate = caller.shown_certificate();
     Lease {
         id,
         tenant: decision.tenant().clone(),
@@ -182,6 +189,7 @@ pub(super) fn wish(
         csr,
         task_deadline_seconds: if task.is_some() { 0 } else { request.task_deadline_seconds },
         retry: idempotency(request, workload, task.as_ref(), caller),
+        spend: spend(caller, || task.is_none().then(|| request_hash(request))),
         task,
         renews: None,
     })
@@ -192,9 +200,12 @@ fn idempotency(request: &pb::IssueRequest, workload: &Workload, task: Option<&Ta
     if request.idempotency_key.is_empty() {
         return None;
     }
+    retry(&request.idempotency_key, request_hash(request), workload, task.map(|task| task.id), caller)
+}
+
+fn request_hash(request: &pb::IssueRequest) -> Digest {
     let hashed = pb::IssueRequest { idempotency_key: String::new(), ..request.clone() };
-    let hash = Digest::of(&prost::Message::encode_to_vec(&hashed));
-    retry(&request.idempotency_key, hash, workload, task.map(|task| task.id), caller)
+    Digest::of(&prost::Message::encode_to_vec(&hashed))
 }
 
 fn check_key_source(

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     broker::time::SystemClock,
-    config::{Config, Engine},
+    config::{Config, Engine, Issuer},
     ledger::{OpenError, engine::Table},
     model::OperatorName,
     server::{Dev, Server, ServerError, host, prepare},
@@ -57,6 +57,9 @@ pub struct ServeArgs {
     /// With --dev: a foreign CA whose certificates workloads may prove themselves with; may be repeated.
     #[arg(long, value_name = "NAME=FILE", value_parser = client_ca, conflicts_with = "config")]
     pub client_ca: Vec<(String, PathBuf)>,
+    /// With --dev: issuers of identity tokens, a TOML file of [[issuer]] sections as in a configuration.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub issuers: Option<PathBuf>,
     /// With --dev: the store engine.
     #[arg(long, value_enum, default_value_t = EngineArg::Fjall, conflicts_with = "config")]
     pub engine: EngineArg,
@@ -185,6 +188,7 @@ async fn serve(args: ServeArgs) -> Outcome {
             port: args.port,
             engine: args.engine.into(),
             client_cas: args.client_ca,
+            issuers: args.issuers.as_deref().map(load_issuers).transpose()?.unwrap_or_default(),
             unlimited: args.unlimited,
         })
         .map_err(failed)?,
@@ -274,6 +278,7 @@ pub(super) fn config_of(file: Option<&Path>, dev_data: Option<&Path>) -> Outcome
                 port: DEFAULT_PORT,
                 engine: Engine::default(),
                 client_cas: Vec::new(),
+                issuers: Vec::new(),
                 unlimited: false,
             };
             if !data.join("seal.key").exists() {
@@ -283,6 +288,10 @@ pub(super) fn config_of(file: Option<&Path>, dev_data: Option<&Path>) -> Outcome
         }
         (None, None) => Err(Failure::Usage("give --config FILE".to_owned())),
     }
+}
+
+fn load_issuers(file: &Path) -> Outcome<Vec<Issuer>> {
+    Config::load_issuers(file).map_err(|problems| Failure::Usage(problems.to_string()))
 }
 
 pub(super) fn load(file: &Path) -> Outcome<Config> {
@@ -333,6 +342,7 @@ const DEFAULT_PORT: u16 = 7443;
 const SERVE_HELP: &str = "\
 Examples:
   mayfly serve --dev
+  mayfly serve --dev --issuers github.toml
   mayfly serve --config /var/lib/mayfly.toml";
 
 const INIT_HELP: &str = "\

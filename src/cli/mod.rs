@@ -15,6 +15,7 @@ mod failure;
 mod found;
 mod hold;
 mod issue;
+mod issuer;
 mod key;
 mod lease;
 pub mod local;
@@ -96,6 +97,9 @@ enum Command {
     /// Lists workload bindings.
     #[command(subcommand)]
     Workload(trust::WorkloadCommand),
+    /// Lists issuers of identity tokens, and tests tokens.
+    #[command(subcommand)]
+    Issuer(issuer::IssuerCommand),
     /// Lists operators and certifies their keys.
     #[command(subcommand)]
     Operator(operator::OperatorCommand),
@@ -191,6 +195,7 @@ impl Command {
             Self::Partner(command) => command.run(session).await,
             Self::Grant(command) => command.run(session).await,
             Self::Workload(command) => command.run(session).await,
+            Self::Issuer(command) => command.run(session).await,
             Self::Operator(command) => command.run(session).await,
             Self::Lease(command) => command.run(session).await,
             Self::Revoke(args) => args.run(session).await,

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::{
-    model::{GrantName, LeaseId, PartnerName, TaskId, TenantName, WorkloadName, id::InvalidId},
+    model::{GrantName, IssuerName, LeaseId, PartnerName, TaskId, TenantName, WorkloadName, id::InvalidId},
     pb::{self, ScopeKind},
 };
 
@@ -18,8 +18,9 @@ pub struct ScopeArgs {
     /// What kind of thing.
     #[arg(value_enum, requires = "name")]
     pub kind: Option<ScopeWord>,
-    /// Its name: a lease's or task's id; TENANT/GRANT; TENANT/WORKLOAD; the SHA-256 of a client certificate (proof);
-    /// PARTNER everywhere, or TENANT/PARTNER in one tenant; TENANT; a signing key's id.
+    /// Its name: a lease's or task's id; TENANT/GRANT; TENANT/WORKLOAD; the SHA-256 of a client certificate, of what was
+    /// signed of an identity token, or of a client's own key (proof);
+    /// PARTNER everywhere, or TENANT/PARTNER in one tenant; TENANT; a signing key's id; an issuer's name.
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
 }
@@ -35,7 +36,7 @@ pub enum ScopeWord {
     Grant,
     /// One workload.
     Workload,
-    /// One client certificate and everything obtained with it.
+    /// One client certificate, identity token or client's own key, and everything obtained with it.
     Proof,
     /// A partner.
     Partner,
@@ -43,6 +44,8 @@ pub enum ScopeWord {
     Tenant,
     /// One signing key.
     Key,
+    /// An issuer of identity tokens, and everything obtained with them.
+    Issuer,
 }
 
 impl ScopeArgs {
@@ -99,6 +102,7 @@ fn scope(kind: ScopeWord, name: &str) -> Outcome<pb::Scope> {
         }
         ScopeWord::Partner => pb::Scope { partner: parsed::<PartnerName>(name)?, ..of(ScopeKind::Partner) },
         ScopeWord::Tenant => pb::Scope { tenant: parsed::<TenantName>(name)?, ..of(ScopeKind::Tenant) },
+        ScopeWord::Issuer => pb::Scope { issuer: parsed::<IssuerName>(name)?, ..of(ScopeKind::Issuer) },
         ScopeWord::Key if name.is_empty() || name.len() > KEY_ID_MAX_BYTES => {
             return Err(Failure::Usage("a key id has 1 to 64 bytes".into()));
         }
@@ -142,6 +146,7 @@ mod tests {
         check(ScopeWord::Partner, "acme/globex", ScopeKind::PartnerInTenant);
         check(ScopeWord::Tenant, "acme", ScopeKind::Tenant);
         check(ScopeWord::Key, "k1", ScopeKind::SigningKey);
+        check(ScopeWord::Issuer, "github", ScopeKind::Issuer);
     }
 
     #[test]

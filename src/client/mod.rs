@@ -3,11 +3,17 @@
 
 mod address;
 mod connection;
+#[cfg(feature = "federated")]
+mod ephemeral;
+mod federated;
 mod identity;
 pub mod pem;
 mod refusal;
 
 pub use address::{Address, InvalidAddress};
 pub use connection::{ClientConfig, ConnectError, Connection};
+#[cfg(feature = "federated")]
+pub use ephemeral::NoEphemeralKey;
+pub use federated::{FederatedCalls, NotCarried, TASK_METADATA};
 pub use identity::{Identity, UnusableFile, read_ca, read_key};
 pub use refusal::{DOMAIN, reason, unreachable};

@@ -11,14 +11,27 @@ use toml::de::DeTable;
 use crate::model::TrustDomain;
 
 use super::{
-    ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, KeyLives, Limits, Listener, LogFormat, Otlp, Problems,
-    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry,
+    ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, Issuer, KeyLives, Limits, Listener, LogFormat, Otlp, Problems,
+    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry, issuers,
     problem::Notes,
     read::{At, FileRule, Section},
     sinks,
 };
 
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
+    parse(text, file, root)
+}
+
+/// A file of `[[issuer]]` sections alone.
+pub(super) fn issuers_alone(text: &str, file: &Path) -> Result<Vec<Issuer>, Problems> {
+    parse(text, file, |mut root| {
+        let issuers = issuers::issuers(root.sections("issuer"));
+        root.finish();
+        Some(issuers)
+    })
+}
+
+fn parse<T>(text: &str, file: &Path, read: impl FnOnce(Section<'_>) -> Option<T>) -> Result<T, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let folder = file.parent().unwrap_or(Path::new(""));
     let notes = Notes::new(text);
@@ -26,8 +39,8 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
         let offset = error.span().map_or(0, |span| span.start);
         notes.note(offset, "", error.message().trim_end(), "mend the TOML here");
     }
-    let config = if errors.is_empty() { root(Section::root(table.get_ref(), &notes, folder)) } else { None };
-    notes.close(config, file.to_path_buf())
+    let parsed = if errors.is_empty() { read(Section::root(table.get_ref(), &notes, folder)) } else { None };
+    notes.close(parsed, file.to_path_buf())
 }
 
 fn root(mut root: Section<'_>) -> Option<Config> {
@@ -54,6 +67,7 @@ fn root(mut root: Section<'_>) -> Option<Config> {
         listeners,
         server_certificate: server_certificate(root.section("tls")),
         client_cas: client_cas(root.sections("client_ca")),
+        issuers: issuers::issuers(root.sections("issuer")),
         metrics,
         limits: limits(root.section("limits")),
         clock: clock(root.section("clock")),
@@ -271,15 +285,27 @@ fn client_cas(sections: Vec<Section<'_>>) -> Vec<ClientCa> {
         if let Some(file) = &file {
             section.check_file(file, FileRule::Public);
         }
+        let trust_domains = trust_domains(&mut section);
         if let (Some(name), Some(file)) = (name, file) {
             if cas.iter().any(|ca| ca.name == name.value) {
                 section.note_at(&name, format!("`{}` is taken by one above", name.value), "choose another name");
             }
-            cas.push(ClientCa { name: name.value, file: file.value });
+            cas.push(ClientCa { name: name.value, file: file.value, trust_domains });
         }
         section.finish();
     }
     cas
+}
+
+fn trust_domains(section: &mut Section<'_>) -> Vec<String> {
+    let Some(listed) = section.texts("trust_domains", "prod.example") else { return Vec::new() };
+    if listed.value.is_empty() {
+        section.note_at(&listed, "is empty", "name what it may vouch for, or leave it out");
+    }
+    for domain in listed.value.iter().filter(|domain| !issuers::is_trust_domain(&domain.value)) {
+        section.note_at(domain, "is no trust domain", "write it without spiffe:// and path: \"prod.example\"");
+    }
+    listed.value.into_iter().map(|domain| domain.value).collect()
 }
 
 fn limits(mut section: Section<'_>) -> Limits {

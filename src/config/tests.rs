@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::model::TrustDomain;
+use crate::model::{IssuerKind, Reuse, SignatureAlgorithm, TrustDomain};
 
 const HEAD: &str = "data_dir = \"data\"\npublic_url = \"https://mayfly.example.com/\"\nseal.key_file = \"seal.key\"\n";
 
@@ -42,6 +42,18 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "address = \"syslog",
         "address = \"127.0.0.1:8080",
         "endpoint",
+        "audience",
+        "reuse",
+        "on_reuse",
+        "algorithms",
+        "max_age",
+        "longest_job",
+        "refresh",
+        "stale",
+        "jwks_file",
+        "allow_",
+        "trust_domain = \"prod",
+        "trust_domains",
         "sampling_ratio",
     ];
     let kept: String =
@@ -86,7 +98,7 @@ format = "xml"
     let want = r#"/etc/nowhere/mayfly.toml:1: data_dir: is a whole number; write text, as in data_dir = "/var/lib/mayfly"
 /etc/nowhere/mayfly.toml:2: trust_domain: `Mayfly` is no trust domain: labels of a-z, 0-9 and `-` with dots between; write it as in "mayfly.internal"
 /etc/nowhere/mayfly.toml:3: public_url: `http://mayfly.example.com` does not begin with https://; write it as in "https://mayfly.example.com"
-/etc/nowhere/mayfly.toml:4: colour: is not a known field; known here: data_dir, trust_domain, public_url, store, seal, metrics, listener, tls, client_ca, limits, clock, keys, retention, audit_sink, telemetry
+/etc/nowhere/mayfly.toml:4: colour: is not a known field; known here: data_dir, trust_domain, public_url, store, seal, metrics, listener, tls, client_ca, issuer, limits, clock, keys, retention, audit_sink, telemetry
 /etc/nowhere/mayfly.toml:6: store.engin: is not a known field; did you mean `engine`?
 /etc/nowhere/mayfly.toml:9: seal.systemd_credential: is given beside key_file; leave out one of the two
 /etc/nowhere/mayfly.toml:10: listener[0].address: is missing or wrong; add address = "127.0.0.1:7443" or unix = "..."
@@ -202,4 +214,99 @@ fn a_password_in_a_url_is_refused_and_not_repeated() {
     let sink = "[[audit_sink]]\nname = \"siem\"\nkind = \"https\"\nurl = \"https://user:hunter2@siem.example.com/\"\n";
     let problems = parse(&format!("{HEAD}{sink}")).expect_err("refused").to_string();
     assert!(problems.contains("holds a user or password") && !problems.contains("hunter2"), "{problems}");
+}
+
+fn issuer(more: &str) -> Result<Issuer, String> {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("keys.json"), "{}").expect("written");
+    let text =
+        format!("{HEAD}[[issuer]]\nname = \"ci\"\naudience = \"https://mayfly\"\njwks_file = \"keys.json\"\n{more}\n");
+    let config = Config::parse(&text, &folder.path().join("mayfly.toml")).map_err(|problems| problems.to_string())?;
+    Ok(config.issuers.into_iter().next().expect("one"))
+}
+
+#[test]
+fn a_file_of_issuers_alone_has_nothing_else_and_all_its_problems_are_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("keys.json"), "{}").expect("written");
+    let file = folder.path().join("issuers.toml");
+    let good = "[[issuer]]\nname = \"ci\"\nurl = \"https://gitlab.com\"\naudience = \"https://mayfly\"\n\
+                jwks_file = \"keys.json\"\n";
+    std::fs::write(&file, good).expect("written");
+    let issuers = Config::load_issuers(&file).expect("sound");
+    assert_eq!(issuers.iter().map(|issuer| issuer.rules.name.as_str()).collect::<Vec<_>>(), ["ci"]);
+    std::fs::write(&file, format!("data_dir = \"/x\"\n{good}[[issuer]]\nname = \"ci\"\n")).expect("written");
+    let told = Config::load_issuers(&file).expect_err("three problems").to_string();
+    for want in ["issuers.toml:1: data_dir: is not a known field", "issuers.toml:7: ", "url: is missing"] {
+        assert!(told.contains(want), "{told}");
+    }
+}
+
+#[test]
+fn an_issuer_of_a_public_service_has_its_kind_and_its_ways_by_its_host() {
+    for (url, kind, reuse) in [
+        ("https://token.actions.githubusercontent.com", IssuerKind::Github, Reuse::Single),
+        ("https://token.actions.githubusercontent.com/octo-enterprise", IssuerKind::Github, Reuse::Single),
+        ("https://gitlab.com", IssuerKind::Gitlab, Reuse::OncePerTaskKey),
+        ("https://oidc.circleci.com/org/2f3e", IssuerKind::Circleci, Reuse::OncePerTaskKey),
+        ("https://agent.buildkite.com", IssuerKind::Buildkite, Reuse::Single),
+    ] {
+        let known = issuer(&format!("url = \"{url}\"")).expect(url);
+        assert_eq!((known.rules.kind, known.rules.reuse), (kind, reuse), "{url}");
+        assert_eq!(known.rules.algorithms, [SignatureAlgorithm::Rs256]);
+        assert!(known.rules.allow_events.is_empty() && !known.rules.allow_ssh_rerun);
+        // Whoever calls it something else would lose what protects its customers from each other.
+        let told = issuer(&format!("url = \"{url}\"\nkind = \"generic\"")).expect_err(url);
+        assert!(told.contains("which all of its customers share"), "{told}");
+    }
+    let own =
+        issuer("url = \"https://gitlab.acme.example\"\nkind = \"gitlab\"\nreuse = \"until-expiry\"").expect("own");
+    assert_eq!((own.rules.kind, own.rules.reuse), (IssuerKind::Gitlab, Reuse::UntilExpiry));
+}
+
+#[test]
+fn what_is_wrong_with_an_issuer_is_told_at_once_with_its_line() {
+    let text = format!(
+        "{HEAD}[[issuer]]\nname = \"CI\"\nurl = \"http://issuer.example\"\nkind = \"gitea\"\nalgorithms = [\"HS256\"]\n\
+         max_age_seconds = 5\nreuse = \"often\"\nscopes = 1\n[[issuer]]\nname = \"a\"\n"
+    );
+    let told = parse(&text).expect_err("problems").to_string();
+    for line in [
+        ":4: issuer[0].audience: is missing",
+        ":5: issuer[0].name: `CI` has a character",
+        ":6: issuer[0].url: `http://issuer.example` is no https URL",
+        ":7: issuer[0].kind: `gitea` is not known",
+        ":8: issuer[0].algorithms[0]: `HS256` is not known",
+        ":9: issuer[0].max_age_seconds: is out of range",
+        ":10: issuer[0].reuse: `often` is not known",
+        ":11: issuer[0].scopes: is not a known field",
+        ":12: issuer[1].url: is missing",
+        ":12: issuer[1].audience: is missing",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+    for (more, says) in [
+        ("url = \"https://x.example\"", "kind: is missing"),
+        ("url = \"https://x.example?a=b\"\nkind = \"generic\"", "is no https URL"),
+        ("url = \"https://u:p@x.example\"\nkind = \"generic\"", "is no https URL"),
+        (
+            "url = \"https://x.example\"\nkind = \"generic\"\nallow_events = [\"workflow_run\"]",
+            "is for kind = \"github\"",
+        ),
+        ("url = \"https://x.example\"\nkind = \"github\"\nallow_events = [\"push\"]", "is allowed in any case"),
+        ("url = \"https://x.example\"\nkind = \"github\"\nallow_ssh_rerun = true", "is for kind = \"circleci\""),
+        ("url = \"https://x.example\"\nkind = \"spiffe\"", "trust_domain: is missing"),
+        ("url = \"https://x.example\"\nkind = \"spiffe\"\ntrust_domain = \"spiffe://x\"", "is no trust domain"),
+        ("url = \"https://x.example\"\nkind = \"generic\"\ntrust_domain = \"x\"", "is for kind = \"spiffe\""),
+        ("url = \"https://oidc.circleci.com\"", "names no organisation"),
+        ("url = \"https://x.example\"\nkind = \"generic\"\nallow_private = true", "has no use beside jwks_file"),
+        ("url = \"https://x.example\"\nkind = \"generic\"\nca_file = \"keys.json\"", "is given beside jwks_file"),
+        ("url = \"https://x.example\"\nkind = \"generic\"\nalgorithms = []", "is empty"),
+    ] {
+        let told = issuer(more).expect_err(more);
+        assert!(told.contains(says), "{more}: {told}");
+    }
+    let twice = "url = \"https://x.example\"\nkind = \"generic\"\n[[issuer]]\nname = \"ci\"\nurl = \"https://x.example\"\nkind = \"generic\"\naudience = \"a\"\njwks_file = \"keys.json\"";
+    let told = issuer(twice).expect_err("twice");
+    assert!(told.contains("is taken by an issuer above") && told.contains("is that of an issuer above"), "{told}");
 }

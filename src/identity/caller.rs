@@ -1,13 +1,14 @@
 //! Who asks, as proven for one request.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use super::oidc::{FederatedProof, KeyProof, PeerKey};
 use crate::model::{Digest, Scope, ScopeId, TenantNumber, Timestamp};
 
 /// Who asks: what was proven, how, from where and until when. Evaluated for every request.
@@ -32,6 +33,10 @@ pub enum Proof {
     Certificate(CertificateProof),
     /// Peer credentials of a Unix socket.
     Unix(UnixProof),
+    /// An identity token of an issuer from the config.
+    Federated(Box<FederatedProof>),
+    /// The key that a task was bound to when it was opened with an identity token: good for that task.
+    TaskKey(Box<KeyProof>),
 }
 
 /// What a client certificate says.
@@ -125,38 +130,111 @@ impl Caller {
     pub fn certificate(&self) -> Option<&CertificateProof> {
         match &self.proof {
             Proof::Certificate(certificate) => Some(certificate),
-            Proof::Unix(_) => None,
+            Proof::Unix(_) | Proof::Federated(_) | Proof::TaskKey(_) => None,
         }
+    }
+
+    /// The key of the caller's own, when it came with one that is no identity.
+    #[must_use]
+    pub fn own_key(&self) -> Option<&PeerKey> {
+        match &self.proof {
+            Proof::Federated(token) => token.key.as_ref(),
+            Proof::TaskKey(proof) => Some(&proof.key),
+            Proof::Certificate(_) | Proof::Unix(_) => None,
+        }
+    }
+
+    /// The certificate shown in TLS, identity or not: what tokens can be bound to.
+    #[must_use]
+    pub fn shown_certificate(&self) -> Option<Digest> {
+        let own = || self.own_key().map(|key| key.certificate);
+        self.certificate().map(|certificate| certificate.sha256).or_else(own)
     }
 
     /// Until when the proof is good; `None` when it has no end of its own.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
-        self.certificate().map(|certificate| certificate.not_after)
+        match &self.proof {
+            Proof::Certificate(certificate) => Some(certificate.not_after),
+            Proof::Unix(_) => None,
+            Proof::Federated(token) => Some(token.expires),
+            Proof::TaskKey(proof) => Some(proof.expires),
+        }
     }
 
     /// Scopes by which the proof itself can be cut or barred.
     #[must_use]
     pub fn scopes(&self) -> Vec<ScopeId> {
-        self.certificate().map(|certificate| Scope::Proof(certificate.sha256).id()).into_iter().collect()
+        match &self.proof {
+            Proof::Certificate(certificate) => vec![Scope::Proof(certificate.sha256).id()],
+            Proof::Unix(_) => Vec::new(),
+            Proof::Federated(token) => {
+                let mut scopes = vec![Scope::Issuer(token.issuer.name.clone()).id(), Scope::Proof(token.token).id()];
+                scopes.extend(token.key.map(|key| Scope::Proof(key.spki).id()));
+                scopes
+            }
+            Proof::TaskKey(proof) => {
+                let mut scopes = proof.proofs.clone();
+                let own = Scope::Proof(proof.key.spki).id();
+                if !scopes.contains(&own) {
+                    scopes.push(own);
+                }
+                scopes
+            }
+        }
     }
 
-    /// The proof as events name it: hex SHA-256, or `uid:N`.
+    /// The proof as events name it: hex SHA-256 (of a certificate, or of what was signed of a token), `key:` and hex
+    /// SHA-256 of a public key, or `uid:N`.
     #[must_use]
     pub fn proof_text(&self) -> String {
         match &self.proof {
             Proof::Certificate(certificate) => certificate.sha256.to_string(),
             Proof::Unix(unix) => format!("uid:{}", unix.uid),
+            Proof::Federated(token) => token.token.to_string(),
+            Proof::TaskKey(proof) => format!("key:{}", proof.key.spki),
         }
     }
 
-    /// The client's key as an idempotency key is bound to it: hex SHA-256 of the public key, or `uid:N`.
+    /// What else events say of the proof, so that nobody has to find out from a hash.
+    #[must_use]
+    pub fn proof_details(&self) -> Vec<String> {
+        let key = |key: &PeerKey| format!("client_key={}", key.spki);
+        match &self.proof {
+            Proof::Certificate(_) | Proof::Unix(_) => Vec::new(),
+            Proof::Federated(token) => {
+                let mut details = vec![format!("issuer={}", token.issuer.name), format!("subject={}", token.subject)];
+                details.extend(token.key.as_ref().map(key));
+                details
+            }
+            Proof::TaskKey(proof) => {
+                let with = proof.opened_with.iter();
+                let mut details: Vec<String> = with
+                    .flat_map(|with| [format!("issuer={}", with.issuer), format!("subject={}", with.subject)])
+                    .collect();
+                details.push(key(&proof.key));
+                details
+            }
+        }
+    }
+
+    /// The client's key as an idempotency key is bound to it: hex SHA-256 of the public key, or what else it proved.
     #[must_use]
     pub fn key_text(&self) -> String {
         match &self.proof {
             Proof::Certificate(certificate) => certificate.key.to_string(),
             Proof::Unix(unix) => format!("uid:{}", unix.uid),
+            Proof::Federated(token) => {
+                token.key.map_or_else(|| format!("token:{}", token.token), |key| key.spki.to_string())
+            }
+            Proof::TaskKey(proof) => proof.key.spki.to_string(),
         }
+    }
+
+    /// The network address that the request came from; `None` on a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.source.map(|source| source.ip().to_canonical())
     }
 
     /// Where the request came from, as events name it.

@@ -2,10 +2,13 @@
 
 mod caller;
 pub mod mtls;
+pub mod oidc;
+mod own_key;
 pub mod spiffe;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unix;
 
 pub use caller::{Account, Authority, Caller, CertificateProof, Proof, UnixProof};
-pub use mtls::{AuthorityError, ClientAuthorities, IdentityError, PeerCertificate};
+pub use mtls::{AuthorityError, ClientAuthorities, IdentityError, PeerCertificate, Shown};
+pub use oidc::{FederatedProof, KeyProof, PeerKey};

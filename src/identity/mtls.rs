@@ -1,6 +1,6 @@
 //! Callers with a client certificate, checked by our own TLS end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{
     RootCertStore,
@@ -11,7 +11,8 @@ use rustls::{
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{
-    Authority, Caller, CertificateProof, Proof,
+    Authority, Caller, CertificateProof, PeerKey, Proof,
+    own_key::{self, OrOwnKey},
     spiffe::{self, InvalidSpiffeId},
 };
 use crate::model::{Digest, Timestamp, TrustDomain};
@@ -22,6 +23,20 @@ pub struct ClientAuthorities {
     trust_domain: TrustDomain,
     any: Arc<dyn ClientCertVerifier>,
     sets: Vec<(Authority, Arc<dyn ClientCertVerifier>)>,
+    takes_keys: bool,
+    /// By CA set, the trust domains that it is limited to.
+    domains: BTreeMap<String, Vec<String>>,
+}
+
+/// What a client showed of itself in TLS.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// A key of its own, which is no identity.
+    Key(PeerKey),
+    /// A certificate of a CA that counts.
+    Certificate(PeerCertificate),
 }
 
 /// Why a set of CAs cannot be used.
@@ -137,7 +152,42 @@ impl ClientAuthorities {
             all.roots.extend(roots.roots.iter().cloned());
             sets.push((authority, verifier(name, roots, &provider)?));
         }
-        Ok(Self { trust_domain, any: verifier("all", all, &provider)?, sets })
+        Ok(Self {
+            trust_domain,
+            any: verifier("all", all, &provider)?,
+            sets,
+            takes_keys: false,
+            domains: BTreeMap::new(),
+        })
+    }
+
+    /// The same, where a foreign set vouches for SPIFFE IDs of these trust domains only.
+    #[must_use]
+    pub fn limited(mut self, name: &str, trust_domains: &[String]) -> Self {
+        self.domains.insert(name.to_owned(), trust_domains.to_vec());
+        self
+    }
+
+    /// The same, where clients may also show a key of their own: a self-signed certificate.
+    #[must_use]
+    pub fn taking_keys(self) -> Self {
+        Self { any: Arc::new(OrOwnKey { inner: self.any }), takes_keys: true, ..self }
+    }
+
+    /// Judges the chain of a finished handshake, leaf first; empty for a client that showed nothing.
+    ///
+    /// # Errors
+    /// When it is neither from a CA that counts at `now` nor a key of the client's own, or for what it claims.
+    pub fn judge(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Shown, IdentityError> {
+        if chain.is_empty() {
+            return Ok(Shown::Nothing);
+        }
+        match (PeerCertificate::from_chain(chain, self, now), own_key::lone_key(chain)) {
+            (Ok(certificate), _) => Ok(Shown::Certificate(certificate)),
+            // Only what no CA vouches for: a refused claim of a vouched-for certificate stays refused.
+            (Err(IdentityError::Untrusted), Some(key)) if self.takes_keys => Ok(Shown::Key(key)),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Accepts a client certificate of any of the sets, and clients without one.
@@ -176,7 +226,9 @@ impl PeerCertificate {
         let names = Names::of(&certificate)?;
         if let (Some(id), Authority::Foreign(name)) = (&names.spiffe_id, &authority) {
             let trust_domain = spiffe::trust_domain(id)?;
-            if authorities.trust_domain.covers(trust_domain) {
+            let limits = authorities.domains.get(name);
+            let beyond = limits.is_some_and(|domains| !domains.iter().any(|domain| domain == trust_domain));
+            if beyond || authorities.trust_domain.covers(trust_domain) {
                 let (authority, trust_domain) = (name.clone(), trust_domain.to_owned());
                 return Err(IdentityError::ForeignIdentity { authority, trust_domain });
             }

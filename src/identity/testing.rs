@@ -73,6 +73,16 @@ impl TestCa {
 }
 
 impl TestLeaf {
+    /// A key of one's own, in a certificate that nobody else vouches for.
+    pub(crate) fn self_signed(uris: &[&str]) -> Self {
+        let key = KeyPair::generate().expect("key");
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("uri"))).collect();
+        params.distinguished_name = DistinguishedName::new();
+        let leaf = params.self_signed(&key).expect("self-signed");
+        Self { chain: vec![leaf.der().clone()], key: key.serialize_der() }
+    }
+
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.clone()).expect("key")
     }

@@ -1,7 +1,7 @@
 //! The anchor: where the newest state is noted outside of the data folder, so that an older folder is noticed.
 //!
 //! ```text
-//! commit -> publish -> anchor (write, fsync, rename, fsync) -> ends are answered
+//! commit -> publish -> anchor (write, flush) -> ends are answered
 //!              |
 //!              +-> beginnings are answered; the anchor follows within [`LAG`]
 //! ```

@@ -116,6 +116,7 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
         Table::Trust => codec.decode::<records::TenantRecord>(table, key, value).map(drop),
         Table::Keys => codec.decode::<records::KeyRecord>(table, key, value).map(drop),
         Table::GrantStates => codec.decode::<records::GrantStateRecord>(table, key, value).map(drop),
+        Table::Spent => codec.decode::<records::SpentRecord>(table, key, value).map(drop),
         Table::Checkpoints => codec.decode::<pb::Checkpoint>(table, key, value).map(drop),
     }
 }

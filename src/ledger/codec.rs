@@ -5,8 +5,8 @@ use prost::Message;
 use super::engine::Table;
 use crate::{
     model::{
-        CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, ScopeId, Task, TaskId, Timestamp, secret::MacKey,
-        task::LiveBucket,
+        ClientKey, CredentialKind, Digest, EndReason, Lease, LeaseId, OpenedWith, Scope, ScopeId, Task, TaskId,
+        Timestamp, secret::MacKey, task::LiveBucket,
     },
     records,
 };
@@ -127,6 +127,7 @@ pub fn scope_name(scope: &Scope) -> records::ScopeName {
         Scope::Partner(p) => (name.kind, name.partner) = (7, p.to_string()),
         Scope::Tenant(t) => (name.kind, name.tenant) = (8, t.to_string()),
         Scope::SigningKey(kid) => (name.kind, name.name) = (9, kid.clone()),
+        Scope::Issuer(issuer) => (name.kind, name.name) = (11, issuer.to_string()),
     }
     name
 }
@@ -148,6 +149,7 @@ pub fn scope_from(name: &records::ScopeName) -> Result<Scope, Unreadable> {
         8 => Scope::Tenant(name.tenant.parse().map_err(bad)?),
         9 => Scope::SigningKey(name.name.clone()),
         10 => Scope::Everything,
+        11 => Scope::Issuer(name.name.parse().map_err(bad)?),
         _ => return Err(Unreadable::Field("scope")),
     })
 }
@@ -166,7 +168,8 @@ fn is_authentic(table: Table) -> bool {
         | Table::Trust
         | Table::Keys
         | Table::GrantStates
-        | Table::Sinks => true,
+        | Table::Sinks
+        | Table::Spent => true,
         Table::Children
         | Table::Expiry
         | Table::Counts
@@ -253,11 +256,18 @@ fn task_record(task: &Task) -> records::TaskRecord {
         basis: task.basis.1,
         proof_scopes: ScopeId::join(&task.proofs),
         parent_lease: task.parent_lease.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
+        client_key: task.client_key.map(|own| own.key.0.to_vec()).unwrap_or_default(),
+        client_key_until: task.client_key.map_or(0, |own| own.until.millis()),
+        client_key_exclusive: task.client_key.is_some_and(|own| own.exclusive),
+        issuer: task.opened_with.as_ref().map(|with| with.issuer.to_string()).unwrap_or_default(),
+        subject: task.opened_with.as_ref().map(|with| with.subject.clone()).unwrap_or_default(),
+        token_sha256: task.opened_with.as_ref().map(|with| with.token.0.to_vec()).unwrap_or_default(),
     }
 }
 
 fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
     let name = |_| Unreadable::Field("name");
+    let (until, exclusive) = (Timestamp::from_millis(r.client_key_until), r.client_key_exclusive);
     let bucket = |b: records::LiveBucket| {
         Ok(LiveBucket { grant: b.grant.parse().map_err(name)?, minute: b.minute, count: b.count })
     };
@@ -277,6 +287,18 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
         basis: (r.incarnation, r.basis),
         proofs: ScopeId::split(&r.proof_scopes).ok_or(Unreadable::Field("proof_scopes"))?,
         parent_lease: optional(&r.parent_lease, "parent_lease", LeaseId::from_bytes)?,
+        client_key: optional(&r.client_key, "client_key", Digest::from_slice)?.map(|key| ClientKey {
+            key,
+            until,
+            exclusive,
+        }),
+        opened_with: match optional(&r.token_sha256, "token_sha256", Digest::from_slice)? {
+            Some(token) => {
+                let (issuer, subject) = (r.issuer.parse().map_err(name)?, r.subject);
+                Some(Box::new(OpenedWith { issuer, subject, token }))
+            }
+            None => None,
+        },
     })
 }
 

@@ -46,6 +46,7 @@ pub use ops::{
     issue::{IssueDraft, Quota, Retry},
     keys::KeyCommit,
     scope::{BarDraft, CutDraft, Revoked},
+    spend::Spend,
     task::OpenDraft,
     upkeep::{CheckpointDraft, SweepReport, TrimReport, WalkReport},
 };

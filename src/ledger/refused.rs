@@ -1,6 +1,6 @@
 //! Why the ledger did not do as proposed.
 
-use crate::model::{EndReason, ScopeId};
+use crate::model::{EndReason, ScopeId, TaskId};
 
 /// Why a proposal was not carried out. Nothing of it is in the store.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -26,6 +26,15 @@ pub enum Refused {
     /// A quota of live leases is used up.
     #[error("the quota of live leases of the {0} is used up")]
     Quota(&'static str),
+    /// The identity token was used with other keys, as often as it may be: somebody else has it, too.
+    #[error("the identity token was used with another key")]
+    TokenSpent {
+        /// The task that it opened first.
+        first: Option<TaskId>,
+    },
+    /// The identity token and its key have a task already.
+    #[error("the identity token has opened a task with this key")]
+    TokenOpened,
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     RetryMismatch,

@@ -87,39 +87,23 @@ pub fn mint(key: &SigningKey, claims: &TokenClaims<'_>) -> Result<Minted, NotMin
     Ok(Minted::new(text))
 }
 
-/// What an unverified token says of itself: only good for looking up the lease, whose stored hash decides.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Peeked {
-    /// The claimed lease (`jti`).
-    pub claimed_lease: LeaseId,
-    /// The claimed signing key (`kid`).
-    pub claimed_key_id: String,
-}
-
-/// Reads lease and key id of a compact JWS **without verifying it**; `None` when it cannot be one of ours.
+/// Reads the lease (`jti`) that a compact JWS claims to be of **without verifying it**; `None` when it cannot be one of
+/// ours. Only good for looking up the lease, whose stored hash decides.
 ///
-/// Looks at no more than [`TOKEN_MAX_BYTES`].
+/// Looks at no more than [`TOKEN_MAX_BYTES`], and not at the header: the hash covers it.
 #[must_use]
-pub fn peek(text: &str) -> Option<Peeked> {
+pub fn peek(text: &str) -> Option<LeaseId> {
     if text.len() > TOKEN_MAX_BYTES {
         return None;
     }
-    let (header, rest) = text.split_once('.')?;
+    let (_, rest) = text.split_once('.')?;
     let (body, signature) = rest.split_once('.')?;
     if signature.len() != encoded_len(SigningKey::SIGNATURE_BYTES) || signature.contains('.') {
         return None;
     }
-    let header = URL_SAFE_NO_PAD.decode(header).ok()?;
-    let header: UnverifiedHeader<'_> = serde_json::from_slice(&header).ok()?;
     let body = URL_SAFE_NO_PAD.decode(body).ok()?;
     let body: UnverifiedBody<'_> = serde_json::from_slice(&body).ok()?;
-    Some(Peeked { claimed_lease: body.jti.parse().ok()?, claimed_key_id: header.kid.into_owned() })
-}
-
-#[derive(serde::Deserialize)]
-struct UnverifiedHeader<'a> {
-    #[serde(borrow)]
-    kid: Cow<'a, str>,
+    body.jti.parse().ok()
 }
 
 #[derive(serde::Deserialize)]

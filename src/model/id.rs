@@ -102,6 +102,10 @@ name! {
     /// Names one operator.
     OperatorName
 }
+name! {
+    /// Names one issuer of identity tokens, as the config declares it.
+    IssuerName
+}
 
 fn check_name(text: &str) -> Result<(), InvalidId> {
     if text.is_empty() || text.len() > NAME_MAX_BYTES {

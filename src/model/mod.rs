@@ -2,6 +2,7 @@
 
 pub mod domain;
 pub mod id;
+pub mod issuer;
 pub mod lease;
 pub mod scope;
 pub mod secret;
@@ -11,11 +12,14 @@ pub mod task;
 pub mod time;
 
 pub use domain::TrustDomain;
-pub use id::{GrantName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName};
+pub use id::{
+    GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,
+};
+pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;
 pub use standing::{EndReason, Standing};
-pub use task::Task;
+pub use task::{ClientKey, OpenedWith, Task};
 pub use time::{Clock, Timestamp, Ttl};

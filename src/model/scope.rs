@@ -3,7 +3,7 @@
 use std::{fmt, sync::LazyLock};
 
 use super::{
-    id::{GrantName, LeaseId, PartnerName, TaskId, TenantName, WorkloadName},
+    id::{GrantName, IssuerName, LeaseId, PartnerName, TaskId, TenantName, WorkloadName},
     secret::Digest,
 };
 
@@ -14,13 +14,15 @@ pub enum Scope {
     Everything,
     /// One grant.
     Grant(TenantName, GrantName),
+    /// An issuer of identity tokens.
+    Issuer(IssuerName),
     /// One lease, as the parent of others.
     Lease(LeaseId),
     /// A partner in every tenant.
     Partner(PartnerName),
     /// A partner within one tenant.
     PartnerInTenant(TenantName, PartnerName),
-    /// A caller's certificate.
+    /// A caller's certificate, identity token or key of its own.
     Proof(Digest),
     /// A signing key, by key id.
     SigningKey(String),
@@ -50,6 +52,7 @@ impl Scope {
             Self::Task(id) => ScopeId::task(*id),
             Self::Lease(id) => ScopeId::lease(*id),
             Self::SigningKey(kid) => ScopeId::signing_key(kid),
+            Self::Issuer(name) => ScopeId::new(10, Digest::of(name.as_str().as_bytes())),
         }
     }
 
@@ -59,6 +62,7 @@ impl Scope {
         match self {
             Self::Everything => "everything",
             Self::Grant(..) => "grant",
+            Self::Issuer(_) => "issuer",
             Self::Lease(_) => "lease",
             Self::Partner(_) => "partner",
             Self::PartnerInTenant(..) => "partner in tenant",
@@ -76,6 +80,7 @@ impl fmt::Display for Scope {
         match self {
             Self::Everything => f.write_str("everything"),
             Self::Grant(t, g) => write!(f, "grant {t}/{g}"),
+            Self::Issuer(name) => write!(f, "issuer {name}"),
             Self::Lease(id) => write!(f, "lease {id}"),
             Self::Partner(p) => write!(f, "partner {p}"),
             Self::PartnerInTenant(t, p) => write!(f, "partner {p} in tenant {t}"),

@@ -1,8 +1,9 @@
 //! One unit of work.
 
 use super::{
-    id::{GrantName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    id::{GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
     scope::ScopeId,
+    secret::Digest,
     standing::{EndReason, Standing},
     time::Timestamp,
 };
@@ -44,6 +45,32 @@ pub struct Task {
     pub proofs: Vec<ScopeId>,
     /// The lease whose certificate the opener proved itself with.
     pub parent_lease: Option<LeaseId>,
+    /// The key of the client that opened it with an identity token.
+    pub client_key: Option<ClientKey>,
+    /// The identity token that it was opened with; of a child, its parent.
+    pub opened_with: Option<Box<OpenedWith>>,
+}
+
+/// An identity token, as people can find it again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OpenedWith {
+    /// Its issuer.
+    pub issuer: IssuerName,
+    /// Its subject, as a log may show it.
+    pub subject: String,
+    /// SHA-256 of what was signed.
+    pub token: Digest,
+}
+
+/// The key of a client's own that a task is bound to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClientKey {
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub key: Digest,
+    /// Until when it proves its holder without a token, while the task is held.
+    pub until: Timestamp,
+    /// Whether nobody else may act in the task, whatever he proves: the token was for this key.
+    pub exclusive: bool,
 }
 
 /// How many leases of a grant expire in one minute.

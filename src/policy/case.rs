@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{CredentialKind, GrantName, Timestamp, WorkloadName};
 
 use super::{
-    decide::{Asked, BindingWish, Facts},
+    decide::{Asked, BindingWish, Facts, Origin},
     decision::{Bound, Decision},
     denied::Denied,
     pattern::Pattern,
@@ -25,9 +25,10 @@ pub(super) struct Case<'a> {
 pub(super) type Check = fn(&Case<'_>) -> Result<(), Denied>;
 
 /// Every check, in order, with its name for people.
-pub(super) const CHECKS: [(&str, Check); 12] = [
+pub(super) const CHECKS: [(&str, Check); 13] = [
     ("partner", |case| case.partner()),
     ("workload and environment", |case| case.caller()),
+    ("source network", |case| from_network(case.name, case.grant, case.facts.origin)),
     ("purpose", |case| case.purpose()),
     ("kind", |case| case.kind()),
     ("audiences", |case| case.audiences()),
@@ -199,6 +200,11 @@ pub(super) fn may_use(
         });
     }
     Ok(())
+}
+
+pub(super) fn from_network(name: &GrantName, grant: &Grant, origin: Origin) -> Result<(), Denied> {
+    let within = origin.is_within(&grant.sources);
+    within.then_some(()).ok_or_else(|| Denied::SourceNotGranted { grant: name.clone() })
 }
 
 pub(super) fn is_in_force(

@@ -1,11 +1,14 @@
 //! Deciding: the order of checks is the security argument.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
+
+use crate::identity::Caller;
 use crate::model::{CredentialKind, GrantName, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName};
 
 use super::{
-    case::{Case, end_after, is_in_force, may_use},
+    case::{Case, end_after, from_network, is_in_force, may_use},
     decision::{Bound, Decision, TaskDecision},
     denied::Denied,
     trust::{Grant, TenantTrust},
@@ -48,6 +51,35 @@ pub enum BindingWish {
     None,
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// An address.
+    Network(IpAddr),
+    /// A Unix socket: in no network.
+    Local,
+    /// Not known, as of a request that is only thought of: taken to fit.
+    Unknown,
+}
+
+impl Origin {
+    /// Of a caller.
+    #[must_use]
+    pub fn of(caller: &Caller) -> Self {
+        caller.address().map_or(Self::Local, Self::Network)
+    }
+
+    /// Whether it is in one of the networks; where none is named, it always is.
+    pub(super) fn is_within(self, sources: &[IpNet]) -> bool {
+        sources.is_empty()
+            || match self {
+                Self::Network(address) => sources.iter().any(|network| network.contains(&address)),
+                Self::Local => false,
+                Self::Unknown => true,
+            }
+    }
+}
+
 /// What a decision rests on beside the trust map and the request.
 #[derive(Clone)]
 pub struct Facts<'a> {
@@ -65,6 +97,8 @@ pub struct Facts<'a> {
     pub attest_by: &'a dyn Fn(&GrantName) -> Option<Timestamp>,
     /// Scopes of the caller's proofs.
     pub proofs: Vec<ScopeId>,
+    /// Where it asks from.
+    pub origin: Origin,
 }
 
 impl fmt::Debug for Facts<'_> {
@@ -97,6 +131,8 @@ pub struct TaskFacts<'a> {
     pub attest_by: &'a dyn Fn(&GrantName) -> Option<Timestamp>,
     /// Scopes of the caller's proofs.
     pub proofs: Vec<ScopeId>,
+    /// As [`Facts::origin`].
+    pub origin: Origin,
 }
 
 impl fmt::Debug for TaskFacts<'_> {
@@ -150,6 +186,7 @@ pub fn decide_task(
     let mut closest: Option<Denied> = None;
     for (name, grant) in candidates(trust, asked.partner, asked.purpose, None)? {
         let usable = may_use(name, grant, asked.workload, workload)
+            .and_then(|()| from_network(name, grant, facts.origin))
             .and_then(|()| is_in_force(name, grant, facts.attest_by, now));
         match usable {
             Ok(()) => longest = longest.max(Some(grant.task_max_seconds)),

@@ -15,7 +15,7 @@ pub enum Bound {
     GrantExpiry,
     /// The task's end; for a task, its parent's.
     TaskDeadline,
-    /// The end of the caller's certificate.
+    /// The end of the caller's certificate, identity token, or time as a task's key.
     CallerProof,
     /// The end of the certificate that will sign.
     IssuerCertificate,
@@ -43,7 +43,7 @@ impl Bound {
             Self::GrantDefault => "the grant's default decides",
             Self::GrantExpiry => "the grant's expiry decides",
             Self::TaskDeadline => "the task's deadline decides",
-            Self::CallerProof => "the expiry of the caller's certificate decides",
+            Self::CallerProof => "the end of what proves the caller decides",
             Self::IssuerCertificate => "the expiry of the issuing certificate decides",
         }
     }

@@ -37,6 +37,12 @@ pub enum Denied {
         /// The workload's.
         actual: String,
     },
+    /// The grant is for callers of other networks.
+    #[error("grant `{grant}` is not for the network that this came from")]
+    SourceNotGranted {
+        /// The grant looked at.
+        grant: GrantName,
+    },
     /// No grant of the partner, or not the one looked at, is for the purpose.
     #[error("purpose `{0}` is not granted")]
     PurposeNotGranted(Purpose),
@@ -146,6 +152,7 @@ impl Denied {
             Self::UnknownGrant(_) => "UNKNOWN_GRANT",
             Self::WorkloadNotGranted { .. } => "WORKLOAD_NOT_GRANTED",
             Self::EnvironmentMismatch { .. } => "ENVIRONMENT_MISMATCH",
+            Self::SourceNotGranted { .. } => "SOURCE_NOT_GRANTED",
             Self::PurposeNotGranted(_) => "PURPOSE_NOT_GRANTED",
             Self::KindNotGranted { .. } => "KIND_NOT_GRANTED",
             Self::AudienceRequired => "AUDIENCE_REQUIRED",

@@ -5,9 +5,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::model::{Digest, GrantName, PartnerName, Purpose, WorkloadName};
+use crate::model::{Digest, GrantName, IssuerName, PartnerName, Purpose, WorkloadName};
 
-use super::trust::{Selector, TenantTrust};
+use super::{
+    federated::Binding,
+    trust::{Selector, TenantTrust},
+};
 
 /// Facts that follow from the trust map alone. Not part of its value.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +30,7 @@ pub(super) struct Index {
     pub(super) by_spiffe_id: BTreeMap<String, Vec<Vouched>>,
     pub(super) by_dns_name: BTreeMap<String, Vec<Vouched>>,
     pub(super) by_uid: BTreeMap<u32, Vec<(Option<u32>, WorkloadName)>>,
+    pub(super) by_issuer: BTreeMap<IssuerName, Vec<Binding>>,
 }
 
 /// A workload, and the CA set that must vouch for the name it is looked up by; the broker's own when `None`.
@@ -68,6 +72,10 @@ impl Index {
                 self.by_dns_name.entry(dns.clone()).or_default().push((Some(authority.clone()), name.clone()));
             }
             Selector::Unix { uid, gid } => self.by_uid.entry(*uid).or_default().push((*gid, name.clone())),
+            Selector::Federated(federated) => {
+                let bindings = self.by_issuer.entry(federated.issuer.clone()).or_default();
+                bindings.push(Binding::of(federated, name));
+            }
         }
     }
 }

@@ -5,11 +5,13 @@
 
 mod bytes;
 mod case;
+mod claim;
 mod decide;
 mod decision;
 mod denied;
 mod diff;
 mod explain;
+mod federated;
 mod index;
 mod parse;
 mod pattern;
@@ -23,12 +25,14 @@ mod trust;
 mod tests;
 
 pub use bytes::UnreadableTrust;
-pub use decide::{Asked, BindingWish, Facts, TaskAsked, TaskFacts, decide, decide_task};
+pub use claim::{ClaimPattern, ClaimRule, InvalidClaimPattern};
+pub use decide::{Asked, BindingWish, Facts, Origin, TaskAsked, TaskFacts, decide, decide_task};
 pub use decision::{Bound, Decision, TaskDecision};
 pub use denied::Denied;
 pub use diff::{Change, ChangeKind, Noun, diff, diff_global, diff_tenant};
 pub use explain::explain;
-pub use parse::{Document, Extent, parse};
+pub use federated::{Examined, ExaminedClaim, Federated};
+pub use parse::{Document, Extent, parse, parse_with};
 pub use pattern::{InvalidPattern, Pattern};
 pub use problem::{Problem, Problems};
 pub use sorted::{Reach, Sorted};

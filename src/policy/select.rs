@@ -6,6 +6,7 @@ use crate::{
 };
 
 use super::{
+    decide::Origin,
     denied::Denied,
     index::Index,
     trust::{GlobalTrust, GlobalVerifier, Selector, TenantTrust, Verifier},
@@ -24,7 +25,13 @@ impl TenantTrust {
         let mut found = match caller.proof() {
             Proof::Certificate(certificate) => index.certified(certificate, own_trust_domain),
             Proof::Unix(unix) => index.local(*unix),
+            Proof::Federated(token) => index.federated(token),
+            // A task's key is that of the task's workload, while that is one.
+            Proof::TaskKey(key) => {
+                self.workloads.get_key_value(&key.workload).map(|(name, _)| name).into_iter().collect()
+            }
         };
+        found.retain(|name| self.may_ask_from(name, Origin::of(caller)));
         found.sort_unstable();
         found.dedup();
         match found.as_slice() {
@@ -32,6 +39,12 @@ impl TenantTrust {
             [one] => Ok(one),
             [_, _, ..] => Err(Denied::AmbiguousWorkload),
         }
+    }
+
+    /// Whether a workload may ask from there.
+    #[must_use]
+    pub fn may_ask_from(&self, name: &WorkloadName, origin: Origin) -> bool {
+        self.workloads.get(name).is_some_and(|workload| origin.is_within(&workload.sources))
     }
 
     /// Resource servers of this tenant that the caller's proof selects, by name.
@@ -89,8 +102,10 @@ fn selects(verifier: &Verifier, caller: &Caller, own_trust_domain: &str) -> bool
             usable_dns_names(certificate).contains(name) && vouches(&certificate.authority, Some(authority))
         }
         (Selector::Unix { uid, gid }, Proof::Unix(unix)) => *uid == unix.uid && gid.is_none_or(|gid| gid == unix.gid),
-        (Selector::SpiffeId { .. } | Selector::DnsName { .. }, Proof::Unix(_))
-        | (Selector::Unix { .. }, Proof::Certificate(_)) => false,
+        (
+            Selector::SpiffeId { .. } | Selector::DnsName { .. } | Selector::Unix { .. } | Selector::Federated(_),
+            Proof::Certificate(_) | Proof::Unix(_) | Proof::Federated(_) | Proof::TaskKey(_),
+        ) => false,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -9,6 +10,7 @@ use crate::model::{
 };
 
 use super::{
+    federated::Federated,
     index::Derived,
     pattern::Pattern,
     sorted::{Reach, Sorted},
@@ -216,6 +218,13 @@ pub struct Workload {
     pub selectors: Sorted<Selector>,
     /// Where it runs; grants of another environment are not for it.
     pub environment: String,
+    /// Networks that it asks from; empty for any.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub sources: Sorted<IpNet>,
+}
+
+fn is_empty(sources: &Sorted<IpNet>) -> bool {
+    sources.is_empty()
 }
 
 /// One way to recognise a caller.
@@ -244,6 +253,8 @@ pub enum Selector {
         /// Group; any when absent.
         gid: Option<u32>,
     },
+    /// An identity token of an issuer from the config.
+    Federated(Federated),
 }
 
 impl fmt::Display for Selector {
@@ -254,6 +265,7 @@ impl fmt::Display for Selector {
             Self::DnsName { name, authority } => write!(f, "dns_name = \"{name}\", authority = \"{authority}\""),
             Self::Unix { uid, gid: None } => write!(f, "unix_uid = {uid}"),
             Self::Unix { uid, gid: Some(gid) } => write!(f, "unix_uid = {uid}, unix_gid = {gid}"),
+            Self::Federated(federated) => federated.fmt(f),
         }
     }
 }
@@ -297,6 +309,9 @@ pub struct Grant {
     pub environment: String,
     /// Whether tokens must be bound to the caller's certificate.
     pub require_binding: bool,
+    /// Networks that it can be used from; empty for any.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub sources: Sorted<IpNet>,
     /// Live leases under it.
     pub max_live_leases: u64,
     /// Leases of it that one task may have.

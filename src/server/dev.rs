@@ -8,7 +8,7 @@ use std::{
 
 use super::{ServerError, host};
 use crate::{
-    config::{ClientCa, Config, Engine},
+    config::{ClientCa, Config, Engine, Issuer},
     mint::seal::SealKey,
 };
 
@@ -23,6 +23,8 @@ pub struct Dev {
     pub engine: Engine,
     /// Foreign CAs of workloads: name and PEM file.
     pub client_cas: Vec<(String, PathBuf)>,
+    /// Issuers of identity tokens.
+    pub issuers: Vec<Issuer>,
     /// Whether limits are lifted, for load tests.
     pub unlimited: bool,
 }
@@ -37,8 +39,12 @@ pub fn prepare(dev: &Dev) -> Result<Config, ServerError> {
     let port = if dev.port == 0 { free_port().map_err(failed)? } else { dev.port };
     let mut config = Config::dev(&dev.data, port);
     config.engine = dev.engine;
-    config.client_cas =
-        dev.client_cas.iter().map(|(name, file)| ClientCa { name: name.clone(), file: file.clone() }).collect();
+    config.client_cas = dev
+        .client_cas
+        .iter()
+        .map(|(name, file)| ClientCa { name: name.clone(), file: file.clone(), trust_domains: Vec::new() })
+        .collect();
+    config.issuers.clone_from(&dev.issuers);
     if dev.port == 0 {
         config.metrics.set_port(0);
     }

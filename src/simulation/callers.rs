@@ -112,6 +112,8 @@ impl World {
             basis: broker.ledger.basis(),
             proofs: self.proofs(),
             parent_lease: None,
+            client_key: None,
+            opened_with: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -135,7 +137,7 @@ impl World {
     fn propose_task(&mut self, task: Task) -> Fine {
         let event = self.event("task.opened", task.tenant.as_str(), task.partner.as_str(), None);
         let (broker, doubts) = (self.broker(), vec![Doubt::Task(Box::new(task.clone()))]);
-        let draft = OpenDraft { task: task.clone(), retry: None, event, now: task.opened };
+        let draft = OpenDraft { task: task.clone(), retry: None, spend: None, event, now: task.opened };
         self.ask(doubts, async move {
             let at = broker.ledger.open_task(draft).await;
             Said::Opened { task: Box::new(task), at: at.map(|(_, receipt)| receipt.number()).map_err(Not::from) }
@@ -248,6 +250,7 @@ impl World {
             new_task: None,
             retry: None,
             supersedes: replaces,
+            spend: None,
             quota: QUOTA,
             event,
             now,
@@ -387,6 +390,8 @@ impl World {
                 basis: self.broker().ledger.basis(),
                 proofs: Vec::new(),
                 parent_lease: None,
+                client_key: None,
+                opened_with: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;
@@ -658,7 +663,7 @@ fn named(scope: &Scope) -> Option<pb::Scope> {
             named.proof_sha256 = proof.0.to_vec();
             ScopeKind::Proof
         }
-        Scope::Everything | Scope::SigningKey(_) | Scope::Lease(_) | Scope::Task(_) => return None,
+        Scope::Everything | Scope::Issuer(_) | Scope::SigningKey(_) | Scope::Lease(_) | Scope::Task(_) => return None,
     };
     named.kind = kind.into();
     Some(named)

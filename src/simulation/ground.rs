@@ -100,6 +100,7 @@ impl Ground {
         let broker = Broker {
             registry: Arc::new(Registry::load(&ledger).unwrap()),
             ledger: Arc::new(ledger),
+            issuers: Arc::default(),
             rings: Arc::new(Rings::new(seal)),
             time,
             settings: settings(started),

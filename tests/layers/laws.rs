@@ -9,10 +9,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", EVERYTHING),
     (
         "server",
-        &["api", "audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"],
+        &[
+            "api",
+            "audit",
+            "broker",
+            "config",
+            "identity",
+            "issuers",
+            "ledger",
+            "mint",
+            "model",
+            "policy",
+            "sink",
+            "telemetry",
+        ],
     ),
     ("api", &["audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"]),
-    ("broker", &["audit", "config", "identity", "ledger", "mint", "model", "policy", "sink"]),
+    ("broker", &["audit", "config", "identity", "issuers", "ledger", "mint", "model", "policy", "sink"]),
+    // Key sets of issuers: fetched, kept, checked by identity.
+    ("issuers", &["config", "identity", "model"]),
     // Events go out as the audit spells them.
     ("sink", &["audit", "model"]),
     ("identity", &["model"]),
@@ -38,6 +53,7 @@ const EVERYTHING: &[&str] = &[
     "client",
     "config",
     "identity",
+    "issuers",
     "ledger",
     "mint",
     "model",
@@ -64,9 +80,9 @@ const PLACES: &[(&[&str], &[&str])] = &[
     (&["hyper", "hyper_util"], &["api/", "client/", "cli/demo"]),
     (&["fjall"], &["ledger/engine/fjall"]),
     (&["sled"], &["ledger/engine/sled"]),
-    (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs"]),
-    // The command line makes requests for certificates, so that keys stay on the caller's host.
-    (&["rcgen"], &["mint/", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
+    (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs", "identity/oidc/signature.rs"]),
+    // The command line makes requests for certificates, and federated callers a key for one run: on the caller's host.
+    (&["rcgen"], &["mint/", "client/ephemeral.rs", "cli/request.rs", "cli/failure.rs", "cli/demo"]),
     (&["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "tracing_opentelemetry"], &["telemetry/otlp.rs"]),
     // The config checks that its log filter is one.
     (

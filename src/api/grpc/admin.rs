@@ -155,6 +155,24 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_events", request, work).await
     }
 
+    async fn list_issuers(
+        &self,
+        request: Request<pb::ListIssuersRequest>,
+    ) -> Result<Response<pb::ListIssuersResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_issuers(&caller, request).await };
+        self.0.answer("list_issuers", request, work).await
+    }
+
+    async fn test_identity_token(
+        &self,
+        request: Request<pb::TestIdentityTokenRequest>,
+    ) -> Result<Response<pb::TestIdentityTokenResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.test_identity_token(&caller, request).await };
+        self.0.answer("test_identity_token", request, work).await
+    }
+
     async fn verify_events(
         &self,
         request: Request<pb::VerifyEventsRequest>,

@@ -1,10 +1,14 @@
 //! What every service stands on: who asks, how often, how many streams, and how an answer is told.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 use tracing::{Instrument as _, Span};
 
 use super::{
@@ -15,10 +19,11 @@ use super::{
     turns::{Payer, Turn, TurnLimits, Turns},
 };
 use crate::{
-    api::listen::Peer,
+    api::listen::{Link, Peer},
     broker::{Broker, Refusal},
     config::Limits,
-    identity::Caller,
+    identity::{Caller, Proof, Shown},
+    model::secret::SecretText,
     telemetry,
 };
 
@@ -37,8 +42,16 @@ pub struct Gate {
 /// Who asks, put beside the request before its body is read.
 #[derive(Clone, Debug)]
 struct Admitted {
-    caller: Arc<Caller>,
+    who: Who,
     peer: Arc<Peer>,
+}
+
+#[derive(Clone, Debug)]
+enum Who {
+    /// Proven by now.
+    Caller(Arc<Caller>),
+    /// Who comes with an identity token, which takes its issuer's keys to check.
+    Token(Arc<SecretText>),
 }
 
 /// What a stream counts among.
@@ -88,6 +101,20 @@ impl Gate {
     /// The status of the refusal.
     pub fn admit(&self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let admitted = self.admitted(&request).map_err(|refusal| status::of(&refusal))?;
+        request.extensions_mut().insert(admitted);
+        Ok(request)
+    }
+
+    /// As [`Self::admit`], for workloads: who shows no certificate that counts may come with an identity token, or with
+    /// the key of a task that was opened with one.
+    ///
+    /// # Errors
+    /// The status of the refusal.
+    pub fn admit_workload(&self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if self.broker.issuers.is_empty() {
+            return self.admit(request);
+        }
+        let admitted = self.federated(&request).map_err(|refusal| status::of(&refusal))?;
         request.extensions_mut().insert(admitted);
         Ok(request)
     }
@@ -147,7 +174,10 @@ impl Gate {
         let began = Instant::now();
         let span = telemetry::rpc(method, request.metadata().as_ref());
         let outcome = match admission(&request) {
-            Ok(admitted) => work(admitted.caller, request.into_inner()).instrument(span.clone()).await,
+            Ok(admitted) => match self.proven(admitted).await {
+                Ok((caller, _)) => work(caller, request.into_inner()).instrument(span.clone()).await,
+                Err(refusal) => Err(refusal),
+            },
             Err(refusal) => Err(refusal),
         };
         told(method, began, &span, outcome.map(Response::new))
@@ -169,16 +199,19 @@ impl Gate {
     {
         let began = Instant::now();
         let span = telemetry::rpc(method, request.metadata().as_ref());
-        let admitted = admission(&request).and_then(|admitted| {
-            let room = self.stream_room(kind, &admitted.caller)?;
-            Ok((admitted, room))
+        let admitted = match admission(&request) {
+            Ok(admitted) => self.proven(admitted).await,
+            Err(refusal) => Err(refusal),
+        };
+        let admitted = admitted.and_then(|(caller, peer)| {
+            let room = self.stream_room(kind, &caller)?;
+            Ok((caller, peer, room))
         });
         let outcome = match admitted {
-            Ok((admitted, room)) => {
-                let cut = admitted.peer.cut().clone();
-                let life = admitted.caller.expires().map(|expires| expires.since(self.broker.now()));
-                let receiver =
-                    work(admitted.caller, admitted.peer, request.into_inner()).instrument(span.clone()).await;
+            Ok((caller, peer, room)) => {
+                let cut = peer.cut().clone();
+                let life = self.life(kind, &caller);
+                let receiver = work(caller, peer, request.into_inner()).instrument(span.clone()).await;
                 receiver.map(|receiver| Outflow::new(receiver, room, cut, self.drain.clone(), life))
             }
             Err(refusal) => Err(refusal),
@@ -192,7 +225,72 @@ impl Gate {
         let caller = peer.caller(now).map_err(|_| Refusal::Unproven("your certificate is not valid now"))?;
         let caller = caller.ok_or(Refusal::Unproven(NO_PROOF))?;
         let account = self.rates.take(&caller, now).map_err(|retry_ms| Refusal::Busy { retry_ms })?;
-        Ok(Admitted { caller: Arc::new(caller.with_account(account)), peer: Arc::clone(peer) })
+        Ok(Admitted { who: Who::Caller(Arc::new(caller.with_account(account))), peer: Arc::clone(peer) })
+    }
+
+    fn federated(&self, request: &Request<()>) -> Result<Admitted, Refusal> {
+        let bearer = bearer(request.metadata())?;
+        let peer = request.extensions().get::<Arc<Peer>>().ok_or(Refusal::Unproven(NO_PROOF))?;
+        let who = match (peer.link(), bearer) {
+            (Link::Unix { .. }, Some(token)) => {
+                // The user is there in any case; who brings a token means to be known by that.
+                self.admitted(request)?;
+                Who::Token(token)
+            }
+            (Link::Unix { .. }, None) | (Link::Tls { shown: Shown::Certificate(_), .. }, None) => {
+                return self.admitted(request);
+            }
+            (Link::Tls { shown: Shown::Certificate(_), .. }, Some(_)) => return Err(Refusal::Unproven(TWO_PROOFS)),
+            (Link::Tls { shown: Shown::Nothing | Shown::Key(_), .. } | Link::Plain { .. }, token) => {
+                self.unproven(request, peer, token)?
+            }
+        };
+        Ok(Admitted { who, peer: Arc::clone(peer) })
+    }
+
+    /// Who shows no certificate that counts. The rate is taken by address, before anything costs more than looking.
+    fn unproven(&self, request: &Request<()>, peer: &Peer, token: Option<Arc<SecretText>>) -> Result<Who, Refusal> {
+        let task = one(request.metadata(), TASK_METADATA)?;
+        if token.is_none() && (task.is_none() || peer.own_key().is_none()) {
+            return Err(Refusal::Unproven(NO_PROOF));
+        }
+        if let Some(source) = peer.source() {
+            let address = source.ip().to_canonical();
+            self.rates.take_address(address, self.broker.now()).map_err(|retry_ms| Refusal::Busy { retry_ms })?;
+        }
+        let Some((task, key)) = task.zip(peer.own_key()) else {
+            return token.map(Who::Token).ok_or(Refusal::Unproven(NO_PROOF));
+        };
+        match (self.broker.task_caller(key, task, peer.source()), token) {
+            // The key of a held task is the proof, whatever token came along.
+            (Ok(caller), None) => Ok(Who::Caller(Arc::new(caller))),
+            (Ok(caller), Some(_)) if caller.expires().is_some_and(|end| end > self.broker.now()) => {
+                Ok(Who::Caller(Arc::new(caller)))
+            }
+            (_, Some(token)) => Ok(Who::Token(token)),
+            (Err(refusal), None) => Err(refusal),
+        }
+    }
+
+    async fn proven(&self, admitted: Admitted) -> Result<(Arc<Caller>, Arc<Peer>), Refusal> {
+        let Admitted { who, peer } = admitted;
+        let caller = match who {
+            Who::Caller(caller) => caller,
+            Who::Token(token) => {
+                let proof = self.broker.prove_token(token.expose(), peer.own_key(), peer.source());
+                Arc::new(proof.await?)
+            }
+        };
+        Ok((caller, peer))
+    }
+
+    /// How long a stream may last at most. A held task goes on with the key that its token came over, which is looked at
+    /// with each beat.
+    fn life(&self, kind: StreamKind, caller: &Caller) -> Option<Duration> {
+        let goes_on =
+            kind == StreamKind::Hold && matches!(caller.proof(), Proof::Federated(token) if token.key.is_some());
+        let expires = caller.expires().filter(|_| !goes_on);
+        expires.map(|expires| expires.since(self.broker.now()))
     }
 
     fn stream_room(&self, kind: StreamKind, caller: &Caller) -> Result<Room, Refusal> {
@@ -229,6 +327,23 @@ fn admission<Q>(request: &Request<Q>) -> Result<Admitted, Refusal> {
     request.extensions().get::<Admitted>().cloned().ok_or(Refusal::Unproven(NO_PROOF))
 }
 
+/// The one identity token of a call (RFC 6750 section 2.1).
+fn bearer(metadata: &MetadataMap) -> Result<Option<Arc<SecretText>>, Refusal> {
+    let Some(value) = one(metadata, "authorization")? else { return Ok(None) };
+    let token = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let (_, token) = token.ok_or(Refusal::Unproven(NO_BEARER))?;
+    Ok(Some(Arc::new(SecretText::new(token.trim().to_owned()))))
+}
+
+fn one<'a>(metadata: &'a MetadataMap, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+    let mut values = metadata.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Refusal::Unproven(NO_BEARER)),
+        (Some(_), Some(_)) => Err(Refusal::Unproven(TWO_PROOFS)),
+    }
+}
+
 fn told<R>(method: &'static str, began: Instant, span: &Span, outcome: Result<R, Refusal>) -> Result<R, Status> {
     let outcome = outcome.map_err(|refusal| status::of(&refusal));
     let code = outcome.as_ref().err().map_or(Code::Ok, Status::code);
@@ -239,6 +354,10 @@ fn told<R>(method: &'static str, began: Instant, span: &Span, outcome: Result<R,
 }
 
 const NO_PROOF: &str = "prove who you are with a client certificate";
+const NO_BEARER: &str = "authorization must be `Bearer` and one identity token";
+const TWO_PROOFS: &str = "come with one proof: a certificate of a CA that counts, or one identity token";
+/// Names the task that a call goes on with.
+const TASK_METADATA: &str = "mayfly-task";
 /// Applies at a time: each may hold 256 MiB.
 const APPLIES: usize = 2;
 /// How many full lines of tenants may wait at once: beyond it, all are told to come again.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     mem,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
@@ -35,6 +36,7 @@ struct Shard {
 enum Key {
     Certificate(Digest),
     User(u32),
+    Address(IpAddr),
 }
 
 #[derive(Clone, Debug)]
@@ -72,8 +74,18 @@ impl Rates {
         let key = match caller.proof() {
             Proof::Certificate(certificate) => Key::Certificate(certificate.sha256),
             Proof::Unix(unix) => Key::User(unix.uid),
+            // Counted by address, before anything was proven.
+            Proof::Federated(_) | Proof::TaskKey(_) => return Ok(Account::default()),
         };
         self.take_by(key, now)
+    }
+
+    /// Takes one token of whoever comes from an address.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_address(&self, address: IpAddr, now: Timestamp) -> Result<(), u32> {
+        self.take_by(Key::Address(network(address)), now).map(drop)
     }
 
     fn take_by(&self, key: Key, now: Timestamp) -> Result<Account, u32> {
@@ -121,7 +133,17 @@ impl Key {
         match self {
             Self::Certificate(digest) => digest.0.first().copied().map_or(0, usize::from),
             Self::User(uid) => usize::try_from(uid).unwrap_or(0),
+            Self::Address(IpAddr::V4(address)) => address.octets().iter().map(|byte| usize::from(*byte)).sum(),
+            Self::Address(IpAddr::V6(address)) => address.octets().iter().map(|byte| usize::from(*byte)).sum(),
         }
+    }
+}
+
+/// What one customer of a network has: an IPv4 address, or 64 bits of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
     }
 }
 

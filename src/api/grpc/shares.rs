@@ -73,6 +73,9 @@ fn name(caller: &Caller) -> String {
             certificate.spiffe_id.clone().unwrap_or_else(|| format!("key:{}", certificate.key))
         }
         Proof::Unix(unix) => format!("uid:{}", unix.uid),
+        // Not by its key, of which a holder can make as many as he likes.
+        Proof::Federated(token) => format!("token:{}", token.token),
+        Proof::TaskKey(proof) => format!("key:{}", proof.key.spki),
     }
 }
 

@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
-    broker::Refusal,
+    broker::{IdentityRefusal, Refusal},
     ledger::Chain,
     policy::{Denied, Problems},
 };
@@ -38,6 +38,7 @@ pub fn of(refusal: &Refusal) -> Status {
         | Refusal::Ended { .. }
         | Refusal::Fault(_)
         | Refusal::Held(_)
+        | Refusal::Identity(_)
         | Refusal::NotAllowed(_)
         | Refusal::Unavailable(_)
         | Refusal::Quota(_)
@@ -86,6 +87,8 @@ fn code(refusal: &Refusal) -> Code {
         Refusal::Barred(_) | Refusal::NotAllowed(_) => Code::PermissionDenied,
         Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => Code::FailedPrecondition,
         Refusal::Fault(_) => Code::Internal,
+        Refusal::Identity(IdentityRefusal::Unavailable) => Code::Unavailable,
+        Refusal::Identity(_) => Code::Unauthenticated,
         Refusal::Invalid { .. } | Refusal::Problems(_) => Code::InvalidArgument,
         Refusal::Held(_) | Refusal::Unavailable(_) => Code::Unavailable,
         Refusal::Quota(_) | Refusal::Busy { .. } => Code::ResourceExhausted,
@@ -109,6 +112,7 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::UnknownGrant(_)
         | Denied::WorkloadNotGranted { .. }
         | Denied::EnvironmentMismatch { .. }
+        | Denied::SourceNotGranted { .. }
         | Denied::PurposeNotGranted(_)
         | Denied::KindNotGranted { .. }
         | Denied::AudienceNotGranted { .. }
@@ -151,6 +155,7 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::Barred(_)
         | Refusal::Fault(_)
         | Refusal::Held(_)
+        | Refusal::Identity(_)
         | Refusal::NotAllowed(_)
         | Refusal::Unavailable(_)
         | Refusal::Busy { .. }
@@ -169,6 +174,7 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::BindingRequired(grant)
         | Denied::WorkloadNotGranted { grant, .. }
         | Denied::EnvironmentMismatch { grant, .. }
+        | Denied::SourceNotGranted { grant }
         | Denied::KindNotGranted { grant, .. }
         | Denied::AudienceNotGranted { grant, .. }
         | Denied::ActionNotGranted { grant, .. }

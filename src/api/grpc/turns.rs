@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     identity::{Authority, Caller, Proof},
-    model::TenantNumber,
+    model::{Digest, TenantNumber},
 };
 
 /// Turns of all tenants.
@@ -52,6 +52,8 @@ pub enum Payer {
     Newcomers(Authority),
     /// The same for a user of this host.
     User(u32),
+    /// Whom an identity token speaks of, by hash: an issuer vouches for callers of all tenants.
+    Subject(Digest),
 }
 
 /// There is no room to wait.
@@ -283,6 +285,8 @@ impl Payer {
             (Some(tenant), _) => Self::Tenant(tenant),
             (None, Proof::Certificate(certificate)) => Self::Newcomers(certificate.authority.clone()),
             (None, Proof::Unix(unix)) => Self::User(unix.uid),
+            (None, Proof::TaskKey(key)) => Self::Tenant(key.task.tenant()),
+            (None, Proof::Federated(token)) => Self::Subject(Digest::of(token.subject.as_bytes())),
         }
     }
 }

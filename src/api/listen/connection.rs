@@ -26,7 +26,8 @@ use tower::Service as _;
 
 use super::{
     Edge, EdgeLimits, Link, Peer,
-    pace::{Paced, Turn},
+    gathered::Turn,
+    pace::{Pace, Paced},
     turned_away,
 };
 
@@ -65,14 +66,14 @@ pub(super) async fn serve<I>(
         // INVARIANT: a router is always ready.
         async move { answer(&mut router, request).await }
     });
-    let (builder, turn) = (builder(protocol, &edge.limits), Turn::default());
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Paced::new(io, turn.clone())), service));
+    let (builder, pace) = (builder(protocol, &edge.limits), Pace::default());
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Paced::new(io, pace.clone())), service));
     let mut first = pin!(sleep(edge.limits.first_request));
-    let (mut stopping, mut waiting) = (false, anonymous);
+    let (mut stopping, mut waiting, mut turn) = (false, anonymous, Turn::default());
     loop {
         let one_turn = poll_fn(|cx| {
-            turn.begin();
-            connection.as_mut().poll(cx)
+            pace.begin();
+            turn.poll(cx, connection.as_mut())
         });
         tokio::select! {
             outcome = one_turn => {

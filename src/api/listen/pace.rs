@@ -17,16 +17,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is left of one connection's turn.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turn(Arc<AtomicUsize>);
+pub(super) struct Pace(Arc<AtomicUsize>);
 
 /// A connection that reads no more than its turn allows, and then goes to the end of the line.
 #[derive(Debug)]
 pub(super) struct Paced<I> {
     io: I,
-    turn: Turn,
+    pace: Pace,
 }
 
-impl Turn {
+impl Pace {
     /// A new turn begins: at most [`TURN_BYTES`] may be read.
     pub(super) fn begin(&self) {
         self.0.store(TURN_BYTES, Ordering::Relaxed);
@@ -43,15 +43,15 @@ impl Turn {
 }
 
 impl<I> Paced<I> {
-    /// Reads by the turns of `turn`.
-    pub(super) fn new(io: I, turn: Turn) -> Self {
-        Self { io, turn }
+    /// Reads by the turns of `pace`.
+    pub(super) fn new(io: I, pace: Pace) -> Self {
+        Self { io, pace }
     }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let left = self.turn.left();
+        let left = self.pace.left();
         if left == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -61,7 +61,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut part))?;
         let read = part.filled().len();
         buf.advance(read);
-        self.turn.read(read);
+        self.pace.read(read);
         Poll::Ready(Ok(()))
     }
 }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_connection_reads_its_turn_and_not_one_byte_more_and_comes_again() {
-        let (sent, turn, woken) = ([7; TURN_BYTES * 2 + 9], Turn::default(), Arc::new(Woken::default()));
+        let (sent, turn, woken) = ([7; TURN_BYTES * 2 + 9], Pace::default(), Arc::new(Woken::default()));
         let waker = Waker::from(Arc::clone(&woken));
         let (mut paced, mut cx) = (Paced::new(&sent[..], turn.clone()), Context::from_waker(&waker));
         for (read, wakes) in [(TURN_BYTES, 1), (TURN_BYTES, 2), (9, 2)] {

@@ -12,7 +12,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    identity::{Caller, IdentityError, PeerCertificate, UnixProof, unix},
+    identity::{Caller, IdentityError, PeerKey, Shown, UnixProof, unix},
     model::{Digest, Timestamp},
 };
 
@@ -28,8 +28,8 @@ pub struct Peer {
 pub enum Link {
     /// TLS that ends here.
     Tls {
-        /// The client's certificate, when it has one.
-        certificate: Option<PeerCertificate>,
+        /// What the client showed of itself.
+        shown: Shown,
         /// Where it comes from.
         source: SocketAddr,
     },
@@ -64,6 +64,15 @@ impl Peer {
         self.link.caller(now)
     }
 
+    /// The key of the client's own, when that is what it showed.
+    #[must_use]
+    pub fn own_key(&self) -> Option<PeerKey> {
+        match &self.link {
+            Link::Tls { shown: Shown::Key(key), .. } => Some(*key),
+            Link::Tls { .. } | Link::Plain { .. } | Link::Unix { .. } => None,
+        }
+    }
+
     /// Where it comes from; `None` on a Unix socket.
     #[must_use]
     pub fn source(&self) -> Option<SocketAddr> {
@@ -85,8 +94,9 @@ impl Link {
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         match self {
-            Self::Tls { certificate, .. } => certificate.is_none(),
-            Self::Plain { .. } => true,
+            Self::Tls { shown: Shown::Certificate(_), .. } => false,
+            // A key of one's own costs nothing to make.
+            Self::Tls { shown: Shown::Nothing | Shown::Key(_), .. } | Self::Plain { .. } => true,
             Self::Unix { .. } => false,
         }
     }
@@ -94,16 +104,17 @@ impl Link {
     /// Who is behind it at `now`.
     pub(super) fn caller(&self, now: Timestamp) -> Result<Option<Caller>, IdentityError> {
         match self {
-            Self::Tls { certificate: Some(certificate), source } => certificate.caller(*source, now).map(Some),
-            Self::Tls { certificate: None, .. } | Self::Plain { .. } => Ok(None),
+            Self::Tls { shown: Shown::Certificate(certificate), source } => certificate.caller(*source, now).map(Some),
+            Self::Tls { shown: Shown::Nothing | Shown::Key(_), .. } | Self::Plain { .. } => Ok(None),
             Self::Unix { proof } => Ok(Some(unix::caller(*proof))),
         }
     }
 
     fn proof(&self) -> Option<Digest> {
         match self {
-            Self::Tls { certificate, .. } => certificate.as_ref().map(|certificate| certificate.proof().sha256),
-            Self::Plain { .. } | Self::Unix { .. } => None,
+            Self::Tls { shown: Shown::Certificate(certificate), .. } => Some(certificate.proof().sha256),
+            Self::Tls { shown: Shown::Key(key), .. } => Some(key.spki),
+            Self::Tls { shown: Shown::Nothing, .. } | Self::Plain { .. } | Self::Unix { .. } => None,
         }
     }
 }

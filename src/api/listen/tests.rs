@@ -188,7 +188,7 @@ async fn handlers_see_who_is_at_the_other_end_over_http_1_and_2() {
 async fn an_operator_is_served_while_the_callers_threads_are_stuck() {
     let callers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
     let workers = Workers { callers: callers.handle().clone(), ..Workers::all_on(Handle::current()) };
-    let f = start_on(limits(), router(), workers).await;
+    let f = start_on(EdgeLimits { connections: 64, ..limits() }, router(), workers).await;
     let (workload, operator) = (f.own.workload(WORKLOAD), f.own.workload("spiffe://acme.mayfly.internal/w/operator"));
     let (go_on, stuck) = std::sync::mpsc::channel::<()>();
     callers.spawn(async move { stuck.recv() });
@@ -199,7 +199,7 @@ async fn an_operator_is_served_while_the_callers_threads_are_stuck() {
             biased;
             served = waits.as_mut() => Err(served),
             operator = f.who(Some(&operator), b"h2") => Ok(operator.expect("served")),
-            nobody = f.who(None, b"h2") => Ok(nobody.expect("served")),
+            nobody = f.who(None, b"http/1.1") => Ok(nobody.expect("served")),
         };
         assert!(served.is_ok(), "the workload was served by threads that are stuck: {served:?}");
     }
@@ -264,6 +264,25 @@ async fn anonymous_connections_leave_half_of_the_room_to_proven_ones() {
     drop(proven);
     until(|| f.edge.connections().count() == 3).await;
     drop(other);
+}
+
+#[tokio::test]
+async fn a_key_of_ones_own_counts_among_the_anonymous_and_is_nobody() {
+    let f = start(EdgeLimits { connections: 4, ..limits() }).await;
+    let own = TestLeaf::self_signed(&[WORKLOAD]);
+    assert!(f.who(Some(&own), b"h2").await.is_err(), "where no identity token counts it is refused");
+    let taking = ClientAuthorities::new(TrustDomain::default(), &[f.own.root()], &[]).expect("sets").taking_keys();
+    f.tls.swap(identity(&f.own.server()), Arc::new(taking)).expect("swaps");
+    assert_eq!(f.who(Some(&own), b"h2").await.expect("let through"), "nobody");
+    until(|| f.edge.connections().count() == 0).await;
+    let one = f.connect(Some(&own), b"h2").await.expect("one");
+    let _two = f.connect(Some(&TestLeaf::self_signed(&[])), b"h2").await.expect("two");
+    until(|| f.edge.connections().count() == 2).await;
+    assert!(f.who(Some(&TestLeaf::self_signed(&[])), b"h2").await.is_err(), "half of the room is for proven ones");
+    let _proven = f.connect(Some(&f.own.workload(WORKLOAD)), b"h2").await.expect("proven");
+    until(|| f.edge.connections().count() == 3).await;
+    drop(one);
+    until(|| f.edge.connections().count() == 2).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use rustls::{
 };
 
 use crate::{
-    identity::{ClientAuthorities, IdentityError, PeerCertificate},
+    identity::{ClientAuthorities, IdentityError, Shown},
     model::Timestamp,
 };
 
@@ -126,15 +126,7 @@ impl TlsEnd {
     }
 
     /// The client of a finished handshake.
-    pub(super) fn judge(
-        &self,
-        session: &rustls::ServerConnection,
-        now: Timestamp,
-    ) -> Result<Option<PeerCertificate>, IdentityError> {
-        session
-            .peer_certificates()
-            .filter(|chain| !chain.is_empty())
-            .map(|chain| PeerCertificate::from_chain(chain, &self.authorities, now))
-            .transpose()
+    pub(super) fn judge(&self, session: &rustls::ServerConnection, now: Timestamp) -> Result<Shown, IdentityError> {
+        self.authorities.judge(session.peer_certificates().unwrap_or_default(), now)
     }
 }

@@ -174,6 +174,7 @@ fn scope_of(text: &str) -> Option<Scope> {
             let digest = crate::model::id::unhex(name).ok()?;
             Scope::Proof(crate::model::Digest::from_slice(&digest)?)
         }
+        "issuer" => Scope::Issuer(name.parse().ok()?),
         "task" => Scope::Task(name.parse().ok()?),
         "lease" => Scope::Lease(name.parse().ok()?),
         "tenant" => Scope::Tenant(name.parse().ok()?),
@@ -199,6 +200,7 @@ mod tests {
         let scopes = [
             Scope::Everything,
             Scope::Grant("acme".parse().expect("name"), "deploy".parse().expect("name")),
+            Scope::Issuer("github".parse().expect("name")),
             Scope::Lease(LeaseId::fresh(task).expect("entropy")),
             Scope::Partner("globex".parse().expect("name")),
             Scope::PartnerInTenant(tenant, partner),

@@ -23,8 +23,10 @@ async fn open(broker: &Broker, number: TenantNumber) -> Task {
         basis: broker.ledger.basis(),
         proofs: vec![],
         parent_lease: None,
+        client_key: None,
+        opened_with: None,
     };
-    let draft = OpenDraft { task: task.clone(), retry: None, event: event::own("task.opened", now), now };
+    let draft = OpenDraft { task: task.clone(), retry: None, spend: None, event: event::own("task.opened", now), now };
     broker.ledger.open_task(draft).await.expect("opens");
     broker.ledger.hold(task.id, now).await.expect("held");
     task

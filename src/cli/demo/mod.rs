@@ -11,6 +11,7 @@ mod act;
 mod authority;
 mod child;
 mod keep;
+mod platform;
 mod report;
 mod resource_server;
 mod stage;

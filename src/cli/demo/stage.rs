@@ -26,6 +26,7 @@ use super::{
     SabotageArg,
     authority::{Authority, Member},
     child::Child,
+    platform::Platform,
     trust::{ACTION, PURPOSE, Partner, Tenant},
     visit::{Answer, Visitor},
 };
@@ -48,6 +49,8 @@ pub struct Stage {
     /// Credentials that must stay live.
     pub live: Vec<Credential>,
     authority: Authority,
+    /// Signs the identity tokens of CI jobs.
+    pub platform: Platform,
     folder: TempDir,
 }
 
@@ -96,6 +99,8 @@ impl Stage {
         let authority = Authority::new()?;
         let file = folder.path().join(AUTHORITY_FILE);
         std::fs::write(&file, authority.pem()).map_err(|error| Failure::file("write", &file, error))?;
+        let platform = Platform::new()?;
+        platform.declare(folder.path())?;
         let daemon = start_daemon(folder.path()).await?;
         let operator = folder.path().join(OPERATOR);
         let roots_pem = client::read_ca(&operator.join(CA_FILE))?;
@@ -110,7 +115,7 @@ impl Stage {
         }
         let admin = AdminClient::new(dial(&daemon.address, &operator).await?);
         let (dead, live) = (Vec::new(), Vec::new());
-        Ok(Self { servers: Vec::new(), daemon, sabotage, casts, admin, dead, live, authority, folder })
+        Ok(Self { servers: Vec::new(), daemon, sabotage, casts, admin, dead, live, authority, platform, folder })
     }
 
     /// Starts one resource server a tenant, each a process of its own.
@@ -227,6 +232,26 @@ impl Stage {
         };
         let visitor = Visitor::new(authority.as_bytes(), Some(&identity))?;
         Ok(Credential { tenant, lease, chain_der, token, visitor })
+    }
+
+    /// Takes a reply's token in hand that is bound to no certificate.
+    ///
+    /// # Errors
+    /// When the reply is incomplete.
+    pub fn take_unbound(&self, tenant: Tenant, reply: IssueResponse) -> Outcome<Credential> {
+        let visitor = Visitor::new(self.authority.pem().as_bytes(), None)?;
+        Ok(Credential { visitor, ..self.take(tenant, reply, None)? })
+    }
+
+    /// A connection of somebody who shows a key of its own.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached.
+    pub async fn dial_as(&self, own: Identity) -> Outcome<Channel> {
+        let ca_pem = client::read_ca(&self.operator().join(CA_FILE))?;
+        let address = self.daemon.address.clone();
+        let config = ClientConfig { address, ca_pem, identity: Some(own), server_name: None };
+        Ok(Connection::open(&config).await?.channel())
     }
 
     /// What its own tenant's resource server says to a credential.
@@ -355,7 +380,9 @@ async fn start_daemon(folder: &Path) -> Outcome<Child> {
     let (data, log) = (folder.join(DATA), folder.join("daemon.log"));
     let authority = format!("{}={}", Authority::NAME, folder.join(AUTHORITY_FILE).display());
     let data = data.display().to_string();
-    let arguments = ["serve", "--dev", "--data", &data, "--port", "0", "--client-ca", &authority];
+    let issuers = folder.join(Platform::ISSUERS_FILE).display().to_string();
+    let arguments =
+        ["serve", "--dev", "--data", &data, "--port", "0", "--client-ca", &authority, "--issuers", &issuers];
     Child::start("the daemon", &arguments, &log).await
 }
 

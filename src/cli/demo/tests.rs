@@ -11,15 +11,17 @@ use crate::{
         output::{Format, captured::Written},
     },
     client::Identity,
+    config::Config,
     model::time::system_wall,
     pb::Event,
-    policy::{Document, Extent, parse},
+    policy::{Document, Extent, parse_with},
 };
 
 use super::{
     authority::{Authority, CLIENT_ROOTS_FILE, SERVER_CERTIFICATE_FILE, SERVER_KEY_FILE, spiffe_id},
     child::ready_line,
     keep::Commands,
+    platform::Platform,
     report::Proof,
     trust::Tenant,
     visit::Visitor,
@@ -40,7 +42,12 @@ fn the_trust_map_has_no_problems_sabotaged_or_not() {
     for sabotaged in [false, true] {
         let now = system_wall();
         let text = trust::text(now, sabotaged);
-        let map = parse(&[Document { path: "demo.toml", text: &text }], Extent::Whole, now).expect("parses");
+        let folder = tempfile::tempdir().expect("folder");
+        Platform::new().and_then(|platform| platform.declare(folder.path())).expect("declared");
+        let issuers = Config::load_issuers(&folder.path().join(Platform::ISSUERS_FILE)).expect("sound");
+        let issuers: Vec<_> = issuers.into_iter().map(|issuer| issuer.rules).collect();
+        let documents = [Document { path: "demo.toml", text: &text }];
+        let map = parse_with(&documents, Extent::Whole, &issuers, now).expect("parses");
         assert_eq!((map.tenants.len(), map.global.partners.len(), map.global.verifiers.len()), (2, 2, 2));
     }
 }

@@ -4,7 +4,10 @@ use std::{fmt::Write as _, time::Duration};
 
 use crate::model::Timestamp;
 
-use super::authority::{Authority, spiffe_id};
+use super::{
+    authority::{Authority, spiffe_id},
+    platform::Platform,
+};
 
 /// A tenant of the demo.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,6 +75,8 @@ impl Partner {
 
 /// The purpose of every grant.
 pub const PURPOSE: &str = "sync";
+/// The workload that is a CI job.
+pub const JOB: &str = "job";
 /// The action of every grant.
 pub const ACTION: &str = "records:read";
 
@@ -84,6 +89,7 @@ pub fn text(now: Timestamp, sabotaged: bool) -> String {
     }
     for tenant in Tenant::ALL {
         add_tenant(&mut text, tenant);
+        add_job(&mut text, tenant);
         let other_too = sabotaged && tenant == Tenant::Globex;
         add_verifier(&mut text, tenant, if other_too { &Tenant::ALL } else { std::slice::from_ref(&tenant) });
         for partner in Partner::ALL {
@@ -110,6 +116,16 @@ fn add_tenant(text: &mut String, tenant: Tenant) {
     );
 }
 
+fn add_job(text: &mut String, tenant: Tenant) {
+    let (tenant, issuer, repository) = (tenant.name(), Platform::NAME, Platform::REPOSITORY_ID);
+    let _ = writeln!(
+        text,
+        "[[workload]]\ntenant = {tenant:?}\nname = {JOB:?}\nenvironment = \"demo\"\n\
+         [[workload.selectors]]\nissuer = {issuer:?}\n\
+         claims = {{ repository_id = {repository:?}, ref = \"refs/heads/main\" }}\n"
+    );
+}
+
 fn add_verifier(text: &mut String, tenant: Tenant, of: &[Tenant]) {
     let (name, id, authority) = (tenant.server(), spiffe_id(&tenant.server()), Authority::NAME);
     let tenants: Vec<_> = of.iter().map(|tenant| tenant.name()).collect();
@@ -127,7 +143,7 @@ fn add_grant(text: &mut String, tenant: Tenant, partner: Partner, now: Timestamp
     let _ = writeln!(
         text,
         "[[grant]]\ntenant = {tenant:?}\nname = \"{partner}-{PURPOSE}\"\npartner = {partner:?}\n\
-         workloads = [\"worker\"]\npurposes = [{PURPOSE:?}]\naudiences = [{audience:?}]\nactions = [{ACTION:?}]\n\
+         workloads = [\"worker\", {JOB:?}]\npurposes = [{PURPOSE:?}]\naudiences = [{audience:?}]\nactions = [{ACTION:?}]\n\
          kinds = [\"jwt\", \"opaque\", \"x509\"]\nttl_default = 600\nttl_max = 900\ntask_max = 3600\n\
          owner = \"integrations@{tenant}.example\"\nexpires = {expires}\nrevokers = [\"admin\"]\n\
          attest_by = {attest_by}\nenvironment = \"demo\"\nrequire_binding = false\n"

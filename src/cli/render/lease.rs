@@ -35,6 +35,11 @@ impl Record for pb::Task {
             .time("ended", self.ended.as_ref())
             .flag("held", self.held)
             .number("leases_issued", self.leases_issued)
+            .text("issuer", &self.issuer)
+            .text("subject", &self.subject)
+            .hex("token_sha256", &self.token_sha256)
+            .hex("client_key_sha256", &self.client_key_sha256)
+            .time("client_key_until", self.client_key_until.as_ref())
     }
 }
 

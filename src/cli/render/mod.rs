@@ -1,6 +1,7 @@
 //! How each message of the contract is shown.
 
 mod audit;
+mod issuer;
 mod lease;
 pub mod revocation;
 mod status;

@@ -21,6 +21,7 @@ pub fn scope_text(scope: &pb::Scope) -> String {
         &scope.lease_id,
         &digest,
         &scope.key_id,
+        &scope.issuer,
     ];
     let name: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let kind = match pb::ScopeKind::try_from(scope.kind) {
@@ -35,6 +36,7 @@ pub fn scope_text(scope: &pb::Scope) -> String {
             | pb::ScopeKind::Proof
             | pb::ScopeKind::Partner
             | pb::ScopeKind::Tenant
+            | pb::ScopeKind::Issuer
             | pb::ScopeKind::Everything,
         )
         | Err(_) => word::scope(scope.kind),
@@ -57,6 +59,7 @@ impl Record for pb::Scope {
             .text("lease_id", &self.lease_id)
             .hex("proof_sha256", &self.proof_sha256)
             .text("key_id", &self.key_id)
+            .text("issuer", &self.issuer)
     }
 }
 

@@ -72,6 +72,7 @@ impl Record for pb::Grant {
             .time("attest_by", self.attest_by.as_ref())
             .text("environment", &self.environment)
             .flag("require_binding", self.require_binding)
+            .words("sources", &self.sources)
             .words("dns_names", &self.dns_names)
             .number("max_live_leases", self.max_live_leases)
             .number("live_leases", self.live_leases)
@@ -89,6 +90,7 @@ impl Record for pb::Workload {
             .text("name", &self.name)
             .words("selectors", &self.selectors)
             .text("environment", &self.environment)
+            .words("sources", &self.sources)
     }
 }
 

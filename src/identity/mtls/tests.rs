@@ -105,3 +105,64 @@ fn a_ca_in_two_sets_or_an_empty_set_is_refused() {
     let garbage = CertificateDer::from(vec![1, 2, 3]);
     assert!(matches!(build(&[own.root()], vec![garbage]), Err(AuthorityError::Malformed { .. })));
 }
+
+#[test]
+fn a_key_of_ones_own_is_let_through_where_that_is_meant_and_is_no_identity() {
+    let f = fixture();
+    let taking = ClientAuthorities::new(TrustDomain::default(), &[f.own.root()], &[]).expect("sets").taking_keys();
+    for uris in [&[][..], &["spiffe://acme.mayfly.internal/w/build"], &["spiffe://mayfly.internal/operator/admin"]] {
+        let own = TestLeaf::self_signed(uris);
+        let Ok(Shown::Key(key)) = taking.judge(&own.chain, NOW) else { panic!("a key: {uris:?}") };
+        assert_eq!(key.certificate, Digest::of(&own.chain[0]));
+        assert!(matches!(f.authorities.judge(&own.chain, NOW), Err(IdentityError::Untrusted)), "where it is not meant");
+    }
+    let one = TestLeaf::self_signed(&[]);
+    let other = TestLeaf::self_signed(&[]);
+    let spki = |leaf: &TestLeaf| match taking.judge(&leaf.chain, NOW) {
+        Ok(Shown::Key(key)) => key.spki,
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(spki(&one), spki(&other));
+    assert!(matches!(taking.judge(&[], NOW), Ok(Shown::Nothing)));
+}
+
+#[test]
+fn what_a_ca_has_made_is_never_taken_for_a_key_of_ones_own() {
+    let f = fixture();
+    let taking =
+        ClientAuthorities::new(TrustDomain::default(), &[f.own.root()], &[("corp".into(), vec![f.corp.root()])]);
+    let taking = taking.expect("sets").taking_keys();
+    let stranger = TestCa::new("stranger").workload("spiffe://acme.mayfly.internal/w/build");
+    assert!(matches!(taking.judge(&stranger.chain, NOW), Err(IdentityError::Untrusted)), "of a CA that nobody named");
+    let leaf = f.corp.workload("spiffe://mayfly.internal/x");
+    assert!(
+        matches!(taking.judge(&leaf.chain, NOW), Err(IdentityError::ForeignIdentity { .. })),
+        "a refused claim stays refused"
+    );
+    let over = f.own.leaf(LeafNames { uris: &[], dns: &[], not_after_seconds: 1_700_000_000 });
+    assert!(taking.judge(&over.chain, NOW).is_err(), "an expired certificate of ours");
+    let chain = [TestLeaf::self_signed(&[]).chain, vec![f.own.root()]].concat();
+    assert!(matches!(taking.judge(&chain, NOW), Err(IdentityError::Untrusted)), "more than one certificate");
+    assert!(matches!(
+        taking.judge(&f.own.workload("spiffe://acme.mayfly.internal/x").chain, NOW),
+        Ok(Shown::Certificate(_))
+    ));
+    let mut broken = TestLeaf::self_signed(&[]).chain[0].to_vec();
+    broken.push(0);
+    assert!(taking.judge(&[broken.into()], NOW).is_err());
+}
+
+#[test]
+fn a_foreign_ca_that_is_limited_to_trust_domains_vouches_for_no_other() {
+    let f = fixture();
+    let limited =
+        ClientAuthorities::new(TrustDomain::default(), &[f.own.root()], &[("corp".into(), vec![f.corp.root()])]);
+    let limited = limited.expect("sets").limited("corp", &["prod.example".to_owned()]);
+    let judge = |uri: &str| limited.judge(&f.corp.workload(uri).chain, NOW).map(drop);
+    assert_eq!(judge("spiffe://prod.example/ci"), Ok(()));
+    for uri in ["spiffe://staging.example/ci", "spiffe://prod.example.evil/ci", "spiffe://x.prod.example/ci"] {
+        assert!(matches!(judge(uri), Err(IdentityError::ForeignIdentity { .. })), "{uri}");
+    }
+    let unnamed = f.corp.leaf(LeafNames { uris: &[], dns: &["host.example"], not_after_seconds: FAR_SECONDS });
+    assert!(limited.judge(&unnamed.chain, NOW).is_ok(), "DNS names are bound one by one");
+}

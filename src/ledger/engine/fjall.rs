@@ -344,7 +344,8 @@ fn is_hot(table: Table) -> bool {
         | Table::GrantStates
         | Table::Held
         | Table::Checkpoints
-        | Table::Sinks => false,
+        | Table::Sinks
+        | Table::Spent => false,
     }
 }
 

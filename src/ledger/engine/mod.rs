@@ -57,11 +57,13 @@ pub enum Table {
     Checkpoints = 17,
     /// Positions that audit sinks have acknowledged.
     Sinks = 18,
+    /// Identity tokens that were used.
+    Spent = 19,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -81,6 +83,7 @@ impl Table {
         Self::Held,
         Self::Checkpoints,
         Self::Sinks,
+        Self::Spent,
     ];
 
     /// The number in backups: the discriminant.
@@ -118,6 +121,7 @@ impl Table {
             Self::Held => "held",
             Self::Checkpoints => "checkpoints",
             Self::Sinks => "sinks",
+            Self::Spent => "spent",
         }
     }
 }

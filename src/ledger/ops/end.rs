@@ -71,6 +71,15 @@ pub(in crate::ledger) fn task(tx: &mut Tx<'_>, end: &EndTask) -> Result<bool, Re
     Ok(true)
 }
 
+/// Ends a task in whose place another one is begun in the same commit. One that is gone or over is left as it is.
+pub(in crate::ledger) fn replaced(tx: &mut Tx<'_>, id: TaskId, why: EndReason, now: Timestamp) -> Result<(), Refused> {
+    if let Some(task) = ended_or(tx.task(id))?.filter(|task| task.own_standing(now).is_live()) {
+        mark_ended(tx, task, why, now);
+        free_below(tx, id, why, now, &mut { BELOW_MOST })?;
+    }
+    Ok(())
+}
+
 fn mark_ended(tx: &mut Tx<'_>, mut task: Task, why: EndReason, now: Timestamp) {
     free_quota(tx, &task, now);
     task.live.clear();

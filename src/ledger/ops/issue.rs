@@ -1,6 +1,9 @@
 //! Issue and renew: a lease, its task when it is new, its counts and its event in one commit.
 
-use super::{counted, end, ended_or, lease_standing, live_task, proof_standing};
+use super::{
+    counted, end, ended_or, lease_standing, live_task, proof_standing,
+    spend::{self, Spend, Use},
+};
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{
@@ -19,6 +22,8 @@ pub struct IssueDraft {
     pub new_task: Option<Task>,
     /// The client's idempotency key.
     pub retry: Option<Retry>,
+    /// The identity token that it is obtained with.
+    pub spend: Option<Spend>,
     /// The lease it takes the place of.
     pub supersedes: Option<LeaseId>,
     /// Limits.
@@ -64,11 +69,20 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), 
     }
     let task = task_of(tx, draft)?;
     let replaced = replaced(tx, draft)?;
+    let spent = match &draft.spend {
+        Some(spend) => Some((spend, spend::judge(tx, spend, &task)?)),
+        None => None,
+    };
     check_quota(tx, draft, &task, replaced.as_ref())?;
 
     // Nothing was written before this line; nothing is refused after it, but for a failing store.
     if let Some(old) = replaced {
         end::end_lease(tx, old, EndReason::Superseded, now)?;
+    }
+    match spent {
+        Some((spend, Use::Fresh(record))) => spend::write(tx, spend, &record),
+        Some((spend, Use::Retry(before))) => spend::replace(tx, spend, before, task.id, now)?,
+        None => {}
     }
     write(tx, draft, task)
 }

@@ -5,6 +5,7 @@ pub mod end;
 pub mod issue;
 pub mod keys;
 pub mod scope;
+pub mod spend;
 pub mod task;
 pub mod upkeep;
 

@@ -1,6 +1,9 @@
 //! Opening a task, and holding it.
 
-use super::{issue, live_task, proof_standing};
+use super::{
+    issue, live_task, proof_standing,
+    spend::{self, Spend, Use},
+};
 use crate::{
     ledger::{engine::Table, ops::issue::Retry, refused::Refused, tx::Tx},
     model::{EndReason, Task, TaskId, Timestamp},
@@ -14,6 +17,8 @@ pub struct OpenDraft {
     pub task: Task,
     /// The client's idempotency key.
     pub retry: Option<Retry>,
+    /// The identity token that opens it.
+    pub spend: Option<Spend>,
     /// Its event.
     pub event: pb::Event,
     /// When it was decided.
@@ -36,12 +41,22 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Task
     if let Some(before) = opened_before(tx, draft.retry)? {
         return Ok(before);
     }
+    let spent = match &draft.spend {
+        None => None,
+        Some(spend) => match spend::judge(tx, spend, task)? {
+            Use::Retry(before) => return Ok(before),
+            Use::Fresh(record) => Some((spend, record)),
+        },
+    };
     tx.mark_time(now);
     tx.audit(&draft.event)?;
     issue::begin_task(tx, task);
     tx.put_task(task);
     if let Some(retry) = draft.retry {
         issue::remember(tx, retry, task.id, None, task.deadline);
+    }
+    if let Some((spend, record)) = &spent {
+        spend::write(tx, spend, record);
     }
     Ok(task.id)
 }

@@ -157,6 +157,9 @@ fn sweep_page(tx: &mut Tx<'_>, page: &records::ExpiryPage) -> u64 {
     for key in page.retries.chunks_exact(16) {
         sweep_retry(tx, key);
     }
+    for token in page.spent.chunks_exact(32) {
+        tx.delete(Table::Spent, token.to_vec());
+    }
     removed as u64
 }
 

@@ -251,6 +251,8 @@ impl Bed {
             basis: self.ledger().basis(),
             proofs: Vec::new(),
             parent_lease: None,
+            client_key: None,
+            opened_with: None,
         }
     }
 
@@ -288,6 +290,7 @@ impl Bed {
             new_task: None,
             retry: None,
             supersedes: None,
+            spend: None,
             quota: QUOTA,
             event: self.event("lease.issued", Some(lease.id)),
             now: self.now,
@@ -304,8 +307,13 @@ impl Bed {
     }
 
     pub fn open_task(&self, task: Task) -> Task {
-        let draft =
-            OpenDraft { task: task.clone(), retry: None, event: self.event("task.opened", None), now: self.now };
+        let draft = OpenDraft {
+            task: task.clone(),
+            retry: None,
+            spend: None,
+            event: self.event("task.opened", None),
+            now: self.now,
+        };
         wait(self.ledger().open_task(draft)).unwrap();
         task
     }

@@ -6,6 +6,7 @@ mod faults;
 mod harness;
 mod laws;
 mod model;
+mod spend;
 mod upkeep;
 
 /// Runs each law on each engine.

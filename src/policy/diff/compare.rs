@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use ipnet::IpNet;
+
 use crate::policy::{
     pattern::Pattern,
     sorted::{Reach, Sorted},
@@ -67,6 +69,17 @@ impl Compared {
     pub(super) fn set<T: Ord + Display>(&mut self, field: &str, old: &Sorted<T>, new: &Sorted<T>) {
         self.takes |= !without(old, new).is_empty();
         self.gives |= !without(new, old).is_empty();
+        self.edit_set(field, old, new);
+    }
+
+    /// Networks that something is allowed from; none named stands for all.
+    pub(super) fn networks(&mut self, field: &str, old: &Sorted<IpNet>, new: &Sorted<IpNet>) {
+        let within = |all: &Sorted<IpNet>, one: &IpNet| all.iter().any(|network| network.contains(one));
+        let covers = |all: &Sorted<IpNet>, some: &Sorted<IpNet>| {
+            all.is_empty() || (!some.is_empty() && some.iter().all(|one| within(all, one)))
+        };
+        self.takes |= !covers(new, old);
+        self.gives |= !covers(old, new);
         self.edit_set(field, old, new);
     }
 

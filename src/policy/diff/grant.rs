@@ -26,6 +26,7 @@ pub(super) fn compare(old: &Grant, new: &Grant) -> Compared {
     compared.moved("environment", &old.environment, &new.environment);
     // Demanding less is more: `false` counts as the greater.
     compared.ordered("require_binding", !old.require_binding, !new.require_binding, |free| (!free).to_string());
+    compared.networks("sources", &old.sources, &new.sources);
     compared.quota("max_live_leases", old.max_live_leases, new.max_live_leases);
     compared.quota("max_leases_per_task", old.max_leases_per_task, new.max_leases_per_task);
     compared

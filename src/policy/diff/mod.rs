@@ -254,6 +254,7 @@ fn workload(old: &Workload, new: &Workload) -> Compared {
     let mut compared = Compared::default();
     compared.set("selectors", &old.selectors, &new.selectors);
     compared.moved("environment", &old.environment, &new.environment);
+    compared.networks("sources", &old.sources, &new.sources);
     compared
 }
 

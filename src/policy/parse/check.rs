@@ -100,6 +100,8 @@ impl Gather<'_> {
             for selector in selectors {
                 let (key, group) = match selector {
                     Selector::Unix { uid, gid } => (Selector::Unix { uid: *uid, gid: None }, *gid),
+                    // What else two bindings share shows when a token fits both: then it fits neither.
+                    Selector::Federated(federated) => (Selector::Federated(federated.without_times()), None),
                     Selector::SpiffeId { .. } | Selector::DnsName { .. } => (selector.clone(), None),
                 };
                 let others = seen.entry(key).or_default();

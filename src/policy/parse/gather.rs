@@ -1,11 +1,11 @@
 //! Collecting what the documents define, each name once.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use toml::de::{DeTable, DeValue};
 
 use crate::{
-    model::{GrantName, OperatorName, PartnerName, TenantName, Timestamp, WorkloadName},
+    model::{GrantName, IssuerRules, OperatorName, PartnerName, TenantName, Timestamp, WorkloadName},
     policy::{
         index::Derived,
         problem::{Problem, Problems},
@@ -25,6 +25,7 @@ use super::{
 pub(super) struct Gather<'a> {
     pub(super) sources: &'a [Source<'a>],
     pub(super) extent: Extent<'a>,
+    pub(super) issuers: &'a [Arc<IssuerRules>],
     pub(super) now: Timestamp,
     pub(super) problems: Vec<Problem>,
     pub(super) tenants: BTreeMap<TenantName, Draft>,
@@ -50,10 +51,17 @@ pub(super) struct Found<V> {
 }
 
 impl<'a> Gather<'a> {
-    pub(super) fn new(sources: &'a [Source<'a>], extent: Extent<'a>, now: Timestamp, problems: Vec<Problem>) -> Self {
+    pub(super) fn new(
+        sources: &'a [Source<'a>],
+        extent: Extent<'a>,
+        issuers: &'a [Arc<IssuerRules>],
+        now: Timestamp,
+        problems: Vec<Problem>,
+    ) -> Self {
         Self {
             sources,
             extent,
+            issuers,
             now,
             problems,
             tenants: BTreeMap::new(),
@@ -126,7 +134,7 @@ impl<'a> Gather<'a> {
     }
 
     pub(super) fn workload(&mut self, row: &Row<'_>, tenant: &TenantName) {
-        let value = item::workload(row, &mut self.problems);
+        let value = item::workload(row, self.issuers, &mut self.problems);
         let name = item::name(row, &mut self.problems);
         if let Some(draft) = self.tenants.get_mut(tenant) {
             define(self.sources, &mut draft.workloads, row, Some(tenant), name, value, &mut self.problems);

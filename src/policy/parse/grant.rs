@@ -10,7 +10,7 @@ use crate::{
 use super::{
     item::{QUOTA, Revokers, Workloads, environment},
     row::Row,
-    words::{Action, DnsName, Kind},
+    words::{Action, DnsName, Kind, Network},
 };
 
 /// A grant. Each of what makes it answerable - owner, purpose, expiry, revokers - is missed with a message of its own.
@@ -29,6 +29,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let dns_names = row.list::<DnsName>("dns_names", None, problems);
     let times = times(row, problems);
     let environment = environment(row, problems);
+    let sources = row.list::<Network>("sources", None, problems);
     let require_binding = row.flag("require_binding", true, problems);
     let max_live_leases = row.number("max_live_leases", QUOTA, Some(10_000), problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
@@ -54,6 +55,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         attest_by,
         environment: environment?,
         require_binding: require_binding?,
+        sources: sources?.into_iter().map(|network| network.0).collect(),
         max_live_leases: max_live_leases?,
         max_leases_per_task: u32::try_from(max_leases_per_task?).ok()?,
     };
@@ -92,7 +94,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 /// How far ahead a grant can end.
 const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "tenant",
     "name",
     "partner",
@@ -111,6 +113,7 @@ const FIELDS: [&str; 20] = [
     "attest_by",
     "environment",
     "require_binding",
+    "sources",
     "max_live_leases",
     "max_leases_per_task",
 ];

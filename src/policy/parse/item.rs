@@ -1,7 +1,9 @@
 //! Tables to values: everything but grants.
 
+use std::sync::Arc;
+
 use crate::{
-    model::{OperatorName, PartnerName, TenantName, WorkloadName},
+    model::{IssuerRules, OperatorName, PartnerName, TenantName, WorkloadName},
     policy::{
         pattern::Pattern,
         problem::Problem,
@@ -11,8 +13,9 @@ use crate::{
 };
 
 use super::{
+    federated,
     row::Row,
-    words::{DnsName, IssuerUrl, Label, SpiffeId},
+    words::{DnsName, IssuerUrl, Label, Network, SpiffeId},
 };
 
 /// A tenant's own fields.
@@ -73,11 +76,13 @@ pub(super) fn operator(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Ope
     Some(Operator { role: role?, tenants: tenants?, partners: partners? })
 }
 
-pub(super) fn workload(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Workload> {
-    row.only(&["tenant", "name", "environment", "selectors"], problems);
+pub(super) fn workload(row: &Row<'_>, issuers: &[Arc<IssuerRules>], problems: &mut Vec<Problem>) -> Option<Workload> {
+    row.only(&["tenant", "name", "environment", "selectors", "sources"], problems);
     let environment = environment(row, problems);
-    let selectors = selectors(row, problems);
-    Some(Workload { selectors: selectors?, environment: environment? })
+    let selectors = selectors(row, Some(issuers), problems);
+    let sources = row.list::<Network>("sources", None, problems);
+    let sources = sources.map(|sources| sources.into_iter().map(|network| network.0).collect());
+    Some(Workload { selectors: selectors?, environment: environment?, sources: sources? })
 }
 
 pub(super) fn environment(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<String> {
@@ -97,7 +102,7 @@ pub(super) fn global_verifier(row: &Row<'_>, problems: &mut Vec<Problem>) -> Opt
 }
 
 fn verifier_fields(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Verifier> {
-    let selectors = selectors(row, problems);
+    let selectors = selectors(row, None, problems);
     let audiences = reach::<Pattern>(row, "audiences", problems);
     Some(Verifier { selectors: selectors?, audiences: audiences? })
 }
@@ -115,14 +120,27 @@ fn reach<T: Ord + std::str::FromStr<Err: std::fmt::Display>>(
     Some(Reach::Only(items.into()))
 }
 
-fn selectors(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Sorted<Selector>> {
+/// `issuers` are those that workloads may name; verifiers prove themselves otherwise.
+fn selectors(
+    row: &Row<'_>,
+    issuers: Option<&[Arc<IssuerRules>]>,
+    problems: &mut Vec<Problem>,
+) -> Option<Sorted<Selector>> {
     let help = "say how it proves itself: [{ spiffe_id = \"...\" }] or [{ unix_uid = 1000 }]";
     let rows = row.tables("selectors", help, problems)?;
-    let selectors: Vec<Option<Selector>> = rows.iter().map(|row| selector(row, problems)).collect();
+    let selectors: Vec<Option<Selector>> = rows.iter().map(|row| selector(row, issuers, problems)).collect();
     selectors.into_iter().collect()
 }
 
-fn selector(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Selector> {
+fn selector(row: &Row<'_>, issuers: Option<&[Arc<IssuerRules>]>, problems: &mut Vec<Problem>) -> Option<Selector> {
+    if row.has("issuer") {
+        let Some(issuers) = issuers else {
+            let help = "use a certificate or the Unix socket; identity tokens are for workloads";
+            row.wrong("issuer", "is not for verifiers", help, problems);
+            return None;
+        };
+        return federated::binding(row, issuers, problems).map(Selector::Federated);
+    }
     let help = "write one of them, in a table of its own";
     match (row.has("spiffe_id"), row.has("dns_name"), row.has("unix_uid")) {
         (true, false, false) => {
@@ -148,8 +166,8 @@ fn selector(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Selector> {
             Some(Selector::Unix { uid: u32::try_from(uid?).ok()?, gid: gid.and_then(|gid| u32::try_from(gid).ok()) })
         }
         (false, false, false) => {
-            row.only(&["spiffe_id", "dns_name", "unix_uid", "unix_gid", "authority"], problems);
-            row.wrong("spiffe_id", "or dns_name or unix_uid is missing", help, problems);
+            row.only(&["spiffe_id", "dns_name", "unix_uid", "unix_gid", "authority", "issuer"], problems);
+            row.wrong("spiffe_id", "or dns_name, unix_uid or issuer is missing", help, problems);
             None
         }
         (true, true, _) | (true, _, true) | (_, true, true) => {

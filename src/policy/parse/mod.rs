@@ -1,6 +1,7 @@
 //! Trust files to a trust map, or all that is wrong with them.
 
 mod check;
+mod federated;
 mod gather;
 mod grant;
 mod item;
@@ -11,7 +12,9 @@ mod words;
 
 use toml::{Spanned, de::DeTable};
 
-use crate::model::Timestamp;
+use std::sync::Arc;
+
+use crate::model::{IssuerRules, Timestamp};
 
 use super::{
     problem::{Problem, Problems},
@@ -47,6 +50,19 @@ pub enum Extent<'a> {
 /// # Errors
 /// All problems at once. References are checked only when every document is TOML.
 pub fn parse(documents: &[Document<'_>], extent: Extent<'_>, now: Timestamp) -> Result<TrustMap, Problems> {
+    parse_with(documents, extent, &[], now)
+}
+
+/// As [`parse()`], where workloads may also prove themselves with identity tokens of these issuers.
+///
+/// # Errors
+/// As [`parse()`]. A binding that would fit too much is a problem.
+pub fn parse_with(
+    documents: &[Document<'_>],
+    extent: Extent<'_>,
+    issuers: &[Arc<IssuerRules>],
+    now: Timestamp,
+) -> Result<TrustMap, Problems> {
     let sources: Vec<Source<'_>> = documents.iter().enumerate().map(|(i, d)| Source::new(i, d)).collect();
     let mut problems = Vec::new();
     let tables: Vec<(&Source<'_>, Spanned<DeTable<'_>>)> = sources
@@ -55,7 +71,7 @@ pub fn parse(documents: &[Document<'_>], extent: Extent<'_>, now: Timestamp) -> 
         .filter_map(|(source, document)| Some((source, table(source, document, &mut problems)?)))
         .collect();
     let whole = tables.len() == documents.len();
-    let mut gather = Gather::new(&sources, extent, now, problems);
+    let mut gather = Gather::new(&sources, extent, issuers, now, problems);
     tables.iter().for_each(|(source, table)| gather.tenants(source, table.get_ref()));
     tables.iter().for_each(|(source, table)| gather.items(source, table.get_ref(), whole));
     if whole {

@@ -103,6 +103,11 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// A text within a nested value, filled in as those of fields are.
+    pub(super) fn fill_text(&self, text: &str) -> String {
+        self.tenant.map_or_else(|| text.to_owned(), |tenant| text.replace(TENANT, tenant.as_str()))
+    }
+
     fn text_of(&self, field: &str, value: &'a DeValue<'a>, problems: &mut Vec<Problem>) -> Option<Cow<'a, str>> {
         if let Some(text) = value.as_str() {
             return Some(self.fill(text));

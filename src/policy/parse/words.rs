@@ -1,6 +1,8 @@
 //! Texts with rules of their own.
 
-use std::str::FromStr;
+use std::{net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
 
 use crate::{
     model::{CredentialKind, WorkloadName, id::InvalidId},
@@ -98,6 +100,26 @@ impl FromStr for Action {
             return Err(format!("has {} bytes, where 1 to 128 are allowed", text.len()));
         }
         text.parse().map(Self).map_err(|why: crate::policy::pattern::InvalidPattern| why.to_string())
+    }
+}
+
+/// A network as `10.0.0.0/8` or `2001:db8::/32`, or one address; nothing set behind the prefix.
+#[derive(Debug)]
+pub(super) struct Network(pub(super) IpNet);
+
+impl FromStr for Network {
+    type Err = Broken;
+
+    fn from_str(text: &str) -> Result<Self, Broken> {
+        let one = text.parse::<IpAddr>().ok().map(IpNet::from);
+        let network = text.parse::<IpNet>().ok().or(one).ok_or(Broken("is no network such as `10.0.0.0/8`"))?;
+        if network.prefix_len() == 0 {
+            return Err(Broken("is every address; leave `sources` out for that"));
+        }
+        if network.trunc() != network {
+            return Err(Broken("has bits behind its prefix"));
+        }
+        Ok(Self(network))
     }
 }
 

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use crate::{
     model::{CredentialKind, GrantName, Scope, Timestamp},
     policy::{
-        Asked, BindingWish, Bound, Decision, Denied, Facts, TaskAsked, TaskDecision, TaskFacts, TenantTrust, decide,
-        decide_task, explain,
+        Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, TaskAsked, TaskDecision, TaskFacts, TenantTrust,
+        decide, decide_task, explain,
     },
 };
 
@@ -78,6 +78,7 @@ impl Ask {
             has_certificate: self.certificate,
             attest_by: &attested,
             proofs: vec![Scope::Everything.id()],
+            origin: Origin::Unknown,
         };
         run(&asked, &facts)
     }
@@ -227,7 +228,13 @@ fn a_task_fits_its_grants_and_its_parent_or_is_refused() {
             purpose: &purpose.parse().expect("a name"),
             deadline_seconds: seconds,
         };
-        let facts = TaskFacts { basis: (1, 2), parent_deadline: parent, attest_by: &|_| None, proofs: vec![] };
+        let facts = TaskFacts {
+            basis: (1, 2),
+            parent_deadline: parent,
+            attest_by: &|_| None,
+            proofs: vec![],
+            origin: Origin::Local,
+        };
         decide_task(&trust, &asked, &facts, at).map(|task| task.deadline()).map_err(|why| why.reason())
     };
     assert_eq!(decided("ci", "deploy", 0, None, now()), Ok(later(1800)));

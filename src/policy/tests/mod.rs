@@ -2,6 +2,7 @@
 
 mod decide;
 mod diff;
+mod federated;
 mod limits;
 mod parse;
 mod select;

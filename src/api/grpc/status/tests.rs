@@ -17,6 +17,7 @@ fn denials() -> Vec<Denied> {
         Denied::UnknownGrant(name("g")),
         Denied::WorkloadNotGranted { grant: name("g"), workload: "w".parse().expect("name") },
         Denied::EnvironmentMismatch { grant: name("g"), granted: text(), actual: text() },
+        Denied::SourceNotGranted { grant: name("g") },
         Denied::PurposeNotGranted("sync".parse().expect("name")),
         Denied::KindNotGranted { grant: name("g"), kind: CredentialKind::Jwt },
         Denied::AudienceRequired,
@@ -52,6 +53,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Ended { what: "lease", why: EndReason::Revoked },
         Refusal::fault("disk on fire"),
         Refusal::Held("the clock jumped"),
+        Refusal::Identity(IdentityRefusal::Refused),
+        Refusal::Identity(IdentityRefusal::Expired),
+        Refusal::Identity(IdentityRefusal::Unavailable),
+        Refusal::Identity(IdentityRefusal::KeyRequired),
+        Refusal::Identity(IdentityRefusal::Spent),
+        Refusal::Identity(IdentityRefusal::Opened),
         Refusal::invalid("ttl_seconds", "is 0; give at least 1"),
         Refusal::NotAllowed("auditors may look"),
         Refusal::Unavailable("the store failed"),
@@ -81,7 +88,11 @@ fn documented() -> BTreeMap<String, String> {
 
 /// The texts after `=>` that look like a reason, in the sources that choose reasons.
 fn chosen() -> BTreeSet<String> {
-    let sources = [include_str!("../../../broker/refusal.rs"), include_str!("../../../policy/denied.rs")];
+    let sources = [
+        include_str!("../../../broker/federate.rs"),
+        include_str!("../../../broker/refusal.rs"),
+        include_str!("../../../policy/denied.rs"),
+    ];
     let quoted = sources.iter().flat_map(|text| text.lines()).filter_map(|line| line.split("=> \"").nth(1));
     let words = quoted.filter_map(|rest| rest.split('"').next());
     words.filter(|word| word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')).map(str::to_owned).collect()

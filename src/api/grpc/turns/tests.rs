@@ -59,7 +59,8 @@ fn where_all_is_taken_a_newcomer_is_next_whoever_waits() {
     assert!(third.is_empty());
     // Both of the others have all that they may have, so the third is the only one in turn.
     first.pop();
-    let given = (called(&mut first_waiting).len(), called(&mut second_waiting).len(), called(&mut third_waiting).len());
+    let third = called(&mut third_waiting);
+    let given = (called(&mut first_waiting).len(), called(&mut second_waiting).len(), third.len());
     assert_eq!(given, (0, 0, 1));
     second.pop();
     let given = (called(&mut first_waiting).len(), called(&mut second_waiting).len());

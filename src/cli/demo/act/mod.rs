@@ -3,6 +3,7 @@
 pub(super) mod audit;
 mod begin;
 mod crash;
+mod job;
 mod revoke;
 mod task;
 mod tenant;
@@ -22,6 +23,8 @@ pub enum Act {
     Check,
     /// One tenant's credentials and workloads in the other.
     Tenant,
+    /// A CI job with its platform's identity token.
+    Job,
     /// A task that completes.
     Complete,
     /// A lease whose time runs out.
@@ -45,6 +48,7 @@ impl Act {
         Self::Issue,
         Self::Check,
         Self::Tenant,
+        Self::Job,
         Self::Complete,
         Self::Expire,
         Self::Renew,
@@ -62,6 +66,7 @@ impl Act {
             Self::Issue => "issue",
             Self::Check => "check",
             Self::Tenant => "tenant",
+            Self::Job => "job",
             Self::Complete => "complete",
             Self::Expire => "expire",
             Self::Renew => "renew",
@@ -82,6 +87,7 @@ impl Act {
             Self::Issue => begin::issue(stage, report).await,
             Self::Check => begin::check(stage, report).await,
             Self::Tenant => tenant::play(stage, report).await,
+            Self::Job => job::play(stage, report).await,
             Self::Complete => task::complete(stage, report).await,
             Self::Expire => task::expire(stage, report).await,
             Self::Renew => task::renew(stage, report).await,
