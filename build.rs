@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // protox ignores `file_descriptor_set_path`; reflection needs the set.
     std::fs::write(out.join("mayfly.v1.bin"), contract.encode_to_vec())?;
     tonic_prost_build::configure()
+        .codec_path("crate::wire::Protobuf")
         .bytes(".mayfly.v1.IssueRequest.csr_der")
         // Derived `Debug` would print credentials.
         .skip_debug([

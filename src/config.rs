@@ -196,7 +196,11 @@ pub struct Limits {
     pub rate_per_caller_per_second: u32,
     /// Requests that one caller may make at once after a pause. Default 10,000.
     pub rate_burst: u32,
-    /// Proposals of one tenant that may wait for the committer. Default 2,048.
+    /// Requests that begin something (issue, renew, open, hold) that are worked on at a time; one tenant gets half.
+    /// Default 0: 16 for each processor, see [`Self::requests_at_work`].
+    pub at_work: usize,
+    /// Requests of one tenant that may wait for their turn, and its proposals that may wait for the committer. Default
+    /// 2,048.
     pub queue_per_tenant: usize,
     /// How long a held task outlives its broken stream. Default 10 s.
     pub hold_grace: Duration,
@@ -387,11 +391,23 @@ impl Default for Limits {
             holds: 50_000,
             rate_per_caller_per_second: 5_000,
             rate_burst: 10_000,
+            at_work: 0,
             queue_per_tenant: 2_048,
             hold_grace: Duration::from_secs(10),
             heartbeat: Duration::from_secs(3),
             drain: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// [`Self::at_work`], or what this machine can take.
+    #[must_use]
+    pub fn requests_at_work(&self) -> usize {
+        match self.at_work {
+            0 => std::thread::available_parallelism().map_or(1, usize::from) * AT_WORK_PER_PROCESSOR,
+            given => given,
         }
     }
 }
@@ -425,6 +441,8 @@ impl Default for Telemetry {
     }
 }
 
+/// Enough that one durable commit serves many, and few enough that a newcomer's request is not far behind them.
+const AT_WORK_PER_PROCESSOR: usize = 16;
 const DAY_SECONDS: u64 = 86_400;
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub mod sink;
 pub mod telemetry;
 #[cfg(feature = "verifier")]
 pub mod verifier;
+mod wire;
 
 /// Messages and services of the contract, generated from `proto/mayfly/v1`.
 pub mod pb {

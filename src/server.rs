@@ -4,8 +4,10 @@ mod dev;
 pub mod host;
 pub mod restore;
 mod sinks;
+mod threads;
 
 pub use dev::{Dev, prepare};
+pub use threads::EVENT_INTERVAL;
 
 use std::{
     fs::File,
@@ -20,6 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::threads::Threads;
 use crate::{
     api::{
         grpc::gate::Gate,
@@ -42,7 +45,7 @@ use crate::{
         upkeep,
     },
     config::{Config, Engine, SealSource, ServerCertificate},
-    identity::{AuthorityError, ClientAuthorities},
+    identity::{AuthorityError, Caller, ClientAuthorities},
     issuers::{Issuers, IssuersError},
     ledger::{
         Anchor, Chain, FileAnchor, LaneLimits, Ledger, OpenError, Opening, Refused,
@@ -118,6 +121,9 @@ pub enum ServerError {
     /// A listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Threads.
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
     /// The metrics port.
     #[error("cannot listen on {0} for metrics")]
     Metrics(SocketAddr, #[source] io::Error),
@@ -151,6 +157,7 @@ pub struct Server {
     health: Health,
     stop: CancellationToken,
     sinks: Vec<AnySink>,
+    threads: Threads,
     /// Held for its lock on the data folder.
     _lock: File,
 }
@@ -167,13 +174,22 @@ impl Server {
         broker.settle_start(start).await?;
         let stop = CancellationToken::new();
         let tls = Arc::new(TlsSwap::new(identity(&broker, &config)?, authorities(&broker, &config)?)?);
-        let edge = Edge::new(Arc::clone(&tls), EdgeLimits::from(&config.limits), clock, stop.clone());
+        let threads = Threads::start().map_err(ServerError::Threads)?;
+        let workers = threads.workers();
+        let is_operator = {
+            let broker = Arc::clone(&broker);
+            Arc::new(move |caller: &Caller| broker.operator(caller).is_ok())
+        };
+        let limits = EdgeLimits::from(&config.limits);
+        let edge = Edge::new(Arc::clone(&tls), limits, clock, stop.clone(), workers.clone(), is_operator);
         let gate = Arc::new(Gate::new(Arc::clone(&broker), config.limits.clone(), stop.clone()));
         let health = Health::new();
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             let router = routes::routes(&listener.services, &gate, &health)?;
-            listeners.push((Listener::bind(&listener.socket).await?, router));
+            let socket = listener.socket.clone();
+            let bound = workers.front.spawn(async move { Listener::bind(&socket).await }).await;
+            listeners.push((bound.map_err(|error| ServerError::Threads(error.into()))??, router));
         }
         health.tell(true).await;
         let unbound = |error| ServerError::Metrics(config.metrics, error);
@@ -187,7 +203,7 @@ impl Server {
         // Set once: the broker was made above.
         let _first = broker.connections.set(Box::new(closer));
         let sinks = sinks::open(&config)?;
-        Ok(Self { broker, config, tls, edge, listeners, metrics, addresses, health, stop, sinks, _lock: lock })
+        Ok(Self { broker, config, tls, edge, listeners, metrics, addresses, health, stop, sinks, threads, _lock: lock })
     }
 
     /// The broker behind it.
@@ -204,9 +220,10 @@ impl Server {
 
     /// Serves until `stop`, lets requests in flight finish within the drain time, and closes the ledger.
     pub async fn run_until(self, render: Arc<dyn Fn() -> String + Send + Sync>, stop: impl Future<Output = ()>) {
+        let front = self.threads.workers().front;
         let mut serving = JoinSet::new();
         for (listener, router) in self.listeners {
-            serving.spawn(listener.serve(router, Arc::clone(&self.edge)));
+            serving.spawn_on(listener.serve(router, Arc::clone(&self.edge)), &front);
         }
         let readiness: Arc<dyn Fn() -> Readiness + Send + Sync> = {
             let broker = Arc::clone(&self.broker);

@@ -53,20 +53,39 @@ pub async fn run(options: &Options, report: &mut Report) -> Fallible<()> {
     let quiet = live(&rig, options.window()).await?;
     let quiet_p99 = quiet.issue.quantile_ms(0.99);
     report.add(revokes(Measurement::new("abuse-quiet", 1, &quiet.issue, rig.usage()?), &quiet.revoke));
+    neighbour(&rig, options, report).await?;
     let mut broken = Vec::new();
-    for attack in ATTACKS {
+    for attack in ATTACKS.into_iter().filter(|attack| options.wants(attack.name)) {
         let name = attack.name;
         if !attacked(&rig, options, attack, quiet_p99, report).await? {
             broken.push(name);
         }
     }
-    if !holds::run(&rig, options, quiet_p99, report).await? {
+    if options.wants("abuse-held-tasks") && !holds::run(&rig, options, quiet_p99, report).await? {
         broken.push("abuse-held-tasks");
     }
-    if !herd::run(&mut rig, report).await? {
+    if options.wants("abuse-herd") && !herd::run(&mut rig, report).await? {
         broken.push("abuse-herd");
     }
     if broken.is_empty() { Ok(()) } else { Err(format!("bounds broken: {}", broken.join(", ")).into()) }
+}
+
+/// The foreground beside a thread that takes as much of the processors as an attacker's does, and leaves the daemon in
+/// peace: what of an attack's row is the machine's share and not the daemon's.
+async fn neighbour(rig: &Rig, options: &Options, report: &mut Report) -> Fallible<()> {
+    let running = Running::start(|tally| async move {
+        loop {
+            let until = Instant::now() + BUSY;
+            while Instant::now() < until {
+                tally.done.fetch_add(1, Ordering::Relaxed);
+            }
+            tokio::task::yield_now().await;
+        }
+    })?;
+    let beside = live(rig, options.window()).await?;
+    drop(running);
+    report.add(revokes(Measurement::new("abuse-neighbour", 1, &beside.issue, rig.usage()?), &beside.revoke));
+    Ok(())
 }
 
 async fn attacked(rig: &Rig, options: &Options, attack: Attack, quiet_p99: f64, report: &mut Report) -> Fallible<bool> {
@@ -239,6 +258,7 @@ const OTHERS: usize = 1;
 const RATE: u32 = 100;
 const BETWEEN: Duration = Duration::from_millis(20);
 const BEGIN: Duration = Duration::from_millis(700);
+const BUSY: Duration = Duration::from_micros(100);
 const STEP: Duration = Duration::from_millis(250);
 /// Below this a p99 is noise of the machine.
 const FLOOR_MS: f64 = 2.0;

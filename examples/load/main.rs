@@ -53,6 +53,9 @@ pub struct Options {
     /// The store engine: `fjall`, `sled` or `memory`.
     #[arg(long)]
     engine: Option<String>,
+    /// Of `abuse`: only the attacks whose name holds this.
+    #[arg(long)]
+    only: Option<String>,
     /// Print JSON lines also on a terminal.
     #[arg(long)]
     json: bool,
@@ -102,6 +105,11 @@ impl Options {
 
     fn window(&self) -> Duration {
         Duration::from_secs(u64::from(self.seconds))
+    }
+
+    /// Whether an attack of this name is asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|part| name.contains(part))
     }
 
     fn leases_or(&self, default: u32) -> u32 {

@@ -1,51 +1,36 @@
 //! Where connections come in: bounded, timed, each with its peer proven once and drained at the end.
 
-use std::{
-    convert::Infallible,
-    fmt,
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request, response::Response};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use axum::Router;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinSet,
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
-use self::{arriving::Arriving, gathered::Turn, unix_socket::SocketFile};
+use self::{arriving::Arriving, connection::Protocol, unix_socket::SocketFile, workers::Moved};
 use crate::{
     config::{Limits, Socket},
-    identity::unix,
+    identity::{UnixProof, unix},
     model::Clock,
 };
 
 mod arriving;
+mod connection;
 mod gathered;
+mod pace;
 mod peer;
 mod tls;
 mod unix_socket;
+mod workers;
 
 pub use peer::{Connections, Link, Peer};
 pub use tls::{ServerIdentity, TlsError, TlsSwap, certificates};
+pub use workers::{OperatorCheck, Workers};
 
 /// A bound socket that does not accept yet.
 #[derive(Debug)]
@@ -109,6 +94,8 @@ pub struct Edge {
     connections: Connections,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
+    workers: Workers,
+    is_operator: OperatorCheck,
     all: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
     arriving: Arriving,
@@ -117,7 +104,14 @@ pub struct Edge {
 impl Edge {
     /// Connections begin and end by these; `stop` ends every [`Listener::serve`].
     #[must_use]
-    pub fn new(tls: Arc<TlsSwap>, limits: EdgeLimits, clock: Arc<dyn Clock>, stop: CancellationToken) -> Self {
+    pub fn new(
+        tls: Arc<TlsSwap>,
+        limits: EdgeLimits,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+        workers: Workers,
+        is_operator: OperatorCheck,
+    ) -> Self {
         let all = limits.connections.min(Semaphore::MAX_PERMITS);
         Self {
             tls,
@@ -125,6 +119,8 @@ impl Edge {
             connections: Connections::default(),
             clock,
             stop,
+            workers,
+            is_operator,
             all: Arc::new(Semaphore::new(all)),
             anonymous: Arc::new(Semaphore::new((all / 2).max(1))),
             arriving: Arriving::new((all / 4).max(1)),
@@ -135,6 +131,16 @@ impl Edge {
     #[must_use]
     pub fn connections(&self) -> &Connections {
         &self.connections
+    }
+
+    /// The threads that a connection is served on. Who shows no certificate that counts may still come with an identity
+    /// token, over HTTP/2 as all of gRPC.
+    fn threads(&self, link: &Link, protocol: Protocol) -> &Handle {
+        match (link.caller(self.clock.wall()), protocol) {
+            (Ok(Some(caller)), _) if (self.is_operator)(&caller) => &self.workers.operators,
+            (Ok(Some(_)), _) | (Ok(None), Protocol::Http2) => &self.workers.callers,
+            (Ok(None), Protocol::Http1 | Protocol::Either) | (Err(_), _) => &self.workers.front,
+        }
     }
 }
 
@@ -184,22 +190,24 @@ impl Listener {
     }
 
     /// Accepts and serves connections until the edge stops, then lets requests in flight finish within the drain time
-    /// and cuts off the rest.
+    /// and cuts off the rest. To be run on the front threads.
     ///
     /// Handlers find an `Arc<Peer>` in the request's extensions.
     pub async fn serve(self, router: Router, edge: Arc<Edge>) {
-        let mut tasks = JoinSet::new();
+        // Each connection holds a sender: when all are dropped, all have ended.
+        let (open, mut ended) = mpsc::channel(1);
+        let guests = Guests { router, edge, over: CancellationToken::new(), _open: open };
+        let edge = Arc::clone(&guests.edge);
         loop {
             let arrival = tokio::select! {
                 biased;
                 () = edge.stop.cancelled() => break,
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
                 arrival = self.accept() => arrival,
             };
             match arrival {
                 Ok(arrival) => match Arc::clone(&edge.all).try_acquire_owned() {
                     Ok(permit) => {
-                        tasks.spawn(welcome(arrival, permit, router.clone(), Arc::clone(&edge)));
+                        tokio::spawn(guests.clone().welcome(arrival, permit));
                     }
                     // Turned away at once: waiting here would only hide it behind a full backlog.
                     Err(_) => turned_away("full"),
@@ -212,10 +220,14 @@ impl Listener {
             }
         }
         drop(self);
-        let drained = timeout(edge.limits.drain, async { while tasks.join_next().await.is_some() {} }).await;
-        if drained.is_err() {
-            tracing::info!(left = tasks.len(), "drain time is over, cutting off the rest");
-            tasks.shutdown().await;
+        let over = guests.over.clone();
+        drop(guests);
+        let all_ended = async { while ended.recv().await.is_some() {} };
+        let mut all_ended = std::pin::pin!(all_ended);
+        if timeout(edge.limits.drain, all_ended.as_mut()).await.is_err() {
+            tracing::info!(open = edge.connections.count(), "drain time is over, cutting off the rest");
+            over.cancel();
+            all_ended.await;
         }
     }
 
@@ -228,143 +240,108 @@ impl Listener {
     }
 }
 
-// === one connection ===
+/// What every connection of one listener is given.
+#[derive(Clone)]
+struct Guests {
+    router: Router,
+    edge: Arc<Edge>,
+    /// Cuts off what has not ended in time.
+    over: CancellationToken,
+    _open: mpsc::Sender<Infallible>,
+}
 
-/// Proves the peer, then serves. The permit is held to the end.
-async fn welcome(arrival: Arrival, permit: OwnedSemaphorePermit, router: Router, edge: Arc<Edge>) {
-    let _permit = permit;
-    match arrival {
-        Arrival::Tls(stream, source) => welcome_tls(stream, source, router, &edge).await,
-        Arrival::Plain(stream, source) => {
-            let _ = stream.set_nodelay(true);
-            serve_link(stream, Link::Plain { source }, Protocol::Either, router, &edge).await;
+// === impl Guests ===
+
+impl Guests {
+    /// Proves the peer, then has it served on its threads. The permit is held to the end.
+    async fn welcome(self, arrival: Arrival, permit: OwnedSemaphorePermit) {
+        match arrival {
+            Arrival::Tls(stream, source) => self.welcome_tls(stream, source, permit).await,
+            Arrival::Plain(stream, source) => {
+                let _ = stream.set_nodelay(true);
+                let link = Link::Plain { source };
+                connection::serve(stream, link, Protocol::Either, self.router, &self.edge, &self.over).await;
+            }
+            Arrival::Unix(stream) => match unix::peer(&stream) {
+                Ok(proof) => self.hand_over_unix(stream, proof, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "a Unix socket without peer credentials");
+                    turned_away("unproven");
+                }
+            },
         }
-        Arrival::Unix(stream) => match unix::peer(&stream) {
-            Ok(proof) => serve_link(stream, Link::Unix { proof }, Protocol::Either, router, &edge).await,
+    }
+
+    async fn welcome_tls(self, stream: TcpStream, source: SocketAddr, permit: OwnedSemaphorePermit) {
+        // Only latency is lost when the system refuses.
+        let _ = stream.set_nodelay(true);
+        let end = self.edge.tls.current();
+        let acceptor = TlsAcceptor::from(Arc::clone(&end.config));
+        let place = self.edge.arriving.enter();
+        let handshake = timeout(self.edge.limits.handshake, acceptor.accept(stream));
+        let stream = tokio::select! {
+            () = self.edge.stop.cancelled() => return,
+            () = place.lost() => return turned_away("handshakes_full"),
+            outcome = handshake => match outcome {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(%source, %error, "a TLS handshake failed");
+                    return turned_away("handshake");
+                }
+                Err(_) => return turned_away("handshake_timeout"),
+            },
+        };
+        drop(place);
+        let session = stream.get_ref().1;
+        let protocol = match session.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            Some(_) | None => Protocol::Http1,
+        };
+        match end.judge(session, self.edge.clock.wall()) {
+            Ok(shown) => self.hand_over(stream, Link::Tls { shown, source }, protocol, permit),
             Err(error) => {
-                tracing::warn!(%error, "a Unix socket without peer credentials");
-                turned_away("unproven");
-            }
-        },
-    }
-}
-
-async fn welcome_tls(stream: TcpStream, source: SocketAddr, router: Router, edge: &Edge) {
-    // Only latency is lost when the system refuses.
-    let _ = stream.set_nodelay(true);
-    let end = edge.tls.current();
-    let acceptor = TlsAcceptor::from(Arc::clone(&end.config));
-    let place = edge.arriving.enter();
-    let handshake = timeout(edge.limits.handshake, acceptor.accept(stream));
-    let stream = tokio::select! {
-        () = edge.stop.cancelled() => return,
-        () = place.lost() => return turned_away("handshakes_full"),
-        outcome = handshake => match outcome {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%source, %error, "a TLS handshake failed");
-                return turned_away("handshake");
-            }
-            Err(_) => return turned_away("handshake_timeout"),
-        },
-    };
-    drop(place);
-    let session = stream.get_ref().1;
-    let protocol = match session.alpn_protocol() {
-        Some(b"h2") => Protocol::Http2,
-        Some(_) | None => Protocol::Http1,
-    };
-    match end.judge(session, edge.clock.wall()) {
-        Ok(shown) => serve_link(stream, Link::Tls { shown, source }, protocol, router, edge).await,
-        Err(error) => {
-            tracing::info!(%source, %error, "a client certificate was refused");
-            turned_away("certificate");
-        }
-    }
-}
-
-/// What is spoken on a connection.
-#[derive(Clone, Copy, Debug)]
-enum Protocol {
-    Http1,
-    Http2,
-    /// To be seen from the first bytes.
-    Either,
-}
-
-async fn serve_link<I>(io: I, link: Link, protocol: Protocol, router: Router, edge: &Edge)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let anonymous = link.is_anonymous();
-    let Ok(_share) = anonymous.then(|| Arc::clone(&edge.anonymous).try_acquire_owned()).transpose() else {
-        return turned_away("anonymous_full");
-    };
-    let entry = edge.connections.enter(&link);
-    let peer = Arc::new(Peer::new(link, entry.cut.clone()));
-    let asked = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&asked);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        seen.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Arc::clone(&peer));
-        let mut router = router.clone();
-        // INVARIANT: a router is always ready.
-        async move { answer(&mut router, request).await }
-    });
-    let builder = builder(protocol, &edge.limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut first = pin!(sleep(edge.limits.first_request));
-    let (mut stopping, mut waiting, mut turn) = (false, anonymous, Turn::default());
-    loop {
-        tokio::select! {
-            outcome = poll_fn(|context| turn.poll(context, connection.as_mut())) => {
-                if let Err(error) = outcome {
-                    tracing::debug!(error = %error, "a connection ended early");
-                }
-                return;
-            }
-            () = entry.cut.cancelled() => return,
-            () = edge.stop.cancelled(), if !stopping => {
-                // Before its first request a connection may not even have begun its protocol, and would not hear us.
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = first.as_mut(), if waiting => {
-                waiting = false;
-                if !asked.load(Ordering::Relaxed) {
-                    return turned_away("silent");
-                }
+                tracing::info!(%source, %error, "a client certificate was refused");
+                turned_away("certificate");
             }
         }
     }
+
+    /// Has a connection served on the threads that are for its caller.
+    fn hand_over(self, mut stream: TlsStream<TcpStream>, link: Link, protocol: Protocol, permit: OwnedSemaphorePermit) {
+        let threads = self.edge.threads(&link, protocol).clone();
+        threads.spawn(async move {
+            // As a whole: a block takes of a value only what it names, and this one is awaited at the stop.
+            let (guests, _permit) = (self, permit);
+            match stream.get_ref().0.moved() {
+                Ok(moved) => *stream.get_mut().0 = moved,
+                Err(error) => return cannot_move(&error),
+            }
+            connection::serve(stream, link, protocol, guests.router.clone(), &guests.edge, &guests.over).await;
+        });
+    }
+
+    fn hand_over_unix(self, stream: UnixStream, proof: UnixProof, permit: OwnedSemaphorePermit) {
+        let link = Link::Unix { proof };
+        let threads = self.edge.threads(&link, Protocol::Either).clone();
+        threads.spawn(async move {
+            // As a whole: a block takes of a value only what it names, and this one is awaited at the stop.
+            let (guests, _permit) = (self, permit);
+            match stream.moved() {
+                Ok(moved) => {
+                    drop(stream);
+                    connection::serve(moved, link, Protocol::Either, guests.router.clone(), &guests.edge, &guests.over)
+                        .await;
+                }
+                Err(error) => cannot_move(&error),
+            }
+        });
+    }
 }
 
-async fn answer(router: &mut Router, request: Request<Incoming>) -> Result<Response, Infallible> {
-    router.call(request).await
-}
-
-fn builder(protocol: Protocol, limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let mut builder = match protocol {
-        Protocol::Http1 => builder.http1_only(),
-        Protocol::Http2 => builder.http2_only(),
-        Protocol::Either => builder,
-    };
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_buf_size(HTTP1_BUFFER_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_per_connection)
-        .max_header_list_size(HEADER_LIST_BYTES)
-        .adaptive_window(false)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    builder
+fn cannot_move(error: &io::Error) {
+    // Out of file descriptors, mostly.
+    tracing::warn!(%error, "a connection cannot be handed over");
+    turned_away("full");
 }
 
 fn turned_away(reason: &'static str) {
@@ -373,20 +350,5 @@ fn turned_away(reason: &'static str) {
 
 /// How long accepting rests after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long an HTTP/1 client may take to send its headers, from the last reply on.
-const HEADER_TIME: Duration = Duration::from_secs(30);
-/// Bounds an HTTP/1 connection's memory and headers.
-const HTTP1_BUFFER_BYTES: usize = 64 << 10;
-/// Bounds HTTP/2 headers; a token of the longest kind fits.
-const HEADER_LIST_BYTES: u32 = 32 << 10;
-/// What a client may send on a stream before we read it.
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// The same over all streams of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// How often a quiet HTTP/2 connection is asked whether it lives.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// How long it may take to answer.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests;

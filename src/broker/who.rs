@@ -131,6 +131,7 @@ impl Broker {
             if !found.trust.may_ask_from(&lease.workload, Origin::of(caller)) {
                 return Err(unknown());
             }
+            caller.account().found_in(found.number);
             let name = lease.workload.clone();
             let (key_task, client_key, opened_with) = (None, None, None);
             return Ok(Workload { tenant: found, name, proofs, lease: Some(lease), key_task, client_key, opened_with });
@@ -144,6 +145,7 @@ impl Broker {
         let name = found.trust.workload_of(caller, &domain)?.clone();
         let proofs = caller.scopes();
         self.check_proofs(&proofs)?;
+        caller.account().found_in(found.number);
         let client_key = federate::client_key(caller, &found.trust, &name, now);
         let opened_with = federate::opened_with(caller);
         Ok(Workload { tenant: found, name, proofs, lease: None, key_task, client_key, opened_with })

@@ -208,7 +208,7 @@ fn execute(command: Command, session: &Session) -> Outcome {
     } else {
         tokio::runtime::Builder::new_current_thread()
     };
-    let runtime = runtime.enable_all().build();
+    let runtime = runtime.event_interval(crate::server::EVENT_INTERVAL).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("start the runtime", error))?;
     runtime.block_on(command.run(session))
 }

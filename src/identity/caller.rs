@@ -1,9 +1,15 @@
 //! Who asks, as proven for one request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use super::oidc::{FederatedProof, KeyProof, PeerKey};
-use crate::model::{Digest, Scope, ScopeId, Timestamp};
+use crate::model::{Digest, Scope, ScopeId, TenantNumber, Timestamp};
 
 /// Who asks: what was proven, how, from where and until when. Evaluated for every request.
 ///
@@ -12,7 +18,13 @@ use crate::model::{Digest, Scope, ScopeId, Timestamp};
 pub struct Caller {
     proof: Proof,
     source: Option<SocketAddr>,
+    account: Account,
 }
+
+/// The tenant that a caller was last found in, shared by all its requests: who pays for what it asks next, before that is
+/// looked at. Decides nothing but turns.
+#[derive(Clone, Debug, Default)]
+pub struct Account(Arc<AtomicU32>);
 
 /// How a caller proved itself.
 #[derive(Clone, Debug)]
@@ -66,9 +78,38 @@ pub struct UnixProof {
     pub pid: Option<i32>,
 }
 
+impl Account {
+    /// The tenant that it was last found in.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantNumber> {
+        // Number 0 is the broker's own, in which nobody is found.
+        TenantNumber::new(self.0.load(Ordering::Relaxed)).filter(|number| *number != TenantNumber::BROKER)
+    }
+
+    /// It was found in a tenant.
+    pub fn found_in(&self, tenant: TenantNumber) {
+        // Read first: a write would take the line from every other core that serves the same caller.
+        if self.0.load(Ordering::Relaxed) != tenant.get() {
+            self.0.store(tenant.get(), Ordering::Relaxed);
+        }
+    }
+}
+
 impl Caller {
     pub(super) fn new(proof: Proof, source: Option<SocketAddr>) -> Self {
-        Self { proof, source }
+        Self { proof, source, account: Account::default() }
+    }
+
+    /// The same caller with the account of its earlier requests.
+    #[must_use]
+    pub fn with_account(self, account: Account) -> Self {
+        Self { account, ..self }
+    }
+
+    /// Who pays for what it asks.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// A caller for tests of the layers above.

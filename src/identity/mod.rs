@@ -9,6 +9,6 @@ pub mod spiffe;
 pub(crate) mod testing;
 pub mod unix;
 
-pub use caller::{Authority, Caller, CertificateProof, Proof, UnixProof};
+pub use caller::{Account, Authority, Caller, CertificateProof, Proof, UnixProof};
 pub use mtls::{AuthorityError, ClientAuthorities, IdentityError, PeerCertificate, Shown};
 pub use oidc::{FederatedProof, KeyProof, PeerKey};

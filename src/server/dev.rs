@@ -68,6 +68,7 @@ fn lift(config: &mut Config) {
     config.limits.rate_per_caller_per_second = u32::MAX;
     config.limits.rate_burst = u32::MAX;
     config.limits.queue_per_tenant = 1 << 20;
+    config.limits.at_work = 1 << 16;
 }
 
 /// A port that was free a moment ago.

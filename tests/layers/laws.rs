@@ -42,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("client", &["model"]),
     ("telemetry", &["config", "model"]),
     ("config", &["model"]),
+    ("wire", &[]),
     ("model", &[]),
 ];
 
@@ -61,6 +62,7 @@ const EVERYTHING: &[&str] = &[
     "sink",
     "telemetry",
     "verifier",
+    "wire",
 ];
 
 /// Generated words of the contract and of the rows; whoever may name a row is said by what it does with it.
@@ -71,7 +73,7 @@ const PLACES: &[(&[&str], &[&str])] = &[
     // The contract's surface, and the clients of it. The generated code is included at the root.
     (
         &["tonic", "tonic_types", "tonic_health", "tonic_reflection"],
-        &["api/", "client/", "verifier/", "cli/", "lib.rs"],
+        &["api/", "client/", "verifier/", "cli/", "lib.rs", "wire.rs"],
     ),
     (&["axum"], &["api/"]),
     // The tour runs a small resource server of its own.

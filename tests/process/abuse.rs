@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use mayfly::pb::{self, CredentialKind};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
+use tonic_types::StatusExt;
 
 use super::{
     rig::{get_plain, reason, until},
@@ -214,6 +215,40 @@ async fn a_tenant_that_floods_is_told_so_and_fills_no_disk() {
     assert!(!reasons.keys().any(|reason| ["INTERNAL", "UNKNOWN"].contains(&reason.as_str())), "{reasons:?}");
     works(&world, "after a flood").await;
     bounded(&world, before, (64, 8), "8,000 requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_line_is_full_is_told_when_to_come_again_and_others_and_ends_go_on() {
+    let world = World::configured("[limits]\nrequests_at_work = 2\nqueue_per_tenant = 4\n").await;
+    let (mut flood, broker) = (JoinSet::new(), world.broker("alpha").await);
+    for _ in 0..64 {
+        let mut broker = broker.clone();
+        flood.spawn(async move {
+            let (mut issued, mut advised) = (0, 0);
+            for _ in 0..20 {
+                match issue(&mut broker, request("alpha", CredentialKind::Opaque)).await {
+                    Ok(_) => issued += 1,
+                    Err(status) => {
+                        let retry = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                        assert_eq!(reason(&Err::<(), _>(status)), "TOO_MANY_REQUESTS");
+                        assert!(retry.is_some_and(|delay| !delay.is_zero()), "{retry:?}");
+                        advised += 1;
+                    }
+                }
+            }
+            (issued, advised)
+        });
+    }
+    for _ in 0..3 {
+        works(&world, "beside a full line").await;
+    }
+    let (issued, advised) =
+        flood.join_all().await.into_iter().fold((0, 0), |sum, (issued, advised)| (sum.0 + issued, sum.1 + advised));
+    assert!(issued > 0 && advised > 0, "{issued} issued, {advised} told to come again");
+    let (_, body) = get_plain(world.process.metrics, "/metrics").await;
+    let refused = body.lines().find(|line| line.starts_with("mayfly_turns_total{outcome=\"refused\"}"));
+    assert_eq!(refused.and_then(|line| line.rsplit(' ').next()), Some(advised.to_string().as_str()), "{refused:?}");
+    works(&world, "after a full line").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

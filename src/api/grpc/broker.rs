@@ -21,19 +21,19 @@ impl pb::broker_server::Broker for BrokerService {
     async fn open_task(&self, request: Request<pb::OpenTaskRequest>) -> Result<Response<pb::OpenTaskResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.open_task(&caller, request).await };
-        self.0.answer("open_task", request, work).await
+        self.0.begin("open_task", request, work).await
     }
 
     async fn issue(&self, request: Request<pb::IssueRequest>) -> Result<Response<pb::IssueResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.issue(&caller, request).await };
-        self.0.answer("issue", request, work).await
+        self.0.begin("issue", request, work).await
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::IssueResponse>, Status> {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.renew(&caller, request).await };
-        self.0.answer("renew", request, work).await
+        self.0.begin("renew", request, work).await
     }
 
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
@@ -57,7 +57,7 @@ impl pb::broker_server::Broker for BrokerService {
         &self,
         request: Request<Streaming<pb::HoldTaskRequest>>,
     ) -> Result<Response<Outflow<pb::HoldTaskResponse>>, Status> {
-        let broker = self.0.broker();
+        let (gate, broker) = (&self.0, self.0.broker());
         let patience = self.0.limits().handshake;
         let work = |caller: Arc<Caller>, peer: Arc<Peer>, mut inbound: Streaming<pb::HoldTaskRequest>| async move {
             let first = timeout(patience, inbound.message()).await;
@@ -67,6 +67,7 @@ impl pb::broker_server::Broker for BrokerService {
                     "did not come in time; send a first message that names the task",
                 ));
             };
+            let _turn = gate.turn(&caller).await?;
             let (beat, beats) = mpsc::channel(BEATS);
             let answers = broker.hold_task(&caller, first, beats).await?;
             tokio::spawn(forward(inbound, beat, peer.cut().clone()));

@@ -16,6 +16,7 @@ use super::{
     shares::{Share, Shares},
     status,
     stream::Outflow,
+    turns::{Payer, Turn, TurnLimits, Turns},
 };
 use crate::{
     api::listen::{Link, Peer},
@@ -30,6 +31,7 @@ use crate::{
 pub struct Gate {
     broker: Arc<Broker>,
     rates: Rates,
+    turns: Turns,
     watchers: Shares,
     holds: Shares,
     applies: Arc<Semaphore>,
@@ -67,6 +69,11 @@ impl Gate {
     pub fn new(broker: Arc<Broker>, limits: Limits, drain: CancellationToken) -> Self {
         Self {
             rates: Rates::new(limits.rate_per_caller_per_second, limits.rate_burst),
+            turns: Turns::new(TurnLimits {
+                at_work: limits.requests_at_work(),
+                waiting_per_tenant: limits.queue_per_tenant,
+                waiting: limits.queue_per_tenant.saturating_mul(TENANTS_THAT_WAIT),
+            }),
             watchers: Shares::new(limits.watchers),
             holds: Shares::new(limits.holds),
             applies: Arc::new(Semaphore::new(APPLIES)),
@@ -118,6 +125,37 @@ impl Gate {
     /// [`Refusal::Busy`].
     pub fn apply_room(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(&self.applies).try_acquire_owned().map_err(|_| Refusal::Busy { retry_ms: STREAM_RETRY_MS })
+    }
+
+    /// Waits until it is a caller's turn to begin something; the work is to be done while the turn is held.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when too many wait.
+    pub async fn turn(&self, caller: &Caller) -> Result<Turn, Refusal> {
+        let entered = self.turns.enter(Payer::of(caller)).map_err(|full| Refusal::Busy { retry_ms: full.retry_ms })?;
+        Ok(entered.turn().await)
+    }
+
+    /// Answers one request that begins something, when it is its turn.
+    ///
+    /// # Errors
+    /// The status of the refusal.
+    pub async fn begin<Q, R, F>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        work: impl FnOnce(Arc<Caller>, Q) -> F,
+    ) -> Result<Response<R>, Status>
+    where
+        F: Future<Output = Result<R, Refusal>>,
+    {
+        let in_turn = |caller: Arc<Caller>, asked| async move {
+            let working = self.turn(&caller).await?.working();
+            let outcome = work(caller, asked).await;
+            working.done();
+            outcome
+        };
+        self.answer(method, request, in_turn).await
     }
 
     /// Answers one request by one use case.
@@ -186,8 +224,8 @@ impl Gate {
         let now = self.broker.now();
         let caller = peer.caller(now).map_err(|_| Refusal::Unproven("your certificate is not valid now"))?;
         let caller = caller.ok_or(Refusal::Unproven(NO_PROOF))?;
-        self.rates.take(&caller, now).map_err(|retry_ms| Refusal::Busy { retry_ms })?;
-        Ok(Admitted { who: Who::Caller(Arc::new(caller)), peer: Arc::clone(peer) })
+        let account = self.rates.take(&caller, now).map_err(|retry_ms| Refusal::Busy { retry_ms })?;
+        Ok(Admitted { who: Who::Caller(Arc::new(caller.with_account(account))), peer: Arc::clone(peer) })
     }
 
     fn federated(&self, request: &Request<()>) -> Result<Admitted, Refusal> {
@@ -322,5 +360,7 @@ const TWO_PROOFS: &str = "come with one proof: a certificate of a CA that counts
 const TASK_METADATA: &str = "mayfly-task";
 /// Applies at a time: each may hold 256 MiB.
 const APPLIES: usize = 2;
+/// How many full lines of tenants may wait at once: beyond it, all are told to come again.
+const TENANTS_THAT_WAIT: usize = 16;
 /// When to try again where streams are many.
 const STREAM_RETRY_MS: u32 = 1_000;

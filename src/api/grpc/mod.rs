@@ -7,4 +7,5 @@ pub mod rate;
 pub mod shares;
 pub mod status;
 pub mod stream;
+pub mod turns;
 pub mod verifier;

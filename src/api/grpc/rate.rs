@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    identity::{Caller, Proof},
+    identity::{Account, Caller, Proof},
     model::{Digest, Timestamp},
 };
 
@@ -39,11 +39,12 @@ enum Key {
     Address(IpAddr),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Bucket {
     /// Thousandths of a token.
     left: u64,
     at: Timestamp,
+    account: Account,
 }
 
 impl Rates {
@@ -65,16 +66,16 @@ impl Rates {
         }
     }
 
-    /// Takes one token of the caller's.
+    /// Takes one token of the caller's; gives the account that it has had as long as it is remembered.
     ///
     /// # Errors
     /// When there is none: the milliseconds until there is.
-    pub fn take(&self, caller: &Caller, now: Timestamp) -> Result<(), u32> {
+    pub fn take(&self, caller: &Caller, now: Timestamp) -> Result<Account, u32> {
         let key = match caller.proof() {
             Proof::Certificate(certificate) => Key::Certificate(certificate.sha256),
             Proof::Unix(unix) => Key::User(unix.uid),
             // Counted by address, before anything was proven.
-            Proof::Federated(_) | Proof::TaskKey(_) => return Ok(()),
+            Proof::Federated(_) | Proof::TaskKey(_) => return Ok(Account::default()),
         };
         self.take_by(key, now)
     }
@@ -84,13 +85,15 @@ impl Rates {
     /// # Errors
     /// As [`Self::take`].
     pub fn take_address(&self, address: IpAddr, now: Timestamp) -> Result<(), u32> {
-        self.take_by(Key::Address(network(address)), now)
+        self.take_by(Key::Address(network(address)), now).map(drop)
     }
 
-    fn take_by(&self, key: Key, now: Timestamp) -> Result<(), u32> {
-        let Some(shard) = self.shards.get(key.spread() % self.shards.len().max(1)) else { return Ok(()) };
+    fn take_by(&self, key: Key, now: Timestamp) -> Result<Account, u32> {
+        let Some(shard) = self.shards.get(key.spread() % self.shards.len().max(1)) else {
+            return Ok(Account::default());
+        };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = shard.bucket(key, self.half, Bucket { left: self.full, at: now });
+        let bucket = shard.bucket(key, self.half, || Bucket { left: self.full, at: now, account: Account::default() });
         let gained =
             u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX).saturating_mul(self.per_second);
         bucket.left = bucket.left.saturating_add(gained).min(self.full);
@@ -99,7 +102,7 @@ impl Rates {
         match bucket.left.checked_sub(TOKEN) {
             Some(left) => {
                 bucket.left = left;
-                Ok(())
+                Ok(bucket.account.clone())
             }
             None => Err(u32::try_from((TOKEN - bucket.left).div_ceil(self.per_second)).unwrap_or(u32::MAX)),
         }
@@ -116,12 +119,12 @@ impl Rates {
 }
 
 impl Shard {
-    fn bucket(&mut self, key: Key, half: usize, fresh: Bucket) -> &mut Bucket {
+    fn bucket(&mut self, key: Key, half: usize, fresh: impl FnOnce() -> Bucket) -> &mut Bucket {
         if !self.young.contains_key(&key) && self.young.len() >= half {
             self.old = mem::take(&mut self.young);
         }
         let Self { young, old } = self;
-        young.entry(key).or_insert_with(|| old.remove(&key).unwrap_or(fresh))
+        young.entry(key).or_insert_with(|| old.remove(&key).unwrap_or_else(fresh))
     }
 }
 
@@ -166,8 +169,8 @@ mod tests {
         let rates = Rates::new(100, 20);
         let key = Key::User(1);
         assert_eq!(granted(&rates, key, at(0), 50), 20);
-        assert_eq!(rates.take_by(key, at(0)), Err(10));
-        assert_eq!(rates.take_by(key, at(9)), Err(1));
+        assert_eq!(rates.take_by(key, at(0)).map(drop), Err(10));
+        assert_eq!(rates.take_by(key, at(9)).map(drop), Err(1));
         assert_eq!(granted(&rates, key, at(10), 50), 1);
         assert_eq!(granted(&rates, key, at(1_010), 200), 20, "idle time fills the bucket, not more");
     }
@@ -191,31 +194,43 @@ mod tests {
     fn time_that_steps_back_gains_nothing() {
         let rates = Rates::new(1_000, 1);
         let key = Key::User(1);
-        assert_eq!(rates.take_by(key, at(100)), Ok(()));
+        assert_eq!(rates.take_by(key, at(100)).map(drop), Ok(()));
         assert!(rates.take_by(key, at(50)).is_err());
         assert!(rates.take_by(key, at(100)).is_err());
-        assert_eq!(rates.take_by(key, at(101)), Ok(()));
+        assert_eq!(rates.take_by(key, at(101)).map(drop), Ok(()));
     }
 
     #[test]
     fn memory_is_bounded_and_the_longest_idle_are_forgotten_first() {
         let rates = Rates::with_room(1, 1, 10, 1);
         let busy = Key::User(0);
-        assert_eq!(rates.take_by(busy, at(0)), Ok(()));
+        assert_eq!(rates.take_by(busy, at(0)).map(drop), Ok(()));
         for uid in 1..=1_000 {
-            assert_eq!(rates.take_by(Key::User(uid), at(0)), Ok(()));
+            assert_eq!(rates.take_by(Key::User(uid), at(0)).map(drop), Ok(()));
             assert!(rates.take_by(busy, at(0)).is_err(), "one in use is never forgotten");
             assert!(rates.remembered() <= 20);
         }
-        assert_eq!(rates.take_by(Key::User(1), at(0)), Ok(()), "one long idle begins anew");
+        assert_eq!(rates.take_by(Key::User(1), at(0)).map(drop), Ok(()), "one long idle begins anew");
+    }
+
+    fn caller(uid: u32) -> Caller {
+        Caller::for_test(Proof::Unix(crate::identity::UnixProof { uid, gid: 0, pid: None }))
+    }
+
+    #[test]
+    fn what_one_request_was_charged_to_the_next_ones_of_the_same_caller_are() {
+        let rates = Rates::new(10, 10);
+        let acme = crate::model::TenantNumber::new(7).expect("number");
+        rates.take(&caller(1), at(0)).expect("a token").found_in(acme);
+        assert_eq!(rates.take(&caller(1), at(1)).expect("a token").tenant(), Some(acme));
+        assert_eq!(rates.take(&caller(2), at(1)).expect("a token").tenant(), None);
     }
 
     #[test]
     fn callers_are_counted_by_their_proof() {
-        let caller = |uid| Caller::for_test(Proof::Unix(crate::identity::UnixProof { uid, gid: 0, pid: None }));
         let rates = Rates::new(1, 1);
-        assert_eq!(rates.take(&caller(7), at(0)), Ok(()));
-        assert_eq!(rates.take(&caller(7), at(0)), Err(1_000));
-        assert_eq!(rates.take(&caller(8), at(0)), Ok(()));
+        assert_eq!(rates.take(&caller(7), at(0)).map(drop), Ok(()));
+        assert_eq!(rates.take(&caller(7), at(0)).map(drop), Err(1_000));
+        assert_eq!(rates.take(&caller(8), at(0)).map(drop), Ok(()));
     }
 }

@@ -61,11 +61,7 @@ impl Peer {
     /// # Errors
     /// When the certificate is not valid any more.
     pub fn caller(&self, now: Timestamp) -> Result<Option<Caller>, IdentityError> {
-        match &self.link {
-            Link::Tls { shown: Shown::Certificate(certificate), source } => certificate.caller(*source, now).map(Some),
-            Link::Tls { shown: Shown::Nothing | Shown::Key(_), .. } | Link::Plain { .. } => Ok(None),
-            Link::Unix { proof } => Ok(Some(unix::caller(*proof))),
-        }
+        self.link.caller(now)
     }
 
     /// The key of the client's own, when that is what it showed.
@@ -102,6 +98,15 @@ impl Link {
             // A key of one's own costs nothing to make.
             Self::Tls { shown: Shown::Nothing | Shown::Key(_), .. } | Self::Plain { .. } => true,
             Self::Unix { .. } => false,
+        }
+    }
+
+    /// Who is behind it at `now`.
+    pub(super) fn caller(&self, now: Timestamp) -> Result<Option<Caller>, IdentityError> {
+        match self {
+            Self::Tls { shown: Shown::Certificate(certificate), source } => certificate.caller(*source, now).map(Some),
+            Self::Tls { shown: Shown::Nothing | Shown::Key(_), .. } | Self::Plain { .. } => Ok(None),
+            Self::Unix { proof } => Ok(Some(unix::caller(*proof))),
         }
     }
 

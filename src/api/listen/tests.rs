@@ -1,10 +1,11 @@
 use std::os::unix::fs::PermissionsExt;
 
-use axum::{Extension, body::Body, routing::get};
+use axum::{Extension, body::Body, extract::Request, routing::get};
 use hyper::client::conn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -96,10 +97,19 @@ async fn start(limits: EdgeLimits) -> Fixture {
 }
 
 async fn start_with(limits: EdgeLimits, router: Router) -> Fixture {
+    start_on(limits, router, Workers::all_on(Handle::current())).await
+}
+
+/// Whoever has `operator` in his name counts as one.
+async fn start_on(limits: EdgeLimits, router: Router, workers: Workers) -> Fixture {
     let (own, corp) = (TestCa::new("own"), TestCa::new("corp"));
     let tls = Arc::new(TlsSwap::new(identity(&own.server()), authorities(&own, &corp)).expect("tls"));
     let stop = CancellationToken::new();
-    let edge = Arc::new(Edge::new(Arc::clone(&tls), limits, Arc::new(Wall), stop.clone()));
+    let is_operator: OperatorCheck = Arc::new(|caller| {
+        let id = caller.certificate().and_then(|certificate| certificate.spiffe_id.as_deref());
+        id.is_some_and(|id| id.contains("operator"))
+    });
+    let edge = Arc::new(Edge::new(Arc::clone(&tls), limits, Arc::new(Wall), stop.clone(), workers, is_operator));
     let listener = Listener::bind(&Socket::Tls(([127, 0, 0, 1], 0).into())).await.expect("bind");
     let address = listener.local_address().expect("address");
     let served = tokio::spawn(listener.serve(router, Arc::clone(&edge)));
@@ -172,6 +182,30 @@ async fn handlers_see_who_is_at_the_other_end_over_http_1_and_2() {
         assert_eq!(f.who(Some(&corp), alpn).await.expect("corp"), "spiffe://corp.example/ci by corp");
         assert_eq!(f.who(None, alpn).await.expect("anonymous"), "nobody");
     }
+}
+
+#[tokio::test]
+async fn an_operator_is_served_while_the_callers_threads_are_stuck() {
+    let callers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
+    let workers = Workers { callers: callers.handle().clone(), ..Workers::all_on(Handle::current()) };
+    let f = start_on(EdgeLimits { connections: 64, ..limits() }, router(), workers).await;
+    let (workload, operator) = (f.own.workload(WORKLOAD), f.own.workload("spiffe://acme.mayfly.internal/w/operator"));
+    let (go_on, stuck) = std::sync::mpsc::channel::<()>();
+    callers.spawn(async move { stuck.recv() });
+    let waits = f.who(Some(&workload), b"h2");
+    let mut waits = std::pin::pin!(waits);
+    for _ in 0..3 {
+        let served = tokio::select! {
+            biased;
+            served = waits.as_mut() => Err(served),
+            operator = f.who(Some(&operator), b"h2") => Ok(operator.expect("served")),
+            nobody = f.who(None, b"http/1.1") => Ok(nobody.expect("served")),
+        };
+        assert!(served.is_ok(), "the workload was served by threads that are stuck: {served:?}");
+    }
+    go_on.send(()).expect("stuck until now");
+    assert_eq!(waits.await.expect("served at last"), format!("{WORKLOAD} by own"));
+    callers.shutdown_background();
 }
 
 #[tokio::test]
