@@ -11,7 +11,7 @@ pub mod audit;
 pub mod broker;
 #[cfg(feature = "server")]
 pub mod cli;
-#[cfg(feature = "client")]
+#[cfg(feature = "connection")]
 pub mod client;
 #[cfg(feature = "server")]
 pub mod config;

@@ -192,7 +192,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::client::credential::tests::token;
+    use crate::client::workload::credential::tests::token;
 
     fn credential(seconds: i64, bound: pb::Bound) -> Credential {
         Credential::of(token("t", seconds, bound), None, Instant::now()).expect("whole")
