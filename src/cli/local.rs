@@ -57,7 +57,7 @@ pub struct ServeArgs {
     /// With --dev: a foreign CA whose certificates workloads may prove themselves with; may be repeated.
     #[arg(long, value_name = "NAME=FILE", value_parser = client_ca, conflicts_with = "config")]
     pub client_ca: Vec<(String, PathBuf)>,
-    /// With --dev: issuers of identity tokens, a TOML file of [[issuer]] sections as in a configuration.
+    /// With --dev: issuers of identity tokens, a TOML file of `[[issuer]]` sections as in a configuration.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     pub issuers: Option<PathBuf>,
     /// With --dev: the store engine.

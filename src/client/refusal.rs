@@ -16,12 +16,14 @@ pub fn reason(status: &tonic::Status) -> Option<String> {
 }
 
 /// One entry of a refusal's metadata, such as `why`; docs/errors.md lists them.
+#[cfg(feature = "client")]
 #[must_use]
 pub fn detail(status: &tonic::Status, name: &str) -> Option<String> {
     status.get_details_error_info().filter(|info| info.domain == DOMAIN)?.metadata.remove(name)
 }
 
 /// The status's own words; its code where it has none.
+#[cfg(feature = "client")]
 pub(super) fn said(status: &tonic::Status) -> &str {
     if status.message().is_empty() { status.code().description() } else { status.message() }
 }
