@@ -98,7 +98,7 @@ impl Broker {
     /// and attested. Others are left alone. Again changes nothing.
     ///
     /// # Errors
-    /// When the operator is no admin, or the store failed: what was suspended until then stays so; do it again.
+    /// When the operator is no admin, or the store failed (a damaged tenant is closed anyhow, left out, and logged): what was suspended until then stays so; do it again.
     pub async fn leave_owner(
         &self,
         caller: &Caller,
@@ -114,7 +114,7 @@ impl Broker {
         let mut response = pb::LeaveOwnerResponse::default();
         let mut acts = Vec::new();
         for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
-            let Some(tenant) = self.registry.peek(&self.ledger, number)? else { continue };
+            let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else { continue };
             for (name, grant) in owned(&tenant, &operator, &request.owner) {
                 let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
                 let live = self.ledger.live(&scope, now);
@@ -189,7 +189,7 @@ pub(super) fn suspension(
     event.kind = "scope.suspended".to_owned();
     event.details = vec![format!("scope={scope}"), "suspend=true".to_owned(), format!("cause={}", cause.words())];
     let (operator, reason) = (operator.to_owned(), reason.to_owned());
-    (Custody::Suspend { scope, cause, until: None, auto_lift: false, operator, reason }, event)
+    (Custody::Suspend { scope, cause, until: None, auto_lift: false, may_shorten: false, operator, reason }, event)
 }
 
 /// What a new owner means for a grant: it waits for the owner's word, and the old one's leaving is over.

@@ -301,6 +301,7 @@ fn suspensions_for_several_reasons_are_lifted_one_by_one_and_outlast_reopening(b
         cause,
         until: None,
         auto_lift: false,
+        may_shorten: true,
         operator: "test".into(),
         reason: "test".into(),
     };
