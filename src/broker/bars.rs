@@ -52,7 +52,7 @@ impl Broker {
         event.details.push(format!("cause={}", Suspension::Quarantine.words()));
         let causes = [Suspension::Quarantine].into_iter().collect();
         let acts = vec![(Custody::Release { scope: draft.scope, causes }, event)];
-        let (released, receipt) = self.ledger.custody(CustodyDraft { acts, now: draft.now }).await?;
+        let (released, receipt) = self.ledger.custody(CustodyDraft { acts, basis: None, now: draft.now }).await?;
         let receipt = last.take().filter(|_| released == 0).unwrap_or(receipt);
         Ok(pb::LiftResponse { revision: Some(revision(&receipt)), changed: barred || released > 0 })
     }

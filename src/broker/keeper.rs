@@ -57,6 +57,8 @@ impl Broker {
     }
 
     async fn keep_tenant(&self, number: TenantNumber, epoch: u64, now: Timestamp) -> Result<(), Refusal> {
+        // What was attested or applied meanwhile is looked at anew in the next round.
+        let basis = self.ledger.basis().1;
         // One that is gone or damaged is looked at again when it was changed; one that the store did not give, next time.
         let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else {
             self.dues.set(number, Due { epoch, at: NEVER });
@@ -80,7 +82,7 @@ impl Broker {
             }
         }
         for some in acts.chunks(AT_ONCE) {
-            self.ledger.custody(CustodyDraft { acts: some.to_vec(), now }).await?;
+            self.ledger.custody(CustodyDraft { acts: some.to_vec(), basis: Some(basis), now }).await?;
         }
         self.dues.set(number, Due { epoch, at: next });
         Ok(())

@@ -105,6 +105,24 @@ impl Broker {
         request: pb::LeaveOwnerRequest,
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         check_owner("owner", &request.owner)?;
+        // What an attempt has suspended before it was overtaken counts.
+        let (mut suspended, mut outcome) = (0, Err(Refusal::Busy { retry_ms: 50 }));
+        for _ in 0..DECIDED_AT_MOST {
+            outcome = self.try_leave(caller, &request, &mut suspended).await;
+            if !matches!(outcome, Err(Refusal::Busy { .. })) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn try_leave(
+        &self,
+        caller: &Caller,
+        request: &pb::LeaveOwnerRequest,
+        suspended: &mut u64,
+    ) -> Result<pb::LeaveOwnerResponse, Refusal> {
+        let basis = self.ledger.basis().1;
         let operator = self.operator(caller)?;
         operator.require(Role::Admin)?;
         if !request.dry_run {
@@ -137,13 +155,14 @@ impl Broker {
         }
         while !acts.is_empty() {
             let some: Vec<_> = acts.drain(..acts.len().min(AT_ONCE)).collect();
-            let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: some, now }).await?;
-            response.suspended += changed as u64;
+            let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: some, basis: Some(basis), now }).await?;
+            *suspended += changed as u64;
             response.revision = Some(revision(&receipt));
         }
+        response.suspended = *suspended;
         if response.suspended > 0 {
             let mut event = event::by(caller, operator.actor(), "owner.left", now);
-            event.reason = request.reason;
+            event.reason.clone_from(&request.reason);
             event.details = vec![format!("owner={}", request.owner), format!("grants={}", response.suspended)];
             response.revision = Some(revision(&self.ledger.note_act(vec![event], now).await?));
         }

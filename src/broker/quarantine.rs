@@ -59,7 +59,8 @@ impl Broker {
             operator: operator.name.to_string(),
             reason: request.reason,
         };
-        let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: vec![(act, event)], now }).await?;
+        let (changed, receipt) =
+            self.ledger.custody(CustodyDraft { acts: vec![(act, event)], basis: None, now }).await?;
         let stands = self.ledger.suspension(id, Suspension::Quarantine)?;
         let until = stands.map_or(until, |row| Timestamp::from_millis(row.record.until));
         Ok(pb::QuarantineResponse {
@@ -100,7 +101,7 @@ impl Broker {
                 tracing::error!(%scope, "the time of a quarantine is over; it stays closed until it is lifted");
                 Custody::Lapse { scope, seen }
             };
-            self.ledger.custody(CustodyDraft { acts: vec![(act, event)], now }).await?;
+            self.ledger.custody(CustodyDraft { acts: vec![(act, event)], basis: None, now }).await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Owners, and the end of integrations.
 
 use super::*;
-use crate::ledger::{TenantChange, TrustCommit};
+use crate::ledger::{Custody, CustodyDraft, Refused, TenantChange, TrustCommit};
 
 #[tokio::test]
 async fn a_transferred_grant_is_suspended_until_its_new_owner_attests() {
@@ -184,4 +184,30 @@ async fn a_damaged_tenant_keeps_nobody_else_from_being_seen_to() {
     stage.pass(days(100));
     stage.tend().await;
     assert_eq!(stage.broker.ledger.held_for(Suspension::AttestationOverdue), [grant().id()]);
+}
+
+#[tokio::test]
+async fn what_was_found_before_an_attestation_or_an_apply_suspends_nothing_after_it() {
+    for attests in [true, false] {
+        let stage = Stage::new(TRUST).await;
+        let basis = Some(stage.broker.ledger.basis().1);
+        if attests {
+            stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect("attested");
+        } else {
+            apply(&stage.broker, &TRUST.replace("attest_by = 2025-09-01", "attest_by = 2025-11-30")).await;
+        }
+        let act = Custody::Suspend {
+            scope: grant(),
+            cause: Suspension::AttestationOverdue,
+            until: None,
+            auto_lift: false,
+            may_shorten: false,
+            operator: "test".into(),
+            reason: "test".into(),
+        };
+        let acts = vec![(act, pb::Event { kind: "test".into(), ..Default::default() })];
+        let draft = CustodyDraft { acts, basis, now: stage.broker.now() };
+        assert_eq!(stage.broker.ledger.custody(draft).await.map(|(changed, _)| changed), Err(Refused::Moved));
+        stage.issue().await;
+    }
 }

@@ -134,7 +134,7 @@ async fn what_was_found_over_does_nothing_to_a_quarantine_that_was_changed_meanw
         let act =
             if auto_lift { Custody::Expire { scope: grant(), seen } } else { Custody::Lapse { scope: grant(), seen } };
         let acts = vec![(act, pb::Event { kind: "test".into(), ..Default::default() })];
-        let draft = CustodyDraft { acts, now: stage.broker.now() };
+        let draft = CustodyDraft { acts, basis: None, now: stage.broker.now() };
         assert_eq!(stage.broker.ledger.custody(draft).await.expect("answers").0, 0, "{auto_lift}");
         assert!(!stage.is_active(&issued).await && stage.broker.lapsed_quarantines() == 0, "{auto_lift}");
     }

@@ -56,6 +56,8 @@ pub enum Custody {
 pub struct CustodyDraft {
     /// What to do.
     pub acts: Vec<(Custody, pb::Event)>,
+    /// Revision that acts on grants were computed from, where they were: refused when one of those has changed since.
+    pub basis: Option<u64>,
     /// When.
     pub now: Timestamp,
 }
@@ -75,6 +77,11 @@ pub struct UseRow {
 
 /// Carries out what changes something; how many acts did.
 pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &CustodyDraft) -> Result<usize, Refused> {
+    if let Some(basis) = draft.basis
+        && draft.acts.iter().any(|(act, _)| has_moved(tx, act, basis))
+    {
+        return Err(Refused::Moved);
+    }
     let done = admit(tx, &draft.acts)?;
     if !done.is_empty() {
         tx.mark_time(draft.now);
@@ -96,6 +103,16 @@ pub(in crate::ledger) fn admit<'a>(
         }
     }
     Ok(done)
+}
+
+/// Whether the trust map or an attestation has changed a grant.
+fn has_moved(tx: &Tx<'_>, act: &Custody, basis: u64) -> bool {
+    let (Custody::Suspend { scope, .. }
+    | Custody::Release { scope, .. }
+    | Custody::Expire { scope, .. }
+    | Custody::Lapse { scope, .. }) = act;
+    let Scope::Grant(tenant, _) = scope else { return false };
+    [scope.id(), Scope::Tenant(tenant.clone()).id()].into_iter().any(|id| tx.scope(id).changed > basis)
 }
 
 fn changes(tx: &Tx<'_>, act: &Custody) -> Result<bool, Refused> {

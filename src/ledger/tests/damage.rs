@@ -84,7 +84,7 @@ fn a_damaged_suspension_suspends_for_its_reason(bed: &mut Bed) {
     };
     let act = |bed: &Bed, may_shorten| {
         let acts = vec![(custody(may_shorten), crate::pb::Event { kind: "test".into(), ..Default::default() })];
-        let draft = crate::ledger::CustodyDraft { acts, now: bed.now };
+        let draft = crate::ledger::CustodyDraft { acts, basis: None, now: bed.now };
         super::harness::wait(bed.ledger().custody(draft)).map(|(changed, _)| changed)
     };
     act(bed, true).unwrap();
