@@ -58,6 +58,7 @@ use crate::{
         x509::{CaKey, KnownCsrs, NotIssued},
     },
     model::{Clock, Digest, TenantNumber, Timestamp, Ttl, time::SKEW},
+    policy::Role,
     sink::AnySink,
 };
 
@@ -176,12 +177,21 @@ impl Server {
         let tls = Arc::new(TlsSwap::new(identity(&broker, &config)?, authorities(&broker, &config)?)?);
         let threads = Threads::start().map_err(ServerError::Threads)?;
         let workers = threads.workers();
+        // Who only looks does not share threads with who revokes.
         let is_operator = {
             let broker = Arc::clone(&broker);
-            Arc::new(move |caller: &Caller| broker.operator(caller).is_ok())
+            Arc::new(move |caller: &Caller| broker.operator(caller).is_ok_and(|own| own.role >= Role::Revoker))
         };
         let limits = EdgeLimits::from(&config.limits);
-        let edge = Edge::new(Arc::clone(&tls), limits, clock, stop.clone(), workers.clone(), is_operator);
+        let edge = Edge::new(
+            Arc::clone(&tls),
+            limits,
+            clock,
+            stop.clone(),
+            workers.clone(),
+            is_operator,
+            !broker.issuers.is_empty(),
+        );
         let gate = Arc::new(Gate::new(Arc::clone(&broker), config.limits.clone(), stop.clone()));
         let health = Health::new();
         let mut listeners = Vec::new();

@@ -96,13 +96,15 @@ pub struct Edge {
     stop: CancellationToken,
     workers: Workers,
     is_operator: OperatorCheck,
+    federates: bool,
     all: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
     arriving: Arriving,
 }
 
 impl Edge {
-    /// Connections begin and end by these; `stop` ends every [`Listener::serve`].
+    /// Connections begin and end by these; `stop` ends every [`Listener::serve`]. `federates`: somebody may prove himself
+    /// with an identity token.
     #[must_use]
     pub fn new(
         tls: Arc<TlsSwap>,
@@ -111,6 +113,7 @@ impl Edge {
         stop: CancellationToken,
         workers: Workers,
         is_operator: OperatorCheck,
+        federates: bool,
     ) -> Self {
         let all = limits.connections.min(Semaphore::MAX_PERMITS);
         Self {
@@ -121,6 +124,7 @@ impl Edge {
             stop,
             workers,
             is_operator,
+            federates,
             all: Arc::new(Semaphore::new(all)),
             anonymous: Arc::new(Semaphore::new((all / 2).max(1))),
             arriving: Arriving::new((all / 4).max(1)),
@@ -134,12 +138,13 @@ impl Edge {
     }
 
     /// The threads that a connection is served on. Who shows no certificate that counts may still come with an identity
-    /// token, over HTTP/2 as all of gRPC.
+    /// token where any is believed, over HTTP/2 as all of gRPC.
     fn threads(&self, link: &Link, protocol: Protocol) -> &Handle {
         match (link.caller(self.clock.wall()), protocol) {
             (Ok(Some(caller)), _) if (self.is_operator)(&caller) => &self.workers.operators,
-            (Ok(Some(_)), _) | (Ok(None), Protocol::Http2) => &self.workers.callers,
-            (Ok(None), Protocol::Http1 | Protocol::Either) | (Err(_), _) => &self.workers.front,
+            (Ok(Some(_)), _) => &self.workers.callers,
+            (Ok(None), Protocol::Http2) if self.federates => &self.workers.callers,
+            (Ok(None), _) | (Err(_), _) => &self.workers.front,
         }
     }
 }

@@ -20,8 +20,10 @@ use crate::{
     model::{Digest, EndReason, GrantName, Scope, TenantName, TenantNumber, Timestamp},
     pb,
     policy::{
-        self, Change, ChangeKind, Document, Extent, GlobalTrust, Role, TenantTrust, TrustMap, diff_global, diff_tenant,
+        self, Change, ChangeKind, Document, Extent, GlobalTrust, Grant, Role, TenantTrust, TrustMap, diff_global,
+        diff_tenant,
     },
+    records,
 };
 
 /// What an apply would do.
@@ -207,6 +209,12 @@ impl Broker {
         if let (Some(old), Some(new)) = (old, new) {
             carry_over(commit, caller, operator, old, new);
         }
+        if let Some(old) = old {
+            leave_behind(commit, old, new);
+        }
+        if let Some(new) = new {
+            self.take_up(commit, (caller, operator), number, old, new)?;
+        }
         commit.uses.extend(new.into_iter().flat_map(|new| begun(old, new, number, now)));
         let hash = new.map_or_else(Digest::default, TenantTrust::hash);
         let mut event = event::by(caller, operator.actor(), "trust.changed", now);
@@ -226,6 +234,32 @@ impl Broker {
             version,
             removed: new.is_none(),
         });
+        Ok(())
+    }
+
+    /// Grants that come back under their names: what was left behind of them counts, and nothing else of their past.
+    fn take_up(
+        &self,
+        commit: &mut TrustCommit,
+        by: (&Caller, &Operator),
+        number: TenantNumber,
+        old: Option<&Tenant>,
+        new: &TenantTrust,
+    ) -> Result<(), Refusal> {
+        let is_new = |name: &GrantName| old.is_none_or(|old| !old.trust.grants().contains_key(name));
+        if !new.grants().keys().any(is_new) {
+            return Ok(());
+        }
+        for (name, state) in self.ledger.grant_states(number)? {
+            // A damaged one stays as it is, and closes the grant.
+            let (Ok(name), Ok(state)) = (name.parse::<GrantName>(), state) else { continue };
+            let Some(grant) = new.grants().get(&name).filter(|_| is_new(&name)) else { continue };
+            if !state.owner.is_empty() && state.owner != grant.owner {
+                hand_over(commit, by, new, &name, grant, &state.owner);
+            }
+            let attest_by = missed(state.attest_by, commit.now);
+            commit.grant_states.push((number, name, records::GrantStateRecord { attest_by, ..Default::default() }));
+        }
         Ok(())
     }
 
@@ -269,18 +303,54 @@ fn carry_over(commit: &mut TrustCommit, caller: &Caller, operator: &Operator, ol
             record.owner.clear();
         }
         if owner_changed(old, name, before, after) {
-            let scope = Scope::Grant(new.name().clone(), name.clone());
-            let mut event = event::by(caller, operator.actor(), "grant.transferred", commit.now);
-            of_grant(&mut event, new.name(), &after.partner, name);
-            event.reason = "the trust map names another owner".to_owned();
-            event.details = vec![format!("from={}", old.owner(name, before)), format!("to={}", after.owner)];
-            commit.custody.extend(handed_over(&event, scope, operator.name.as_str(), &event.reason));
-            commit.events.push(event);
+            hand_over(commit, (caller, operator), new, name, after, old.owner(name, before));
         }
         if record != known {
             commit.grant_states.push((old.number, name.clone(), record));
         }
     }
+}
+
+/// A grant that an apply gives to another owner waits for that owner's attestation.
+fn hand_over(
+    commit: &mut TrustCommit,
+    (caller, operator): (&Caller, &Operator),
+    new: &TenantTrust,
+    name: &GrantName,
+    after: &Grant,
+    from: &str,
+) {
+    let scope = Scope::Grant(new.name().clone(), name.clone());
+    let mut event = event::by(caller, operator.actor(), "grant.transferred", commit.now);
+    of_grant(&mut event, new.name(), &after.partner, name);
+    event.reason = "the trust map names another owner".to_owned();
+    event.details = vec![format!("from={from}"), format!("to={}", after.owner)];
+    commit.custody.extend(handed_over(&event, scope, operator.name.as_str(), &event.reason));
+    commit.events.push(event);
+}
+
+/// What outlasts grants that are removed: whose they were, and a date that was missed. So nobody gets round either by
+/// taking a grant out of the files and putting it back.
+fn leave_behind(commit: &mut TrustCommit, old: &Tenant, new: Option<&TenantTrust>) {
+    let is_gone = |name: &GrantName| new.is_none_or(|new| !new.grants().contains_key(name));
+    for (name, grant) in old.trust.grants().iter().filter(|(name, _)| is_gone(name)) {
+        let attest_by = old.attest_by(name, grant);
+        if attest_by == Timestamp::default() {
+            // Its row is damaged: it stays, and closes the grant if that comes back.
+            continue;
+        }
+        let record = records::GrantStateRecord {
+            attest_by: missed(attest_by.millis(), commit.now),
+            owner: old.owner(name, grant).to_owned(),
+            ..Default::default()
+        };
+        commit.grant_states.push((old.number, name.clone(), record));
+    }
+}
+
+/// A date that was missed; 0, which leaves it to the trust map, for one that was not.
+fn missed(attest_by: u64, now: Timestamp) -> u64 {
+    if attest_by <= now.millis() { attest_by } else { 0 }
 }
 
 /// Grants that are new, where a rule about use will ask since when.

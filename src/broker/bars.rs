@@ -25,13 +25,21 @@ impl Broker {
         Ok(pb::BarResponse { revision: Some(revision(&receipt)), changed })
     }
 
-    /// Lifts a bar and a quarantine. Suspensions of grants for other reasons stay: an attestation lifts them.
+    /// Lifts a bar or a quarantine. Suspensions of grants for other reasons stay: an attestation lifts them.
     ///
     /// # Errors
-    /// When the operator may not: who may bar may lift, but only admins lift.
+    /// When the operator may not: who may bar may lift, but only admins lift. When both stand and the request does not name
+    /// the quarantine.
     pub async fn lift(&self, caller: &Caller, request: pb::LiftRequest) -> Result<pb::LiftResponse, Refusal> {
         self.operator(caller)?.require(Role::Admin)?;
         let draft = self.bar_draft(caller, request.scope.as_ref(), false, request.reason, "scope.lifted")?;
+        let state = self.ledger.scope(draft.scope.id());
+        if !request.only_quarantine && state.bar > 0 && state.held.has(Suspension::Quarantine) {
+            // A bar for good must not go with a quarantine by oversight.
+            let problem =
+                "must say which: a bar and a quarantine stand; lift the quarantine with `--quarantine`, then the bar";
+            return Err(Refusal::invalid("only_quarantine", problem));
+        }
         let (barred, mut last) = if request.only_quarantine {
             (false, None)
         } else {
@@ -44,7 +52,7 @@ impl Broker {
         event.details.push(format!("cause={}", Suspension::Quarantine.words()));
         let causes = [Suspension::Quarantine].into_iter().collect();
         let acts = vec![(Custody::Release { scope: draft.scope, causes }, event)];
-        let (released, receipt) = self.ledger.custody(CustodyDraft { acts, now: draft.now }).await?;
+        let (released, receipt) = self.ledger.custody(CustodyDraft { acts, basis: None, now: draft.now }).await?;
         let receipt = last.take().filter(|_| released == 0).unwrap_or(receipt);
         Ok(pb::LiftResponse { revision: Some(revision(&receipt)), changed: barred || released > 0 })
     }

@@ -71,7 +71,7 @@ impl Broker {
         Ok(response)
     }
 
-    /// The grants that lie within a scope.
+    /// The grants that lie within a scope. A tenant that is damaged is not counted, which is logged: it ends all the same.
     async fn parts(&self, scope: &Scope, now: Timestamp) -> Result<pb::DecommissionResponse, Refusal> {
         let mut found = pb::DecommissionResponse::default();
         let names = match scope {
@@ -88,7 +88,7 @@ impl Broker {
             | Scope::Workload(..) => Vec::new(),
         };
         for (at, (_, number)) in names.into_iter().enumerate() {
-            let Some(tenant) = self.registry.peek(&self.ledger, number)? else { continue };
+            let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else { continue };
             let before = found.grant_count;
             self.parts_of(&tenant, scope, now, &mut found);
             found.tenants += u32::from(found.grant_count > before);

@@ -42,22 +42,25 @@ impl Broker {
         if self.ledger.holds().in_doubt() {
             return Ok(());
         }
+        let mut outcome = Ok(());
         for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
             let epoch = self.registry.epoch(number);
             if self.dues.is_due(number, epoch, now) {
-                self.keep_tenant(number, epoch, now).await?;
+                // One that fails is looked at again in the next round, and keeps nobody else waiting.
+                outcome = outcome.and(self.keep_tenant(number, epoch, now).await);
             }
             if at % 256 == 255 {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(())
+        outcome
     }
 
     async fn keep_tenant(&self, number: TenantNumber, epoch: u64, now: Timestamp) -> Result<(), Refusal> {
-        // One that cannot be read is closed anyhow, and is looked at again when it was changed.
-        let tenant = self.registry.peek(&self.ledger, number).ok().flatten();
-        let Some(tenant) = tenant else {
+        // What was attested or applied meanwhile is looked at anew in the next round.
+        let basis = self.ledger.basis().1;
+        // One that is gone or damaged is looked at again when it was changed; one that the store did not give, next time.
+        let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else {
             self.dues.set(number, Due { epoch, at: NEVER });
             return Ok(());
         };
@@ -79,7 +82,7 @@ impl Broker {
             }
         }
         for some in acts.chunks(AT_ONCE) {
-            self.ledger.custody(CustodyDraft { acts: some.to_vec(), now }).await?;
+            self.ledger.custody(CustodyDraft { acts: some.to_vec(), basis: Some(basis), now }).await?;
         }
         self.dues.set(number, Due { epoch, at: next });
         Ok(())

@@ -94,13 +94,23 @@ impl Stage {
     }
 
     async fn quarantine(&self, scope: &Scope, for_: Duration, auto_lift: bool) -> pb::QuarantineResponse {
+        self.quarantine_by(&admin(), scope, for_, auto_lift).await
+    }
+
+    async fn quarantine_by(
+        &self,
+        who: &Caller,
+        scope: &Scope,
+        for_: Duration,
+        auto_lift: bool,
+    ) -> pb::QuarantineResponse {
         let request = pb::QuarantineRequest {
             scope: Some(crate::broker::view::scope(scope)),
             duration_seconds: u32::try_from(for_.as_secs()).expect("short"),
             auto_lift,
             reason: "odd traffic".into(),
         };
-        self.broker.quarantine(&admin(), request).await.expect("quarantined")
+        self.broker.quarantine(who, request).await.expect("quarantined")
     }
 
     async fn transfer(&self, grant: &str, owner: &str) -> pb::TransferGrantResponse {

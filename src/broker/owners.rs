@@ -98,13 +98,31 @@ impl Broker {
     /// and attested. Others are left alone. Again changes nothing.
     ///
     /// # Errors
-    /// When the operator is no admin, or the store failed: what was suspended until then stays so; do it again.
+    /// When the operator is no admin, or the store failed (a damaged tenant is closed anyhow, left out, and logged): what was suspended until then stays so; do it again.
     pub async fn leave_owner(
         &self,
         caller: &Caller,
         request: pb::LeaveOwnerRequest,
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         check_owner("owner", &request.owner)?;
+        // What an attempt has suspended before it was overtaken counts.
+        let (mut suspended, mut outcome) = (0, Err(Refusal::Busy { retry_ms: 50 }));
+        for _ in 0..DECIDED_AT_MOST {
+            outcome = self.try_leave(caller, &request, &mut suspended).await;
+            if !matches!(outcome, Err(Refusal::Busy { .. })) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn try_leave(
+        &self,
+        caller: &Caller,
+        request: &pb::LeaveOwnerRequest,
+        suspended: &mut u64,
+    ) -> Result<pb::LeaveOwnerResponse, Refusal> {
+        let basis = self.ledger.basis().1;
         let operator = self.operator(caller)?;
         operator.require(Role::Admin)?;
         if !request.dry_run {
@@ -114,7 +132,7 @@ impl Broker {
         let mut response = pb::LeaveOwnerResponse::default();
         let mut acts = Vec::new();
         for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
-            let Some(tenant) = self.registry.peek(&self.ledger, number)? else { continue };
+            let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else { continue };
             for (name, grant) in owned(&tenant, &operator, &request.owner) {
                 let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
                 let live = self.ledger.live(&scope, now);
@@ -137,13 +155,14 @@ impl Broker {
         }
         while !acts.is_empty() {
             let some: Vec<_> = acts.drain(..acts.len().min(AT_ONCE)).collect();
-            let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: some, now }).await?;
-            response.suspended += changed as u64;
+            let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: some, basis: Some(basis), now }).await?;
+            *suspended += changed as u64;
             response.revision = Some(revision(&receipt));
         }
+        response.suspended = *suspended;
         if response.suspended > 0 {
             let mut event = event::by(caller, operator.actor(), "owner.left", now);
-            event.reason = request.reason;
+            event.reason.clone_from(&request.reason);
             event.details = vec![format!("owner={}", request.owner), format!("grants={}", response.suspended)];
             response.revision = Some(revision(&self.ledger.note_act(vec![event], now).await?));
         }
@@ -189,7 +208,7 @@ pub(super) fn suspension(
     event.kind = "scope.suspended".to_owned();
     event.details = vec![format!("scope={scope}"), "suspend=true".to_owned(), format!("cause={}", cause.words())];
     let (operator, reason) = (operator.to_owned(), reason.to_owned());
-    (Custody::Suspend { scope, cause, until: None, auto_lift: false, operator, reason }, event)
+    (Custody::Suspend { scope, cause, until: None, auto_lift: false, may_shorten: false, operator, reason }, event)
 }
 
 /// What a new owner means for a grant: it waits for the owner's word, and the old one's leaving is over.

@@ -13,15 +13,17 @@ use crate::{
     ledger::{Custody, CustodyDraft},
     model::{Suspension, Timestamp},
     pb,
+    policy::Role,
 };
 
 impl Broker {
-    /// Suspends what lives in a scope, and forbids issue and renew in it, for a time. Again with another time replaces it.
+    /// Suspends what lives in a scope, and forbids issue and renew in it, for a time. Again with another time replaces it
+    /// for admins, and for others only adds to it: who may not lift does not shorten.
     ///
     /// When its time is over it is lifted if it was declared `auto_lift`; else it alarms and stays closed.
     ///
     /// # Errors
-    /// When the operator may not end the scope, or the time is not 1 minute to 30 days.
+    /// When the operator may not end the scope or change a damaged quarantine, or the time is not 1 minute to 30 days.
     pub async fn quarantine(
         &self,
         caller: &Caller,
@@ -43,15 +45,24 @@ impl Broker {
         event.details.push("suspend=true".to_owned());
         event.details.push(format!("until={until}"));
         event.details.push(format!("auto_lift={}", request.auto_lift));
+        let may_shorten = operator.require(Role::Admin).is_ok();
+        if !may_shorten {
+            event.details.push("only_adds=true".to_owned());
+        }
+        let id = scope.id();
         let act = Custody::Suspend {
             scope,
             cause: Suspension::Quarantine,
             until: Some(until),
             auto_lift: request.auto_lift,
+            may_shorten,
             operator: operator.name.to_string(),
             reason: request.reason,
         };
-        let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: vec![(act, event)], now }).await?;
+        let (changed, receipt) =
+            self.ledger.custody(CustodyDraft { acts: vec![(act, event)], basis: None, now }).await?;
+        let stands = self.ledger.suspension(id, Suspension::Quarantine)?;
+        let until = stands.map_or(until, |row| Timestamp::from_millis(row.record.until));
         Ok(pb::QuarantineResponse {
             revision: Some(revision(&receipt)),
             until: Some(event::stamp(until)),
@@ -82,13 +93,15 @@ impl Broker {
             event.reason.clone_from(&row.record.reason);
             event.details.push(format!("cause={}", Suspension::Quarantine.words()));
             event.details.push(format!("until={}", Timestamp::from_millis(row.record.until)));
+            // It may be made longer by now: then neither is done.
+            let seen = row.record.revision;
             let act = if row.record.auto_lift {
-                Custody::Release { scope, causes: [Suspension::Quarantine].into_iter().collect() }
+                Custody::Expire { scope, seen }
             } else {
                 tracing::error!(%scope, "the time of a quarantine is over; it stays closed until it is lifted");
-                Custody::Lapse { scope }
+                Custody::Lapse { scope, seen }
             };
-            self.ledger.custody(CustodyDraft { acts: vec![(act, event)], now }).await?;
+            self.ledger.custody(CustodyDraft { acts: vec![(act, event)], basis: None, now }).await?;
         }
         Ok(())
     }

@@ -204,6 +204,24 @@ impl Registry {
         }
     }
 
+    /// As [`Self::peek`], for what concerns all tenants: one that is damaged is logged and left out. It is closed anyhow, and
+    /// must not keep the others from being seen to.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn peek_sound(&self, ledger: &Ledger, number: TenantNumber) -> Result<Option<Arc<Tenant>>, Refusal> {
+        match self.peek(ledger, number) {
+            Err(refusal) if refusal.is_fault() || ledger.is_trust_damaged(number) => {
+                tracing::error!(
+                    tenant = number.get(),
+                    "a tenant's part of the trust map is unreadable; it is left out"
+                );
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+
     /// How often a tenant was changed since the start: another number, another trust map or attestation.
     #[must_use]
     pub fn epoch(&self, number: TenantNumber) -> u64 {

@@ -406,6 +406,14 @@ impl Ledger {
         self.record(Table::Trust, &keys::tenant(number))
     }
 
+    /// Whether a tenant's row is there and unreadable; not when the store failed, for then nobody knows.
+    #[must_use]
+    pub fn is_trust_damaged(&self, number: TenantNumber) -> bool {
+        let key = keys::tenant(number);
+        let Ok(Some(value)) = self.get(Table::Trust, &key) else { return false };
+        self.shared.codec.decode::<records::TenantRecord>(Table::Trust, &key, &value).is_err()
+    }
+
     /// A tenant's keys.
     ///
     /// # Errors

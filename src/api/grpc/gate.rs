@@ -251,12 +251,12 @@ impl Gate {
     /// Who shows no certificate that counts. The rate is taken by address, before anything costs more than looking.
     fn unproven(&self, request: &Request<()>, peer: &Peer, token: Option<Arc<SecretText>>) -> Result<Who, Refusal> {
         let task = one(request.metadata(), TASK_METADATA)?;
-        if token.is_none() && (task.is_none() || peer.own_key().is_none()) {
-            return Err(Refusal::Unproven(NO_PROOF));
-        }
         if let Some(source) = peer.source() {
             let address = source.ip().to_canonical();
             self.rates.take_address(address, self.broker.now()).map_err(|retry_ms| Refusal::Busy { retry_ms })?;
+        }
+        if token.is_none() && (task.is_none() || peer.own_key().is_none()) {
+            return Err(Refusal::Unproven(NO_PROOF));
         }
         let Some((task, key)) = task.zip(peer.own_key()) else {
             return token.map(Who::Token).ok_or(Refusal::Unproven(NO_PROOF));

@@ -68,7 +68,7 @@ struct Line {
     at_work: usize,
     waiting: usize,
     next: u64,
-    /// Only payers with something at work or waiting.
+    /// Only payers with something at work, waiting, or in turn.
     payers: HashMap<Payer, Account>,
     /// Payers whose next one may begin as soon as there is room, in turn.
     turn: VecDeque<Payer>,
@@ -251,13 +251,14 @@ impl Line {
                 called.push(call);
             }
             self.stand_in(&payer, limits.share());
+            self.tidy(&payer);
         }
         called
     }
 
-    /// Forgets a payer with nothing left.
+    /// Forgets a payer with nothing left. One that stands in turn stays until it is called, or it would stand there twice.
     fn tidy(&mut self, payer: &Payer) {
-        let is_idle = |account: &Account| account.at_work == 0 && account.waiting.is_empty();
+        let is_idle = |account: &Account| account.at_work == 0 && account.waiting.is_empty() && !account.in_turn;
         if self.payers.get(payer).is_some_and(is_idle) {
             self.payers.remove(payer);
         }

@@ -109,7 +109,7 @@ async fn start_on(limits: EdgeLimits, router: Router, workers: Workers) -> Fixtu
         let id = caller.certificate().and_then(|certificate| certificate.spiffe_id.as_deref());
         id.is_some_and(|id| id.contains("operator"))
     });
-    let edge = Arc::new(Edge::new(Arc::clone(&tls), limits, Arc::new(Wall), stop.clone(), workers, is_operator));
+    let edge = Arc::new(Edge::new(Arc::clone(&tls), limits, Arc::new(Wall), stop.clone(), workers, is_operator, true));
     let listener = Listener::bind(&Socket::Tls(([127, 0, 0, 1], 0).into())).await.expect("bind");
     let address = listener.local_address().expect("address");
     let served = tokio::spawn(listener.serve(router, Arc::clone(&edge)));

@@ -1,6 +1,7 @@
 //! Owners, and the end of integrations.
 
 use super::*;
+use crate::ledger::{Custody, CustodyDraft, Refused, TenantChange, TrustCommit};
 
 #[tokio::test]
 async fn a_transferred_grant_is_suspended_until_its_new_owner_attests() {
@@ -93,5 +94,120 @@ async fn a_retired_grant_ends_and_a_closed_project_and_tenant_too() {
         assert!(!stage.is_active(&issued).await, "{scope}");
         assert_eq!(stage.is_active(&other).await, other_lives, "{scope}");
         assert_eq!(stage.told(kind).await, 1, "{scope}");
+    }
+}
+
+/// The trust map up to its first table of a kind.
+fn before(table: &str) -> &'static str {
+    TRUST.split_once(table).expect("a table").0
+}
+
+#[tokio::test]
+async fn who_takes_a_grant_away_and_puts_it_back_does_not_get_round_its_owner() {
+    let other = TRUST.replace("owner@example.com", "new@example.com");
+    for gone in ["[[grant]]", "[[tenant]]"] {
+        let stage = Stage::new(TRUST).await;
+        apply(&stage.broker, before(gone)).await;
+        apply(&stage.broker, &other).await;
+        assert_eq!(stage.refusal("g").await, "BARRED", "{gone}");
+        assert_eq!(stage.told("grant.transferred").await, 1, "{gone}");
+        stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect("attested");
+        stage.issue().await;
+        // The same owner waits for nobody, one that it was transferred from does.
+        apply(&stage.broker, before(gone)).await;
+        apply(&stage.broker, &other).await;
+        stage.issue().await;
+        stage.transfer("g", "owner@example.com").await;
+        stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect("attested");
+        stage.issue().await;
+        apply(&stage.broker, before(gone)).await;
+        apply(&stage.broker, &other).await;
+        assert_eq!(stage.refusal("g").await, "BARRED", "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_comes_back_keeps_a_missed_date_and_no_later_one() {
+    for tends in [false, true] {
+        let stage = Stage::new(TRUST).await;
+        stage.pass(days(100));
+        if tends {
+            stage.tend().await;
+        }
+        apply(&stage.broker, before("[[grant]]")).await;
+        apply(&stage.broker, &TRUST.replace("attest_by = 2025-09-01", "attest_by = 2025-11-30")).await;
+        assert_eq!(stage.refusal("g").await, "ATTESTATION_OVERDUE", "{tends}");
+        stage.attest(&admin(), "g", "2025-11-01T00:00:00Z").await.expect("attested");
+        stage.issue().await;
+    }
+    let stage = Stage::new(TRUST).await;
+    stage.attest(&admin(), "g", "2025-11-30T00:00:00Z").await.expect("attested");
+    apply(&stage.broker, before("[[grant]]")).await;
+    apply(&stage.broker, TRUST).await;
+    stage.issue().await;
+    stage.pass(days(100));
+    assert_eq!(stage.refusal("g").await, "ATTESTATION_OVERDUE", "it has inherited an attestation");
+}
+
+#[tokio::test]
+async fn a_damaged_tenant_keeps_nobody_else_from_being_seen_to() {
+    let stage = Stage::new(TRUST).await;
+    let number = add_tenant(&stage.broker, "aaa").await;
+    let name: crate::model::TenantName = "aaa".parse().expect("name");
+    let damaged = TenantChange {
+        number,
+        name: name.clone(),
+        trust: b"{".to_vec(),
+        hash: Digest::default(),
+        version: 2,
+        removed: false,
+    };
+    let commit = TrustCommit {
+        basis: stage.broker.ledger.basis().1,
+        tenants: vec![damaged],
+        global: None,
+        keys: Vec::new(),
+        changed: Vec::new(),
+        cuts: Vec::new(),
+        grant_states: Vec::new(),
+        custody: Vec::new(),
+        uses: Vec::new(),
+        events: Vec::new(),
+        now: stage.broker.now(),
+    };
+    stage.broker.ledger.apply(commit, || ()).await.expect("applies");
+    stage.broker.registry.changed(&[(name, number)]);
+    assert_eq!(stage.leave("owner@example.com", false).await.suspended, 1);
+    let partner = crate::broker::view::scope(&Scope::Partner("zeta".parse().expect("name")));
+    let request = pb::DecommissionRequest { scope: Some(partner), dry_run: false, reason: "contract ended".into() };
+    assert!(stage.broker.decommission(&admin(), request).await.expect("ended").changed);
+    stage.pass(days(100));
+    stage.tend().await;
+    assert_eq!(stage.broker.ledger.held_for(Suspension::AttestationOverdue), [grant().id()]);
+}
+
+#[tokio::test]
+async fn what_was_found_before_an_attestation_or_an_apply_suspends_nothing_after_it() {
+    for attests in [true, false] {
+        let stage = Stage::new(TRUST).await;
+        let basis = Some(stage.broker.ledger.basis().1);
+        if attests {
+            stage.attest(&admin(), "g", "2025-08-01T00:00:00Z").await.expect("attested");
+        } else {
+            apply(&stage.broker, &TRUST.replace("attest_by = 2025-09-01", "attest_by = 2025-11-30")).await;
+        }
+        let act = Custody::Suspend {
+            scope: grant(),
+            cause: Suspension::AttestationOverdue,
+            until: None,
+            auto_lift: false,
+            may_shorten: false,
+            operator: "test".into(),
+            reason: "test".into(),
+        };
+        let acts = vec![(act, pb::Event { kind: "test".into(), ..Default::default() })];
+        let draft = CustodyDraft { acts, basis, now: stage.broker.now() };
+        assert_eq!(stage.broker.ledger.custody(draft).await.map(|(changed, _)| changed), Err(Refused::Moved));
+        stage.issue().await;
     }
 }

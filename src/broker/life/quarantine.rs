@@ -1,6 +1,7 @@
 //! Quarantine, and reasons beside each other.
 
 use super::*;
+use crate::ledger::{Custody, CustodyDraft};
 
 #[tokio::test]
 async fn a_quarantine_suspends_until_it_is_lifted_and_an_apply_does_not_lift_it() {
@@ -93,4 +94,64 @@ async fn each_reason_is_listed_once_whatever_the_size_of_the_page() {
         }
     }
     assert_eq!(causes, ["", "quarantine", "owner left"]);
+}
+
+#[tokio::test]
+async fn a_revoker_adds_to_a_quarantine_and_takes_nothing_from_it() {
+    let revoker = "[[operator]]\nname = \"rita\"\nrole = \"revoker\"\ntenants = \"all\"\npartners = \"all\"\n";
+    let stage = Stage::new(&format!("{TRUST}\n{revoker}")).await;
+    let (rita, issued) = (operator("rita"), stage.issue().await);
+    let stands = stage.quarantine(&grant(), minutes(10), false).await;
+    let less = stage.quarantine_by(&rita, &grant(), minutes(1), true).await;
+    assert!(!less.changed && less.until == stands.until, "{less:?}");
+    stage.pass(minutes(2));
+    stage.tend().await;
+    assert!(!stage.is_active(&issued).await, "a revoker made it shorter");
+    // Neither once its time is over.
+    stage.pass(minutes(10));
+    stage.tend().await;
+    assert!(stage.quarantine_by(&rita, &grant(), minutes(1), true).await.changed);
+    stage.pass(minutes(2));
+    stage.tend().await;
+    assert!(!stage.is_active(&issued).await, "a revoker had it lifted by itself");
+    assert_eq!((stage.told("quarantine.lapsed").await, stage.broker.lapsed_quarantines()), (2, 1));
+    stage.quarantine(&grant(), minutes(1), true).await;
+    stage.pass(minutes(2));
+    stage.tend().await;
+    assert!(stage.is_active(&issued).await, "an admin may do both");
+}
+
+#[tokio::test]
+async fn what_was_found_over_does_nothing_to_a_quarantine_that_was_changed_meanwhile() {
+    for auto_lift in [true, false] {
+        let stage = Stage::new(TRUST).await;
+        let issued = stage.issue().await;
+        stage.quarantine(&grant(), minutes(10), auto_lift).await;
+        let row = stage.broker.ledger.suspension(grant().id(), Suspension::Quarantine).expect("reads").expect("stands");
+        let seen = row.record.revision;
+        stage.pass(minutes(11));
+        stage.quarantine(&grant(), minutes(10), auto_lift).await;
+        let act =
+            if auto_lift { Custody::Expire { scope: grant(), seen } } else { Custody::Lapse { scope: grant(), seen } };
+        let acts = vec![(act, pb::Event { kind: "test".into(), ..Default::default() })];
+        let draft = CustodyDraft { acts, basis: None, now: stage.broker.now() };
+        assert_eq!(stage.broker.ledger.custody(draft).await.expect("answers").0, 0, "{auto_lift}");
+        assert!(!stage.is_active(&issued).await && stage.broker.lapsed_quarantines() == 0, "{auto_lift}");
+    }
+}
+
+#[tokio::test]
+async fn a_bar_goes_only_when_it_is_meant() {
+    let stage = Stage::new(TRUST).await;
+    let scope = Some(crate::broker::view::scope(&grant()));
+    let bar = pb::BarRequest { scope: scope.clone(), suspend: true, reason: "for good".into() };
+    stage.broker.bar(&admin(), bar).await.expect("barred");
+    stage.quarantine(&grant(), minutes(10), false).await;
+    let lift = |only_quarantine| pb::LiftRequest { scope: scope.clone(), reason: "clean".into(), only_quarantine };
+    let refused = stage.broker.lift(&admin(), lift(false)).await.expect_err("refused");
+    assert!(matches!(refused, Refusal::Invalid { field: "only_quarantine", .. }), "{refused:?}");
+    assert!(stage.broker.lift(&admin(), lift(true)).await.expect("lifted").changed);
+    assert_eq!(stage.refusal("g").await, "BARRED", "the bar went with the quarantine");
+    assert!(stage.broker.lift(&admin(), lift(false)).await.expect("lifted").changed);
+    stage.issue().await;
 }

@@ -21,6 +21,8 @@ pub enum Custody {
         until: Option<Timestamp>,
         /// Quarantines: lifted by itself then.
         auto_lift: bool,
+        /// Quarantines: whether one that stands may be made less by this; else it is only added to.
+        may_shorten: bool,
         /// Who, for the record.
         operator: String,
         /// The words that go with it.
@@ -33,10 +35,19 @@ pub enum Custody {
         /// Which.
         causes: Suspensions,
     },
-    /// Notes that the time of a quarantine is over and that it was told so.
+    /// Lifts a quarantine whose time is over, unless it was changed since that was found.
+    Expire {
+        /// Of what.
+        scope: Scope,
+        /// The revision at which the quarantine that was found was declared.
+        seen: u64,
+    },
+    /// Notes that the time of a quarantine is over and that it was told so, unless it was changed since that was found.
     Lapse {
         /// Of what.
         scope: Scope,
+        /// As for [`Custody::Expire`].
+        seen: u64,
     },
 }
 
@@ -45,6 +56,8 @@ pub enum Custody {
 pub struct CustodyDraft {
     /// What to do.
     pub acts: Vec<(Custody, pb::Event)>,
+    /// Revision that acts on grants were computed from, where they were: refused when one of those has changed since.
+    pub basis: Option<u64>,
     /// When.
     pub now: Timestamp,
 }
@@ -64,6 +77,11 @@ pub struct UseRow {
 
 /// Carries out what changes something; how many acts did.
 pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &CustodyDraft) -> Result<usize, Refused> {
+    if let Some(basis) = draft.basis
+        && draft.acts.iter().any(|(act, _)| has_moved(tx, act, basis))
+    {
+        return Err(Refused::Moved);
+    }
     let done = admit(tx, &draft.acts)?;
     if !done.is_empty() {
         tx.mark_time(draft.now);
@@ -87,26 +105,41 @@ pub(in crate::ledger) fn admit<'a>(
     Ok(done)
 }
 
+/// Whether the trust map or an attestation has changed a grant.
+fn has_moved(tx: &Tx<'_>, act: &Custody, basis: u64) -> bool {
+    let (Custody::Suspend { scope, .. }
+    | Custody::Release { scope, .. }
+    | Custody::Expire { scope, .. }
+    | Custody::Lapse { scope, .. }) = act;
+    let Scope::Grant(tenant, _) = scope else { return false };
+    [scope.id(), Scope::Tenant(tenant.clone()).id()].into_iter().any(|id| tx.scope(id).changed > basis)
+}
+
 fn changes(tx: &Tx<'_>, act: &Custody) -> Result<bool, Refused> {
     Ok(match act {
-        Custody::Suspend { scope, cause: Suspension::Quarantine, until, auto_lift, .. } => {
-            let same = |record: records::BarRecord| {
-                record.until == until.unwrap_or_default().millis()
-                    && record.auto_lift == *auto_lift
-                    && record.lapsed == 0
-            };
+        Custody::Suspend { scope, cause: Suspension::Quarantine, until, auto_lift, may_shorten, .. } => {
+            let terms = merged(tx, scope, *until, *auto_lift, *may_shorten)?;
+            let same = |record: records::BarRecord| terms == (record.until, record.auto_lift, record.lapsed);
             !tx.scope(scope.id()).held.has(Suspension::Quarantine)
                 || !stored(tx, scope, Suspension::Quarantine)?.is_some_and(same)
         }
         Custody::Suspend { scope, cause, .. } => !tx.scope(scope.id()).held.has(*cause),
         Custody::Release { scope, causes } => !tx.scope(scope.id()).held.and(*causes).is_empty(),
-        Custody::Lapse { scope } => stored(tx, scope, Suspension::Quarantine)?.is_some_and(|record| record.lapsed == 0),
+        Custody::Expire { scope, seen } => as_seen(tx, scope, *seen)?.is_some(),
+        Custody::Lapse { scope, seen } => as_seen(tx, scope, *seen)?.is_some_and(|record| record.lapsed == 0),
     })
 }
 
 pub(in crate::ledger) fn write(tx: &mut Tx<'_>, act: &Custody, now: Timestamp) -> Result<(), Refused> {
     match act {
-        Custody::Suspend { scope, cause, until, auto_lift, operator, reason } => {
+        Custody::Suspend { scope, cause, until, auto_lift, may_shorten, operator, reason } => {
+            let (until, auto_lift, lapsed) = match cause {
+                Suspension::Quarantine => merged(tx, scope, *until, *auto_lift, *may_shorten)?,
+                Suspension::AttestationOverdue
+                | Suspension::TransferPending
+                | Suspension::OwnerLeft
+                | Suspension::Dormant => (until.unwrap_or_default().millis(), *auto_lift, 0),
+            };
             let record = records::BarRecord {
                 scope: Some(codec::scope_name(scope)),
                 revision: tx.number(),
@@ -114,15 +147,20 @@ pub(in crate::ledger) fn write(tx: &mut Tx<'_>, act: &Custody, now: Timestamp) -
                 at: now.millis(),
                 operator: operator.clone(),
                 reason: reason.clone(),
-                until: until.unwrap_or_default().millis(),
-                auto_lift: *auto_lift,
-                lapsed: 0,
+                until,
+                auto_lift,
+                lapsed,
             };
             suspend(tx, scope, *cause, &record, now);
         }
         Custody::Release { scope, causes } => release(tx, scope, *causes, now),
-        Custody::Lapse { scope } => {
-            if let Some(record) = stored(tx, scope, Suspension::Quarantine)? {
+        Custody::Expire { scope, seen } => {
+            if as_seen(tx, scope, *seen)?.is_some() {
+                release(tx, scope, [Suspension::Quarantine].into_iter().collect(), now);
+            }
+        }
+        Custody::Lapse { scope, seen } => {
+            if let Some(record) = as_seen(tx, scope, *seen)? {
                 let record = records::BarRecord { lapsed: now.millis(), ..record };
                 tx.put_record(Table::Bars, keys::suspension(scope.id(), Suspension::Quarantine), &record);
             }
@@ -152,6 +190,29 @@ fn release(tx: &mut Tx<'_>, scope: &Scope, causes: Suspensions, now: Timestamp) 
         tx.announce(pb::RevocationKind::Lift, id, now.after(FEED_KEPT));
     }
     tx.set_scope(id, after);
+}
+
+/// The end, the way out and the note of a lapse that a quarantine gets. Who may not shorten the one that stands only adds
+/// to it; a damaged one does not say to what, so it is left to who may.
+fn merged(
+    tx: &Tx<'_>,
+    scope: &Scope,
+    until: Option<Timestamp>,
+    auto_lift: bool,
+    may_shorten: bool,
+) -> Result<(u64, bool, u64), Refused> {
+    let until = until.unwrap_or_default().millis();
+    if may_shorten || !tx.scope(scope.id()).held.has(Suspension::Quarantine) {
+        return Ok((until, auto_lift, 0));
+    }
+    let old = stored(tx, scope, Suspension::Quarantine)?.ok_or_else(|| Refused::Barred(scope.id()))?;
+    let lapsed = if until > old.until { 0 } else { old.lapsed };
+    Ok((until.max(old.until), auto_lift && old.auto_lift, lapsed))
+}
+
+/// A quarantine, when it is still the one that was declared at a revision.
+fn as_seen(tx: &Tx<'_>, scope: &Scope, seen: u64) -> Result<Option<records::BarRecord>, Refused> {
+    Ok(stored(tx, scope, Suspension::Quarantine)?.filter(|record| record.revision == seen))
 }
 
 fn stored(tx: &Tx<'_>, scope: &Scope, cause: Suspension) -> Result<Option<records::BarRecord>, Refused> {

@@ -72,20 +72,29 @@ fn a_damaged_bar_bars_and_suspends(bed: &mut Bed) {
 
 fn a_damaged_suspension_suspends_for_its_reason(bed: &mut Bed) {
     let lease = bed.lease(&bed.task());
-    let custody = crate::ledger::Custody::Suspend {
+    let now = bed.now;
+    let custody = |may_shorten| crate::ledger::Custody::Suspend {
         scope: tenant(),
         cause: crate::model::Suspension::Quarantine,
-        until: Some(bed.now),
+        until: Some(now),
         auto_lift: true,
+        may_shorten,
         operator: "test".into(),
         reason: "test".into(),
     };
-    let acts = vec![(custody, crate::pb::Event { kind: "test".into(), ..Default::default() })];
-    super::harness::wait(bed.ledger().custody(crate::ledger::CustodyDraft { acts, now: bed.now })).unwrap();
+    let act = |bed: &Bed, may_shorten| {
+        let acts = vec![(custody(may_shorten), crate::pb::Event { kind: "test".into(), ..Default::default() })];
+        let draft = crate::ledger::CustodyDraft { acts, basis: None, now: bed.now };
+        super::harness::wait(bed.ledger().custody(draft)).map(|(changed, _)| changed)
+    };
+    act(bed, true).unwrap();
     bed.damage(Table::Bars);
     bed.reopen();
     assert_eq!(bed.standing(lease.id), Standing::Suspended);
     assert_eq!(bed.ledger().held_for(crate::model::Suspension::Quarantine), [tenant().id()]);
+    // Nobody knows what it was, so only who may lift it may put another in its place.
+    assert_eq!(act(bed, false), Err(Refused::Barred(tenant().id())));
+    assert_eq!(act(bed, true), Ok(1));
     assert_eq!(bed.ledger().doubt, None);
 }
 

@@ -294,13 +294,14 @@ fn suspensions_for_several_reasons_are_lifted_one_by_one_and_outlast_reopening(b
     let causes = [Suspension::Quarantine, Suspension::OwnerLeft];
     let act = |bed: &Bed, custody: Custody| {
         let acts = vec![(custody, crate::pb::Event { kind: "test".into(), ..Default::default() })];
-        wait(bed.ledger().custody(CustodyDraft { acts, now: bed.now })).unwrap().0
+        wait(bed.ledger().custody(CustodyDraft { acts, basis: None, now: bed.now })).unwrap().0
     };
     let suspend = |cause| Custody::Suspend {
         scope: partner(),
         cause,
         until: None,
         auto_lift: false,
+        may_shorten: true,
         operator: "test".into(),
         reason: "test".into(),
     };

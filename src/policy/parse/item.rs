@@ -35,6 +35,9 @@ pub(super) struct TenantHead {
     pub(super) test_ttl_max: u32,
 }
 
+/// Seconds.
+const DAY: u32 = 86_400;
+
 pub(super) const NAME_HELP: &str = "give it a name of a-z, 0-9 and inner `-`";
 
 pub(super) fn tenant(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<TenantHead> {
@@ -55,7 +58,12 @@ pub(super) fn tenant(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Tenan
     };
     let labels = row.list("labels", None, problems);
     let max = row.number("max_live_leases", QUOTA, Some(TenantTrust::DEFAULT_MAX_LIVE_LEASES), problems);
-    let dormant_after = row.seconds_if_any("dormant_after", 400 * 86_400, problems);
+    let mut dormant_after = row.seconds_if_any("dormant_after", 400 * DAY, problems);
+    if dormant_after.flatten().is_some_and(|seconds| seconds < DAY) {
+        let help = "write 1d to 400d: the last use that is known may lag an hour";
+        row.wrong("dormant_after", "is below one day", help, problems);
+        dormant_after = None;
+    }
     let test_environments = row.list("test_environments", None, problems);
     let test_ttl_max = row.seconds("test_ttl_max", 3_600, Some(TEST_TTL_MAX), problems);
     Some(TenantHead {

@@ -248,3 +248,12 @@ fn a_row_of_an_older_version_keeps_its_hash() {
     }
     assert!(!String::from_utf8(read.global.to_bytes()).expect("JSON").contains("speaks_for"));
 }
+
+#[test]
+fn a_rule_about_use_is_coarser_than_what_is_known_of_use() {
+    let with =
+        |time: &str| BASE.replacen("name = \"acme\"\n", &format!("name = \"acme\"\ndormant_after = \"{time}\"\n"), 1);
+    assert_eq!(tenant(&map(&with("1d")), "acme").dormant_after(), Some(86_400));
+    let told = problems(&with("23h"));
+    assert!(told.iter().any(|line| line.contains("dormant_after: is below one day")), "{told:?}");
+}

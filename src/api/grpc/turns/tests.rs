@@ -143,3 +143,15 @@ fn where_one_may_work_one_does() {
     assert_eq!(one.len(), 1);
     assert!(turns.enter(tenant(1)).is_err());
 }
+
+#[test]
+fn who_enters_the_line_and_leaves_it_again_and_again_stands_in_turn_once() {
+    let turns = Turns::new(TurnLimits { at_work: 1, ..LIMITS });
+    let (running, _) = entered(&turns, &tenant(9), 1);
+    for _ in 0..100 {
+        drop(turns.enter(tenant(1)));
+    }
+    assert_eq!(turns.0.lock().turn.len(), 1);
+    drop(running);
+    assert!(is_empty(&turns));
+}
