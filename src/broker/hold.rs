@@ -268,15 +268,21 @@ impl Broker {
         let now = self.now();
         let Ok(found) = self.ledger.task(id) else { return Ok(Look::Unclear) };
         let Some(task) = found else { return Ok(Look::Ended(last(EndReason::Expired))) };
-        if let Standing::Ended(why) = self.ledger.task_standing(&task, now)? {
+        let standing = self.ledger.task_standing(&task, now)?;
+        if let Standing::Ended(why) = standing {
             return Ok(Look::Ended(last(why)));
         }
-        self.check_proofs(&caller.scopes())?;
-        // A certificate of ours holds nothing once its lease is over.
-        self.own_lease(caller, now)?;
         if Self::proof_end(caller, Some(&task)).is_some_and(|end| end <= now) {
             return Err(Refusal::Unproven("what you proved yourself with has ended"));
         }
+        // What suspends the task bars its holder's proof as well, and it is to be there when that is lifted. Nothing
+        // begins meanwhile, and a cut of what opened the task ends it.
+        if standing == Standing::Suspended && task.held {
+            return Ok(Look::Lives(Box::new(task)));
+        }
+        self.check_proofs(caller)?;
+        // A certificate of ours holds nothing once its lease is over.
+        self.own_lease(caller, now)?;
         Ok(Look::Lives(Box::new(task)))
     }
 
