@@ -18,7 +18,7 @@ use super::{Broker, event, refusal::Refusal, who::Workload};
 use crate::{
     identity::{Caller, Proof},
     ledger::{EndTask, Published, Refused},
-    model::{EndReason, ScopeId, Standing, Task, TaskId, TenantNumber},
+    model::{EndReason, ScopeId, Standing, Task, TaskId, TenantNumber, Timestamp},
     pb,
 };
 
@@ -59,6 +59,11 @@ impl Holds {
     #[must_use]
     pub fn streams(&self) -> usize {
         self.book().streams()
+    }
+
+    /// A task was not opened after all.
+    pub(super) fn unexpect(&self, id: TaskId) {
+        self.book().unexpect(id);
     }
 
     fn at(&self) -> Duration {
@@ -133,7 +138,7 @@ impl Broker {
             // A suspended task keeps its holder, so that it is there when the suspension is lifted.
             Standing::Suspended if task.held => {}
             Standing::Suspended | Standing::Live => {
-                self.ledger.hold(task.id, now).await?;
+                self.mark_held(task.id, now).await?;
             }
         }
         let stream = {
@@ -149,6 +154,23 @@ impl Broker {
         let _sent = told.try_send(Ok(self.beat_answer(&task)));
         tokio::spawn(Arc::clone(self).keep(caller.clone(), task.id, stream, beats, told));
         Ok(answers)
+    }
+
+    /// Writes that a task is held, once there is room, and expects its stream. It goes on when whoever asked has gone: a
+    /// task that says it is held and that the book does not know would never be given up.
+    async fn mark_held(self: &Arc<Self>, id: TaskId, now: Timestamp) -> Result<(), Refusal> {
+        let broker = Arc::clone(self);
+        let marking = async move {
+            let is_known = broker.holds.book().knows(id);
+            let _room = if is_known { None } else { Some(broker.holds.room(id.tenant())?) };
+            let marked = broker.ledger.hold(id, now).await;
+            // It is in force without its anchor, too.
+            if matches!(marked, Ok(_) | Err(Refused::Unanchored)) {
+                broker.expect_hold(id);
+            }
+            Ok(marked.map(drop)?)
+        };
+        tokio::spawn(marking).await.unwrap_or(Err(Refusal::Unavailable("the broker is stopping")))
     }
 
     /// Gives up holds that are due, and wakes streams whose tasks may have ended, until `stop`.

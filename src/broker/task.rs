@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{EndLease, EndTask, OpenDraft, Receipt},
+    ledger::{EndLease, EndTask, OpenDraft, Receipt, Refused},
     model::{Digest, EndReason, LeaseId, PartnerName, Purpose, Standing, Task, TaskId, TenantName, Timestamp},
     pb,
     policy::{self, TaskAsked, TaskDecision, TaskFacts},
@@ -90,12 +90,26 @@ impl Broker {
         }));
         let retry = retry(&request.idempotency_key, hash, workload, task.parent, caller);
         // Before it is opened: one that could not be held would live on without its holder.
-        let _room = if request.hold { Some(self.holds.room(task.id.tenant())?) } else { None };
+        let room = if request.hold { Some(self.holds.room(task.id.tenant())?) } else { None };
+        if request.hold {
+            // Known before it is written: should whoever asked go away meanwhile, it is given up all the same.
+            self.expect_hold(task.id);
+        }
+        drop(room);
         let spend = spend(caller, || task.parent.is_none().then_some(hash));
         let (id, _) = match self.ledger.open_task(OpenDraft { task: task.clone(), retry, spend, event, now }).await {
             Ok(opened) => opened,
-            Err(refused) => return Err(self.ledger_refused(caller, workload, refused, now).await),
+            Err(refused) => {
+                // Of what may be in the store all the same, the grace time takes care.
+                if !matches!(refused, Refused::Unanchored | Refused::StoreFailed | Refused::Stopping) {
+                    self.holds.unexpect(task.id);
+                }
+                return Err(self.ledger_refused(caller, workload, refused, now).await);
+            }
         };
+        if id != task.id {
+            self.holds.unexpect(task.id);
+        }
         let task = if id == task.id { task } else { self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))? };
         if task.held {
             self.expect_hold(task.id);
