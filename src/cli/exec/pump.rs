@@ -123,3 +123,24 @@ fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
 /// 100 ms.
 const WHILE_NANOS: i64 = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_a_child_left_behind_writes_on_and_is_not_waited_for() {
+        let (mut writer, reader) = UnixStream::pair().expect("a pair");
+        writer.write_all(b"its own\n").expect("written");
+        // Ends when the pump closes its side.
+        let left = std::thread::spawn(move || while writer.write_all(b"and on and on\n").is_ok() {});
+        let began = Instant::now();
+        let mut out = Vec::new();
+        carry(reader, &mut out, &Shared::default(), &AtomicBool::new(true)).expect("carried");
+        assert!(began.elapsed() < LEFT_BEHIND * 5);
+        assert!(out.starts_with(b"its own\n"));
+        left.join().expect("ended");
+    }
+}
