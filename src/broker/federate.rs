@@ -103,6 +103,7 @@ impl Broker {
             task: id,
             tenant: task.tenant.clone(),
             workload: task.workload.clone(),
+            basis: task.basis.1,
             proofs: task.proofs.clone(),
             opened_with: task.opened_with.clone(),
             // INVARIANT: a task that says it is held and whose holder is gone ends after the grace time.

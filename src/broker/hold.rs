@@ -18,7 +18,7 @@ use super::{Broker, event, refusal::Refusal, who::Workload};
 use crate::{
     identity::{Caller, Proof},
     ledger::{EndTask, Published, Refused},
-    model::{EndReason, ScopeId, Standing, Task, TaskId, TenantNumber},
+    model::{EndReason, ScopeId, Standing, Task, TaskId, TenantNumber, Timestamp},
     pb,
 };
 
@@ -59,6 +59,11 @@ impl Holds {
     #[must_use]
     pub fn streams(&self) -> usize {
         self.book().streams()
+    }
+
+    /// A task was not opened after all.
+    pub(super) fn unexpect(&self, id: TaskId) {
+        self.book().unexpect(id);
     }
 
     fn at(&self) -> Duration {
@@ -133,7 +138,7 @@ impl Broker {
             // A suspended task keeps its holder, so that it is there when the suspension is lifted.
             Standing::Suspended if task.held => {}
             Standing::Suspended | Standing::Live => {
-                self.ledger.hold(task.id, now).await?;
+                self.mark_held(task.id, now).await?;
             }
         }
         let stream = {
@@ -149,6 +154,23 @@ impl Broker {
         let _sent = told.try_send(Ok(self.beat_answer(&task)));
         tokio::spawn(Arc::clone(self).keep(caller.clone(), task.id, stream, beats, told));
         Ok(answers)
+    }
+
+    /// Writes that a task is held, once there is room, and expects its stream. It goes on when whoever asked has gone: a
+    /// task that says it is held and that the book does not know would never be given up.
+    async fn mark_held(self: &Arc<Self>, id: TaskId, now: Timestamp) -> Result<(), Refusal> {
+        let broker = Arc::clone(self);
+        let marking = async move {
+            let is_known = broker.holds.book().knows(id);
+            let _room = if is_known { None } else { Some(broker.holds.room(id.tenant())?) };
+            let marked = broker.ledger.hold(id, now).await;
+            // It is in force without its anchor, too.
+            if matches!(marked, Ok(_) | Err(Refused::Unanchored)) {
+                broker.expect_hold(id);
+            }
+            Ok(marked.map(drop)?)
+        };
+        tokio::spawn(marking).await.unwrap_or(Err(Refusal::Unavailable("the broker is stopping")))
     }
 
     /// Gives up holds that are due, and wakes streams whose tasks may have ended, until `stop`.
@@ -268,15 +290,21 @@ impl Broker {
         let now = self.now();
         let Ok(found) = self.ledger.task(id) else { return Ok(Look::Unclear) };
         let Some(task) = found else { return Ok(Look::Ended(last(EndReason::Expired))) };
-        if let Standing::Ended(why) = self.ledger.task_standing(&task, now)? {
+        let standing = self.ledger.task_standing(&task, now)?;
+        if let Standing::Ended(why) = standing {
             return Ok(Look::Ended(last(why)));
         }
-        self.check_proofs(&caller.scopes())?;
-        // A certificate of ours holds nothing once its lease is over.
-        self.own_lease(caller, now)?;
         if Self::proof_end(caller, Some(&task)).is_some_and(|end| end <= now) {
             return Err(Refusal::Unproven("what you proved yourself with has ended"));
         }
+        // What suspends the task bars its holder's proof as well, and it is to be there when that is lifted. Nothing
+        // begins meanwhile, and a cut of what opened the task ends it.
+        if standing == Standing::Suspended && task.held {
+            return Ok(Look::Lives(Box::new(task)));
+        }
+        self.check_proofs(caller)?;
+        // A certificate of ours holds nothing once its lease is over.
+        self.own_lease(caller, now)?;
         Ok(Look::Lives(Box::new(task)))
     }
 

@@ -42,6 +42,11 @@ impl Broker {
             let (tenant, task) = self.place(&request)?;
             outcome = match self.workload(caller, &tenant, now) {
                 Ok(workload) => {
+                    let task = match (task, workload.confined_to()) {
+                        // Partner and purpose are those of the task, also when it is not named.
+                        (None, Some(own)) => Some(self.ledger.task(own)?.ok_or(Refusal::Unknown("task"))?),
+                        (task, _) => task,
+                    };
                     let wish = wish(&request, task, &workload, caller, &self.csrs)?;
                     let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
                     done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{EndLease, EndTask, OpenDraft, Receipt},
+    ledger::{EndLease, EndTask, OpenDraft, Receipt, Refused},
     model::{Digest, EndReason, LeaseId, PartnerName, Purpose, Standing, Task, TaskId, TenantName, Timestamp},
     pb,
     policy::{self, TaskAsked, TaskDecision, TaskFacts},
@@ -36,10 +36,12 @@ impl Broker {
         // As for issue: what a decision rests on may change while it is on its way.
         for _ in 0..DECIDED_AT_MOST {
             let now = self.now();
+            // Before the caller is looked at: a cut that comes after that look is one after the decision.
+            let basis = self.ledger.basis();
             let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
                 self.refused(caller, None, &tenant, "task.refused", why, now);
             })?;
-            let opened = self.try_open(caller, &workload, &request, now).await;
+            let opened = self.try_open(caller, &workload, &request, basis, now).await;
             outcome =
                 opened.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "task.refused", why, now));
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
@@ -54,11 +56,18 @@ impl Broker {
         caller: &Caller,
         workload: &Workload,
         request: &pb::OpenTaskRequest,
+        basis: (u64, u64),
         now: Timestamp,
     ) -> Result<pb::OpenTaskResponse, Refusal> {
-        let basis = self.ledger.basis();
         let (partner, purpose) = (view::id("partner", &request.partner)?, view::id("purpose", &request.purpose)?);
         let parent = self.parent(caller, workload, &request.parent_task_id, now)?;
+        // A child that is held would go on with the key alone, long after what proved its opener.
+        if Self::proof_end(caller, parent.as_ref()).is_some_and(|end| end <= now) {
+            return Err(Refusal::Unproven("what you proved yourself with has ended"));
+        }
+        if let Some(parent) = parent.as_ref().filter(|_| workload.confined_to().is_some()) {
+            check_same(parent, &partner, &purpose)?;
+        }
         let opening = self.decide_task(
             caller,
             workload,
@@ -81,12 +90,26 @@ impl Broker {
         }));
         let retry = retry(&request.idempotency_key, hash, workload, task.parent, caller);
         // Before it is opened: one that could not be held would live on without its holder.
-        let _room = if request.hold { Some(self.holds.room(task.id.tenant())?) } else { None };
+        let room = if request.hold { Some(self.holds.room(task.id.tenant())?) } else { None };
+        if request.hold {
+            // Known before it is written: should whoever asked go away meanwhile, it is given up all the same.
+            self.expect_hold(task.id);
+        }
+        drop(room);
         let spend = spend(caller, || task.parent.is_none().then_some(hash));
         let (id, _) = match self.ledger.open_task(OpenDraft { task: task.clone(), retry, spend, event, now }).await {
             Ok(opened) => opened,
-            Err(refused) => return Err(self.ledger_refused(caller, workload, refused, now).await),
+            Err(refused) => {
+                // Of what may be in the store all the same, the grace time takes care.
+                if !matches!(refused, Refused::Unanchored | Refused::StoreFailed | Refused::Stopping) {
+                    self.holds.unexpect(task.id);
+                }
+                return Err(self.ledger_refused(caller, workload, refused, now).await);
+            }
         };
+        if id != task.id {
+            self.holds.unexpect(task.id);
+        }
         let task = if id == task.id { task } else { self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))? };
         if task.held {
             self.expect_hold(task.id);
@@ -198,6 +221,17 @@ impl Broker {
         let (ended_now, receipt) = self.ledger.end_lease(end).await?;
         Ok(pb::ReleaseResponse { revision: Some(revision(&receipt)), ended_now })
     }
+}
+
+/// Who is confined to a task reaches no other partner and no other purpose through its children either.
+fn check_same(parent: &Task, partner: &PartnerName, purpose: &Purpose) -> Result<(), Refusal> {
+    if *partner != parent.partner {
+        return Err(Refusal::invalid("partner", "is not the task's; who acts within a task opens others for it only"));
+    }
+    if *purpose != parent.purpose {
+        return Err(Refusal::invalid("purpose", "is not the task's; who acts within a task opens others for it only"));
+    }
+    Ok(())
 }
 
 /// A receipt as the wire says it.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::{Broker, federate, refusal::Refusal, registry::Tenant};
 use crate::{
     identity::{Authority, Caller, Proof},
+    ledger::ScopeState,
     model::{
         ClientKey, Lease, LeaseId, OpenedWith, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName,
-        Timestamp, WorkloadName,
+        Timestamp, WorkloadName, time::SKEW,
     },
     policy::{Denied, Origin, Reach, Role},
 };
@@ -144,7 +145,7 @@ impl Broker {
         let domain = self.settings.trust_domain.of_tenant(tenant);
         let name = found.trust.workload_of(caller, &domain)?.clone();
         let proofs = caller.scopes();
-        self.check_proofs(&proofs)?;
+        self.check_proofs(caller)?;
         caller.account().found_in(found.number);
         let client_key = federate::client_key(caller, &found.trust, &name, now);
         let opened_with = federate::opened_with(caller);
@@ -166,7 +167,7 @@ impl Broker {
         if !lease.credential.matches(&certificate.sha256) || !self.ledger.lease_standing(&lease, now)?.is_live() {
             return Err(gone);
         }
-        self.check_proofs(&caller.scopes())?;
+        self.check_proofs(caller)?;
         Ok(Some(lease))
     }
 
@@ -185,7 +186,7 @@ impl Broker {
         };
         let global = self.registry.global();
         let Some(operator) = global.operators.get(&name) else { return Err(none) };
-        self.check_proofs(&caller.scopes())?;
+        self.check_proofs(caller)?;
         Ok(Operator {
             name,
             role: operator.role,
@@ -200,7 +201,7 @@ impl Broker {
     /// When it may not ask at all.
     pub fn checker(&self, caller: &Caller, tenant: Option<&TenantName>) -> Result<Vec<Checker>, Refusal> {
         let _span = tracing::trace_span!(target: "mayfly::spans", "identity").entered();
-        self.check_proofs(&caller.scopes())?;
+        self.check_proofs(caller)?;
         // Who comes with a certificate of ours asks only while its lease lives.
         self.own_lease(caller, self.now())?;
         let mut found = Vec::new();
@@ -231,16 +232,36 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal::Unproven`].
-    pub fn check_proofs(&self, proofs: &[ScopeId]) -> Result<(), Refusal> {
-        let cut = proofs.iter().any(|&scope| {
+    pub fn check_proofs(&self, caller: &Caller) -> Result<(), Refusal> {
+        let cut = caller.scopes().iter().any(|&scope| {
             let state = self.ledger.scope(scope);
-            state.cut > 0 || state.is_barred()
+            state.is_barred() || (state.cut > 0 && !is_since(caller, scope, &state))
         });
         if cut {
             return Err(Refusal::Unproven("what you proved yourself with was cut off"));
         }
         Ok(())
     }
+}
+
+/// Whether what the caller came with is from after the cut of its issuer, which goes on issuing when its bar is lifted. A
+/// certificate, a token and a key are one thing each: once cut they stay so.
+fn is_since(caller: &Caller, scope: ScopeId, state: &ScopeState) -> bool {
+    match caller.proof() {
+        Proof::Federated(token) if Scope::Issuer(token.issuer.name.clone()).id() == scope => {
+            // The issuer's clock may be ahead of ours; who does not say when it was issued comes too early.
+            token.issued.is_some_and(|issued| issued > state.cut_at.after(SKEW))
+        }
+        // INVARIANT: the end of its task ends a key, and a cut that the task was decided after has not ended it.
+        Proof::TaskKey(key) if key.opened_with.as_ref().is_some_and(|with| is_issuer(with, scope)) => {
+            key.basis >= state.cut
+        }
+        Proof::Certificate(_) | Proof::Unix(_) | Proof::Federated(_) | Proof::TaskKey(_) => false,
+    }
+}
+
+fn is_issuer(with: &OpenedWith, scope: ScopeId) -> bool {
+    Scope::Issuer(with.issuer.clone()).id() == scope
 }
 
 impl Workload {

@@ -80,6 +80,13 @@ impl FederatedCalls {
         self.lock().bearer.is_some()
     }
 
+    /// Whether calls carry a task and no identity token: then its key is all that proves them.
+    #[must_use]
+    pub fn goes_on_by_key(&self) -> bool {
+        let carried = self.lock();
+        carried.task.is_some() && carried.bearer.is_none()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Carried> {
         // Every change under the lock leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

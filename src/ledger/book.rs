@@ -9,6 +9,8 @@ use crate::model::{EndReason, ScopeId, Standing, Suspension, Suspensions, Timest
 pub struct ScopeState {
     /// Revision of its latest cut; 0 for none.
     pub cut: u64,
+    /// When that was, by the broker's clock; of several cuts the latest time.
+    pub cut_at: Timestamp,
     /// What the cut makes of a lease.
     pub why: Option<EndReason>,
     /// The greatest not-after that the cut can concern.

@@ -203,16 +203,25 @@ impl Gate {
             Ok(admitted) => self.proven(admitted).await,
             Err(refusal) => Err(refusal),
         };
-        let admitted = admitted.and_then(|(caller, peer)| {
-            let room = self.stream_room(kind, &caller)?;
-            Ok((caller, peer, room))
-        });
         let outcome = match admitted {
-            Ok((caller, peer, room)) => {
-                let cut = peer.cut().clone();
-                let life = self.life(kind, &caller);
-                let receiver = work(caller, peer, request.into_inner()).instrument(span.clone()).await;
-                receiver.map(|receiver| Outflow::new(receiver, room, cut, self.drain.clone(), life))
+            Ok((caller, peer)) => {
+                let begun = async {
+                    let cut = peer.cut().clone();
+                    // A hold's use case waits for its first message and knows only then whether the caller is anybody
+                    // here: strangers to all tenants must not take the room of those who are not.
+                    let early = match kind {
+                        StreamKind::Watch => Some(self.stream_room(kind, &caller)?),
+                        StreamKind::Hold => None,
+                    };
+                    let receiver = work(Arc::clone(&caller), peer, request.into_inner()).await?;
+                    let room = match early {
+                        Some(room) => room,
+                        None => self.stream_room(kind, &caller)?,
+                    };
+                    let life = self.life(kind, &caller);
+                    Ok(Outflow::new(receiver, room, cut, self.drain.clone(), life))
+                };
+                begun.instrument(span.clone()).await
             }
             Err(refusal) => Err(refusal),
         };

@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     broker::testing::{Hands, TRUST, admin, apply, founded_with},
     config,
-    identity::oidc::testing::{self, Signer},
+    identity::{
+        Authority, CertificateProof,
+        oidc::testing::{self, Signer},
+    },
     issuers::Issuers,
     model::{IssuerKind, IssuerRules, LeaseId, Standing, issuer::LONGEST_JOB},
     pb,
@@ -81,6 +84,7 @@ impl Bed {
         ];
         let (broker, hands) = founded_with(Issuers::open(&issuers).expect("issuers")).await;
         let trust = TRUST.replace(r#"workloads = ["w"]"#, r#"workloads = ["w", "gh", "gl", "pod"]"#);
+        let trust = trust.replace(r#"purposes = ["work"]"#, r#"purposes = ["work", "audit"]"#);
         apply(&broker, &format!("{trust}{BINDINGS}")).await;
         Self { broker, hands, signer, _keys: folder }
     }
@@ -205,6 +209,10 @@ async fn a_key_goes_on_only_while_its_task_is_held_and_lives() {
     let (_beat, beats) = tokio::sync::mpsc::channel(1);
     let hold = pb::HoldTaskRequest { task_id: free.task_id.clone() };
     assert_eq!(reason(bed.broker.hold_task(&key, hold, beats).await), "UNPROVEN");
+    for parent in ["", free.task_id.as_str()] {
+        let child = pb::OpenTaskRequest { parent_task_id: parent.into(), hold: true, ..opening() };
+        assert_eq!(reason(bed.broker.open_task(&key, child).await), "UNPROVEN", "nor through a child that is held");
+    }
     let request = pb::CompleteTaskRequest { task_id: free.task_id.clone() };
     bed.broker.complete_task(&key, request).await.expect("what only ends needs no hold");
     assert_ne!(bed.standing(&lease), Standing::Live);
@@ -250,6 +258,70 @@ async fn a_token_for_one_use_opens_one_task_and_a_lost_reply_is_no_second_use() 
     let row = bed.broker.ledger.task(gone).expect("reads").expect("is there");
     assert!(!bed.broker.ledger.task_standing(&row, bed.broker.now()).expect("reads").is_live());
     assert_eq!(reason(bed.issue(&other, &task.task_id).await), "NOT_FOUND", "another key's task");
+}
+
+#[tokio::test]
+async fn what_was_ended_is_not_begun_anew_with_the_token_that_opened_it() {
+    let bed = Bed::new().await;
+    let revoked = bed.caller(&testing::github(bed.seconds()), 1).await;
+    let lease = bed.issue(&revoked, "").await.expect("issued");
+    bed.revoke(pb::Scope { kind: pb::ScopeKind::Task.into(), task_id: lease.task_id, ..Default::default() }).await;
+    let completed = bed.caller(&testing::github(bed.seconds() - 1), 2).await;
+    let lease = bed.issue(&completed, "").await.expect("issued");
+    let request = pb::CompleteTaskRequest { task_id: lease.task_id };
+    bed.broker.complete_task(&completed, request).await.expect("completed");
+    for caller in [revoked, completed] {
+        for _ in 0..2 {
+            assert_eq!(reason(bed.issue(&caller, "").await), "IDENTITY_TOKEN_SPENT");
+        }
+    }
+    assert!(bed.events("identity.token_reused").await.is_empty(), "one's own mistake is no alarm");
+}
+
+#[tokio::test]
+async fn who_is_confined_to_a_task_stays_with_its_partner_and_purpose() {
+    let bed = Bed::new().await;
+    let token = bed.caller(&testing::github(bed.seconds()), 1).await;
+    let task = bed.open(&token, true).await.expect("opened");
+    let leaf = pb::IssueRequest {
+        task_id: task.task_id.clone(),
+        kind: pb::CredentialKind::X509.into(),
+        generate_key: true,
+        binding: pb::Binding::Unspecified.into(),
+        ..asking()
+    };
+    let reply = bed.broker.issue(&token, leaf).await.expect("issued");
+    let serial: LeaseId = reply.lease.expect("a lease").lease_id.parse().expect("an id");
+    let Some(pb::issue_response::Credential::X509(leaf)) = reply.credential else { panic!("a certificate") };
+    let certificate = Caller::for_test(Proof::Certificate(CertificateProof {
+        sha256: Digest::of(&leaf.chain_der[0]),
+        key: Digest::of(b"its key"),
+        authority: Authority::Own,
+        spiffe_id: Some(leaf.spiffe_id),
+        dns_names: vec![],
+        serial: serial.as_bytes().to_vec(),
+        not_after: Timestamp::from_millis(u64::MAX / 2),
+    }));
+    let open = |partner: &str, purpose: &str| pb::OpenTaskRequest {
+        parent_task_id: task.task_id.clone(),
+        partner: partner.into(),
+        purpose: purpose.into(),
+        ..opening()
+    };
+    for caller in [bed.with_key(1, &task).expect("known"), certificate] {
+        let other = pb::IssueRequest { purpose: "audit".into(), ..asking() };
+        assert_eq!(reason(bed.broker.issue(&caller, other).await), "INVALID_FIELD");
+        let other = pb::IssueRequest { partner: "eta".into(), ..asking() };
+        assert_eq!(reason(bed.broker.issue(&caller, other).await), "INVALID_FIELD");
+        let silent = pb::IssueRequest { partner: String::new(), purpose: String::new(), ..asking() };
+        let lease = bed.broker.issue(&caller, silent).await.expect("issued").lease.expect("a lease");
+        assert_eq!((lease.task_id, lease.purpose), (task.task_id.clone(), "work".to_owned()));
+        for other in [open("zeta", "audit"), open("eta", "work")] {
+            assert_eq!(reason(bed.broker.open_task(&caller, other).await), "INVALID_FIELD");
+        }
+        bed.broker.open_task(&caller, open("zeta", "work")).await.expect("of its own");
+    }
+    bed.broker.open_task(&token, open("zeta", "audit")).await.expect("a token confines nobody to a task");
 }
 
 #[tokio::test]
@@ -352,6 +424,16 @@ async fn revoking_an_issuer_ends_all_of_it_and_nothing_else() {
     assert_eq!(reason(bed.issue(&bed.with_key(1, &task).expect("known"), &task.task_id).await), "UNPROVEN");
     let fresh = bed.caller(&testing::github(bed.seconds() - 1), 3).await;
     assert_eq!(reason(bed.issue(&fresh, "").await), "UNPROVEN", "barred until it is lifted");
+    let scope = pb::Scope { kind: pb::ScopeKind::Issuer.into(), issuer: "github".into(), ..Default::default() };
+    let lift = pb::LiftRequest { scope: Some(scope), reason: "its keys are new".into(), ..Default::default() };
+    bed.broker.lift(&admin(), lift).await.expect("lifted");
+    bed.hands.advance(Duration::from_secs(60));
+    assert_eq!(reason(bed.issue(&fresh, "").await), "UNPROVEN", "issued before the cut");
+    assert_ne!(reason(bed.issue(&bed.with_key(1, &task).expect("known"), &task.task_id).await), "");
+    let since = bed.caller(&testing::github(bed.seconds()), 4).await;
+    let task = bed.open(&since, true).await.expect("issued after it");
+    let lease = bed.issue(&bed.with_key(4, &task).expect("goes on"), &task.task_id).await.expect("issued");
+    assert_eq!(bed.standing(&lease), Standing::Live);
     let unknown = pb::Scope { kind: pb::ScopeKind::Issuer.into(), issuer: "gitlub".into(), ..Default::default() };
     let request = pb::RevokeRequest { scope: Some(unknown), reason: "slip".into(), ..Default::default() };
     assert_eq!(reason(bed.broker.revoke(&admin(), request).await), "NOT_FOUND");

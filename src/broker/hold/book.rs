@@ -88,6 +88,13 @@ impl Book {
         }
     }
 
+    /// Expects none any more, unless there is one.
+    pub(super) fn unexpect(&mut self, id: TaskId) {
+        if self.tasks.get(&id).is_some_and(|held| held.stream.is_none()) {
+            self.remove(id);
+        }
+    }
+
     /// A new stream takes a task over.
     pub(super) fn attach(&mut self, id: TaskId, due: Duration) -> Stream {
         self.next += 1;

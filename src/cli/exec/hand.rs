@@ -1,10 +1,12 @@
 //! Hands credentials over: into the environment, files and descriptors of the child.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Seek, Write},
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::{
@@ -23,7 +25,6 @@ use crate::{
         session::{CA_FILE, CERTIFICATE_FILE, KEY_FILE},
     },
     client::{Body, Credential},
-    pb,
 };
 
 /// Descriptors with the numbers that the job wants, still empty.
@@ -122,44 +123,62 @@ pub fn files(need: &Need, place: Option<&Path>) -> Vec<PathBuf> {
     paths.collect()
 }
 
+/// What was written for a command, so that just that is removed after it.
+#[derive(Clone, Debug, Default)]
+pub struct Written(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Written {
+    /// Writes a file of a credential.
+    fn write(&self, path: PathBuf, text: &str) -> io::Result<()> {
+        place::write(&path, text.as_bytes())?;
+        self.lock().insert(path);
+        Ok(())
+    }
+
+    /// A folder of a certificate, made where it is not there.
+    fn folder(&self, path: &Path) -> io::Result<()> {
+        folder(path)?;
+        self.lock().insert(path.to_path_buf());
+        Ok(())
+    }
+
+    /// Removes it all; of folders, those that are empty then.
+    pub fn remove(&self) {
+        // In this order a folder comes after what is in it.
+        for path in std::mem::take(&mut *self.lock()).iter().rev() {
+            // What cannot be removed is of no use any more: its task is over.
+            let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        // Every change under the lock leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Writes a credential's files: `path` itself for a token, a folder of three for a certificate. Each is replaced in one
 /// step; of a certificate that is renewed only its own file changes, since the key stays.
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write_files(paths: &[PathBuf], credential: &Credential) -> io::Result<()> {
+pub fn write_files(paths: &[PathBuf], credential: &Credential, written: &Written) -> io::Result<()> {
     for path in paths {
         let about = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         match &credential.body {
             Body::Token(token) => {
-                path.parent().map_or(Ok(()), folder).and_then(|()| place::write(path, token.as_bytes()))
+                path.parent().map_or(Ok(()), folder).and_then(|()| written.write(path.clone(), token))
             }
             // The key first: a reader that sees the certificate finds its key.
-            Body::Certificate { chain_pem, key_pem, roots_pem, .. } => folder(path)
-                .and_then(|()| place::write(&path.join(KEY_FILE), key_pem.as_bytes()))
-                .and_then(|()| place::write(&path.join(CA_FILE), roots_pem.as_bytes()))
-                .and_then(|()| place::write(&path.join(CERTIFICATE_FILE), chain_pem.as_bytes())),
+            Body::Certificate { chain_pem, key_pem, roots_pem, .. } => written
+                .folder(path)
+                .and_then(|()| written.write(path.join(KEY_FILE), key_pem))
+                .and_then(|()| written.write(path.join(CA_FILE), roots_pem))
+                .and_then(|()| written.write(path.join(CERTIFICATE_FILE), chain_pem)),
         }
         .map_err(about)?;
     }
     Ok(())
-}
-
-/// Removes what [`write_files`] wrote outside of the private folder.
-pub fn remove_files(needs: &[Need]) {
-    for need in needs {
-        for path in files(need, None).iter().filter(|path| path.is_absolute()) {
-            // What cannot be removed is of no use any more: its task is over.
-            if need.wanted.kind == pb::CredentialKind::X509 {
-                [KEY_FILE, CA_FILE, CERTIFICATE_FILE]
-                    .iter()
-                    .for_each(|name| drop(std::fs::remove_file(path.join(name))));
-                let _ = std::fs::remove_dir(path);
-            } else {
-                let _ = std::fs::remove_file(path);
-            }
-        }
-    }
 }
 
 fn folder(path: &Path) -> io::Result<()> {

@@ -97,15 +97,6 @@ impl Chosen {
         lines
     }
 
-    /// Variables that are not for the command: with them it could take on this identity itself.
-    #[must_use]
-    pub fn not_for_the_command(&self) -> &'static [&'static str] {
-        match &self.who {
-            Some(Who::Federated(ambient)) => ambient.platform.variables(),
-            Some(Who::User | Who::Certificate) | None => &[],
-        }
-    }
-
     /// The way to the broker as whom was chosen.
     ///
     /// # Errors

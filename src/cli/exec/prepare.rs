@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     endpoint::{Endpoint, SOCKET},
-    hand::{self, Descriptors, Variables},
+    hand::{self, Descriptors, Variables, Written},
     need::{Job, Need, Way},
     place::Place,
     pump::Shared,
@@ -47,12 +47,13 @@ pub async fn prepare(
     task: &Task,
     job: &Job,
     descriptors: &Descriptors,
+    written: &Written,
     base: Option<PathBuf>,
     patience: Duration,
 ) -> Outcome<Prepared> {
     let place = needs_place(job).then(|| Place::make(base.as_deref())).transpose()?;
     let patterns = Shared::default();
-    let got = fetch(task, job, place.as_ref(), &patterns, patience).await?;
+    let got = fetch(task, job, place.as_ref(), &patterns, written, patience).await?;
     let mut variables: Variables = Vec::new();
     let mut say = |name: &str, value: String| variables.push((name.to_owned(), Zeroizing::new(value)));
     say("MAYFLY_TASK_ID", task.id().to_owned());
@@ -109,9 +110,10 @@ async fn fetch(
     job: &Job,
     place: Option<&Place>,
     patterns: &Shared,
+    written: &Written,
     patience: Duration,
 ) -> Outcome<Vec<Got>> {
-    let wanted = job.needs.iter().map(|need| one(task, need, place, patterns, patience));
+    let wanted = job.needs.iter().map(|need| one(task, need, place, patterns, written, patience));
     let (all, holding) = tokio::join!(all(wanted), tokio::time::timeout(patience, task.settled()));
     let mut missing = Vec::new();
     let mut got = Vec::new();
@@ -145,6 +147,7 @@ async fn one(
     need: &Need,
     place: Option<&Place>,
     patterns: &Shared,
+    written: &Written,
     patience: Duration,
 ) -> Result<Got, CallError> {
     let patterns = Arc::clone(patterns);
@@ -158,9 +161,10 @@ async fn one(
         return Ok(Got::Fixed(Box::new(credential)));
     }
     let paths = hand::files(need, place.map(Place::path));
+    let written = written.clone();
     let hand_over = move |credential: &Credential| {
         mask(credential);
-        hand::write_files(&paths, credential)
+        hand::write_files(&paths, credential, &written)
     };
     let renewing = task.renewing(need.wanted.clone(), patience, hand_over).await?;
     let first = renewing.current();

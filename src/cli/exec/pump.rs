@@ -8,9 +8,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::ioctl_fionread,
+};
 use zeroize::Zeroizing;
 
 use super::mask::{Masker, Patterns};
@@ -59,7 +63,19 @@ impl Pumps {
 
 fn carry(mut from: impl Read + AsFd, mut to: impl Write, patterns: &Shared, is_over: &AtomicBool) -> io::Result<()> {
     let (mut masker, mut buffer) = (Masker::default(), Zeroizing::new(vec![0; 64 * 1024]));
+    let mut left_behind: Option<(Instant, u64)> = None;
     loop {
+        if is_over.load(Ordering::Relaxed) {
+            // What lies in the pipe now is all of the child's; beyond it, what it left behind gets a short time.
+            let (end, own) = match left_behind {
+                Some(known) => known,
+                None => (Instant::now() + LEFT_BEHIND, ioctl_fionread(&from)?),
+            };
+            if own == 0 && Instant::now() >= end {
+                break;
+            }
+            left_behind = Some((end, own));
+        }
         if !is_ready(&from)? {
             let out = if is_over.load(Ordering::Relaxed) { None } else { Some(masker.idle()) };
             match out {
@@ -71,6 +87,9 @@ fn carry(mut from: impl Read + AsFd, mut to: impl Write, patterns: &Shared, is_o
         let count = from.read(&mut buffer)?;
         if count == 0 {
             break;
+        }
+        if let Some((_, own)) = &mut left_behind {
+            *own = own.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
         }
         let out = {
             let patterns = patterns.read().unwrap_or_else(PoisonError::into_inner);
@@ -100,5 +119,28 @@ fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     to.flush()
 }
 
+/// How long processes that the child left behind may go on writing.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 /// 100 ms.
 const WHILE_NANOS: i64 = 100_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_a_child_left_behind_writes_on_and_is_not_waited_for() {
+        let (mut writer, reader) = UnixStream::pair().expect("a pair");
+        writer.write_all(b"its own\n").expect("written");
+        // Ends when the pump closes its side.
+        let left = std::thread::spawn(move || while writer.write_all(b"and on and on\n").is_ok() {});
+        let began = Instant::now();
+        let mut out = Vec::new();
+        carry(reader, &mut out, &Shared::default(), &AtomicBool::new(true)).expect("carried");
+        assert!(began.elapsed() < LEFT_BEHIND * 5);
+        assert!(out.starts_with(b"its own\n"));
+        left.join().expect("ended");
+    }
+}

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     Ended, ExecArgs,
     child::{OWN, Running, code_of, of_signal},
-    hand::{self, Descriptors},
+    hand::{Descriptors, Written},
     identity::Chosen,
     need::Job,
     prepare::{Prepared, prepare},
@@ -31,7 +31,7 @@ use crate::{
         render::word,
         session::Session,
     },
-    client::{CallError, Holding, Task},
+    client::{CallError, Holding, TOKEN_VARIABLES, Task},
     pb,
 };
 
@@ -59,9 +59,10 @@ pub(super) async fn life(
         signal = signals.fatal(&mut early) => return Ok(interrupted(signal)),
     };
     let mut pumps = Pumps::new();
-    let life = Life { args, session, chosen, job, descriptors };
+    let written = Written::default();
+    let life = Life { args, session, job, descriptors, written: &written };
     let ended = life.within(&opened, &mut signals, early, &mut pumps).await;
-    hand::remove_files(&job.needs);
+    written.remove();
     let mut late = Vec::new();
     let mut completion = pin!(opened.complete(COMPLETION));
     let completed = tokio::select! {
@@ -84,9 +85,9 @@ pub(super) async fn life(
 struct Life<'a> {
     args: &'a ExecArgs,
     session: &'a Session,
-    chosen: &'a Chosen,
     job: &'a Job,
     descriptors: &'a Descriptors,
+    written: &'a Written,
 }
 
 impl Life<'_> {
@@ -98,9 +99,9 @@ impl Life<'_> {
         mut early: Vec<Heard>,
         pumps: &mut Pumps,
     ) -> Outcome<Ended> {
-        let Self { args, job, descriptors, .. } = self;
+        let Self { args, job, descriptors, written, .. } = self;
         let prepared = tokio::select! {
-            prepared = prepare(task, job, descriptors, args.dir.clone(), seconds(args.wait)) => prepared?,
+            prepared = prepare(task, job, descriptors, written, args.dir.clone(), seconds(args.wait)) => prepared?,
             signal = signals.fatal(&mut early) => return Ok(interrupted(signal)),
         };
         descriptors.let_inherit().map_err(|error| Failure::io("hand the descriptors over", error))?;
@@ -125,7 +126,8 @@ impl Life<'_> {
         let mut command = Command::new(words.next().map_or(OsStr::new(""), |word| word));
         command.args(words);
         if !self.args.keep_ambient {
-            self.chosen.not_for_the_command().iter().for_each(|name| {
+            // Whoever was chosen: with these the command could take on another identity of this place.
+            TOKEN_VARIABLES.iter().for_each(|name| {
                 command.env_remove(name);
             });
         }

@@ -83,7 +83,7 @@ pub fn of_status(status: &Status) -> Advice {
         return Advice::Again(Duration::ZERO);
     }
     match refusal::reason(status).as_deref() {
-        Some("UNAVAILABLE" | "ISSUING_HELD" | "TOO_MANY_REQUESTS") => {
+        Some("UNAVAILABLE" | "IDENTITY_ISSUER_UNAVAILABLE" | "ISSUING_HELD" | "TOO_MANY_REQUESTS") => {
             Advice::Again(status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(Duration::ZERO))
         }
         Some("TASK_ENDED" | "LEASE_ENDED") => Advice::Over,
@@ -131,6 +131,7 @@ mod tests {
         let check = |status: Status, want| assert_eq!(CallError::from(status).advice(), want);
         check(Status::unavailable("x"), Advice::Again(Duration::ZERO));
         check(refused("ISSUING_HELD", None), Advice::Again(Duration::ZERO));
+        check(refused("IDENTITY_ISSUER_UNAVAILABLE", None), Advice::Again(Duration::ZERO));
         let second = Duration::from_secs(1);
         check(refused("TOO_MANY_REQUESTS", Some(second)), Advice::Again(second));
         check(refused("TASK_ENDED", None), Advice::Over);

@@ -64,18 +64,6 @@ impl Platform {
             Self::Kubernetes => "Kubernetes",
         }
     }
-
-    /// Variables with which another process could get or use the same identity.
-    #[must_use]
-    pub fn variables(self) -> &'static [&'static str] {
-        match self {
-            Self::Given | Self::GitLab => &[TOKEN],
-            Self::GitHub => &[TOKEN, GITHUB_URL, GITHUB_BEARER],
-            Self::CircleCi => &[TOKEN, CIRCLE, "CIRCLE_OIDC_TOKEN"],
-            // The job's own agent commands need theirs.
-            Self::Buildkite | Self::Kubernetes => &[TOKEN],
-        }
-    }
 }
 
 /// Looks for every platform that is known, the one to use first: the first with a source.
@@ -134,6 +122,9 @@ pub const TOKEN: &str = "MAYFLY_ID_TOKEN";
 const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
 const GITHUB_BEARER: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 const CIRCLE: &str = "CIRCLE_OIDC_TOKEN_V2";
+/// Variables with which another process could take on an identity of this place, whichever is used here. A job's own
+/// agent commands need what Buildkite gives them.
+pub const TOKEN_VARIABLES: [&str; 5] = [TOKEN, GITHUB_URL, GITHUB_BEARER, "CIRCLE_OIDC_TOKEN", CIRCLE];
 /// Where our examples project the token.
 const KUBERNETES_FILE: &str = "/var/run/secrets/mayfly/token";
 

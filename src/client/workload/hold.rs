@@ -52,6 +52,12 @@ impl Holder {
                 Parted::Broken(error) => error,
             };
             tracing::debug!(task = %self.task_id, %error, "a hold broke; resuming it");
+            // A stream that stood is asked for once more, over a new connection; what is refused there stays refused.
+            let stood = *self.said.borrow() == Holding::Held;
+            if error.advice() == Advice::ProveAnew && !stood && self.link.goes_on_by_key() {
+                self.said.send_replace(Holding::Over(pb::EndReason::Unspecified));
+                return;
+            }
             let least = match error.advice() {
                 Advice::Again(least) => least,
                 Advice::ProveAnew | Advice::Over | Advice::Stop => Duration::ZERO,

@@ -75,6 +75,11 @@ impl Link {
         self.carried.carry_task(task_id, held).map_err(|error| CallError::Config(format!("the task's id {error}")))
     }
 
+    /// Whether there is nothing to prove anew with: the key of a held task is all there is.
+    pub(super) fn goes_on_by_key(&self) -> bool {
+        self.carried.goes_on_by_key()
+    }
+
     /// The connection of `client` is of no more use: the next one asked for is a new one.
     pub async fn lost(&self, client: &Client) {
         let mut current = self.current.lock().await;

@@ -28,6 +28,8 @@ pub struct FederatedProof {
     pub subject: String,
     /// All that it says.
     pub claims: Claims,
+    /// When it was issued, by its own word; some SPIFFE tokens do not say.
+    pub issued: Option<Timestamp>,
     /// When it is over, by its own word or by its age.
     pub expires: Timestamp,
     /// When no broker would take it any more, whatever its config says of ages: until then its use is remembered.
@@ -47,6 +49,8 @@ pub struct KeyProof {
     pub tenant: TenantName,
     /// The task's workload.
     pub workload: WorkloadName,
+    /// Revision that the task was decided at.
+    pub basis: u64,
     /// Scopes of what the task was opened with.
     pub proofs: Vec<ScopeId>,
     /// The identity token that it was opened with.

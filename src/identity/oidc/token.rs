@@ -116,6 +116,7 @@ impl UnverifiedToken {
         let claims = Claims::of(&self.claims)?;
         check_audience(&claims, rules)?;
         let (expires, forgotten) = self.end(rules, now)?;
+        let issued = self.date("iat")?;
         check_kind(&claims, rules)?;
         if let Some(sign) = OF_PEOPLE.into_iter().find(|name| claims.value(name).is_some()) {
             return Err(TokenFault::Person(sign));
@@ -126,6 +127,7 @@ impl UnverifiedToken {
             token: self.id(),
             subject: shown(subject),
             claims,
+            issued,
             expires,
             forgotten,
             key,

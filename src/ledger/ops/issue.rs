@@ -73,6 +73,13 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), 
         Some(spend) => Some((spend, spend::judge(tx, spend, &task)?)),
         None => None,
     };
+    if let Some((_, Use::Retry(before))) = &spent {
+        // What was ended on purpose is not begun anew by asking again.
+        live_task(tx, *before, now).map_err(|refused| match refused {
+            Refused::Unknown | Refused::TaskEnded(_) => Refused::TokenOpened,
+            other => other,
+        })?;
+    }
     check_quota(tx, draft, &task, replaced.as_ref())?;
 
     // Nothing was written before this line; nothing is refused after it, but for a failing store.

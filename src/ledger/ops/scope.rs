@@ -101,6 +101,7 @@ pub(in crate::ledger) fn write_cut(tx: &mut Tx<'_>, draft: &CutDraft) {
         id,
         ScopeState {
             cut: number,
+            cut_at: state.cut_at.max(draft.now),
             why: Some(draft.why),
             covers_until: state.covers_until.max(draft.covers_until),
             cleaned: false,

@@ -216,6 +216,7 @@ fn forget_cuts(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), Refused> {
         if state.cut == number {
             let kept = crate::ledger::book::ScopeState {
                 cut: 0,
+                cut_at: Timestamp::default(),
                 why: None,
                 covers_until: Timestamp::default(),
                 cleaned: false,
