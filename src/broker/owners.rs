@@ -98,7 +98,8 @@ impl Broker {
     /// and attested. Others are left alone. Again changes nothing.
     ///
     /// # Errors
-    /// When the operator is no admin, or the store failed (a damaged tenant is closed anyhow, left out, and logged): what was suspended until then stays so; do it again.
+    /// When the operator is no admin, or the store failed: what was suspended until then stays so; do it again. A damaged
+    /// tenant is closed anyhow: it is left out, and logged.
     pub async fn leave_owner(
         &self,
         caller: &Caller,

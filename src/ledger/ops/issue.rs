@@ -75,10 +75,10 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), 
     };
     if let Some((_, Use::Retry(before))) = &spent {
         // What was ended on purpose is not begun anew by asking again.
-        live_task(tx, *before, now).map_err(|refused| match refused {
-            Refused::Unknown | Refused::TaskEnded(_) => Refused::TokenOpened,
-            other => other,
-        })?;
+        if let Err(refused) = live_task(tx, *before, now) {
+            let is_over = matches!(refused, Refused::Unknown | Refused::TaskEnded(_));
+            return Err(if is_over { Refused::TokenOpened } else { refused });
+        }
     }
     check_quota(tx, draft, &task, replaced.as_ref())?;
 
