@@ -48,7 +48,7 @@ use crate::{
     identity::{AuthorityError, Caller, ClientAuthorities},
     issuers::{Issuers, IssuersError},
     ledger::{
-        Anchor, Chain, FileAnchor, LaneLimits, Ledger, OpenError, Opening, Refused,
+        Anchor, FileAnchor, LaneLimits, Ledger, OpenError, Opening, Refused,
         engine::{self, EngineError},
     },
     mint::{
@@ -57,7 +57,7 @@ use crate::{
         seal::{Seal, SealKey, SealKeyError},
         x509::{CaKey, KnownCsrs, NotIssued},
     },
-    model::{Clock, Digest, TenantNumber, Timestamp, Ttl, time::SKEW},
+    model::{Chain, Clock, Digest, TenantNumber, Timestamp, Ttl, time::SKEW},
     policy::Role,
     sink::AnySink,
 };

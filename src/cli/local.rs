@@ -306,7 +306,7 @@ fn client_ca(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 pub(super) fn failed(error: impl std::error::Error + 'static) -> Failure {
-    let problem = crate::ledger::Chain(&error).to_string();
+    let problem = crate::model::Chain(&error).to_string();
     let error: &dyn std::error::Error = &error;
     match error.downcast_ref::<ServerError>() {
         Some(

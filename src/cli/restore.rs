@@ -93,7 +93,7 @@ fn tell(restored: &Restored, output: &Output) -> Outcome {
 
 /// A failed restore as the command line tells it: a backup that was changed is a failed check.
 pub(super) fn of(error: RestoreError) -> Failure {
-    let problem = crate::ledger::Chain(&error).to_string();
+    let problem = crate::model::Chain(&error).to_string();
     match error {
         RestoreError::Backup(..) => Failure::CheckFailed(problem),
         RestoreError::Read(..)

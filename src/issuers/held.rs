@@ -13,7 +13,7 @@ use super::{IssuerState, fetch::Source};
 use crate::{
     config,
     identity::oidc::{KeySet, TokenFault},
-    model::{IssuerRules, Timestamp},
+    model::{Chain, IssuerRules, Timestamp},
 };
 
 /// One issuer, and its keys.
@@ -178,21 +178,6 @@ impl Drop for OnItsWay {
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held").field("name", &self.rules.name).finish_non_exhaustive()
-    }
-}
-
-/// An error with its sources on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

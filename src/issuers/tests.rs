@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     identity::oidc::testing::{self as tokens, AUDIENCE, Signer},
-    model::{IssuerKind, OnReuse, issuer::LONGEST_JOB},
+    model::IssuerKind,
 };
 
 const NOW: u64 = 1_790_000_000;
@@ -75,21 +75,10 @@ impl Bed {
 }
 
 fn declared(url: &str, keys: config::KeySource) -> config::Issuer {
-    let kind = IssuerKind::Github;
     config::Issuer {
         rules: Arc::new(IssuerRules {
             name: "local".parse().expect("a name"),
-            url: url.to_owned(),
-            kind,
-            audience: AUDIENCE.to_owned(),
-            reuse: kind.default_reuse(),
-            on_reuse: OnReuse::Alarm,
-            algorithms: kind.default_algorithms(),
-            max_age: kind.default_max_age(),
-            longest_job: LONGEST_JOB,
-            allow_events: Vec::new(),
-            allow_ssh_rerun: false,
-            trust_domain: None,
+            ..IssuerRules::of_kind(IssuerKind::Github, url, AUDIENCE)
         }),
         keys,
         refresh: REFRESH,

@@ -57,4 +57,3 @@ pub use read::{BarRow, CutRow, LogRow};
 pub use refused::Refused;
 pub use shared::{Aside, AsideRow, Hold, Published};
 pub use snapshot::{Filler, Snapshot, hold_restored};
-pub use tx::Chain;

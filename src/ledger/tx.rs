@@ -18,7 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    model::{Digest, EndReason, Lease, LeaseId, ScopeId, Task, TaskId, Timestamp},
+    model::{Chain, Digest, EndReason, Lease, LeaseId, ScopeId, Task, TaskId, Timestamp},
     pb, records,
 };
 
@@ -486,22 +486,6 @@ impl Shared {
     /// Live counts, for reading.
     pub(super) fn counts(&self) -> std::sync::RwLockReadGuard<'_, Counts> {
         self.counts.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// An error with its sources on one line.
-#[derive(Debug)]
-pub struct Chain<'a>(pub &'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -35,6 +35,27 @@ pub struct IssuerRules {
     pub trust_domain: Option<String>,
 }
 
+#[cfg(test)]
+impl IssuerRules {
+    /// What is believed of an issuer of this kind when the config says nothing else; named like its kind.
+    pub fn of_kind(kind: IssuerKind, url: &str, audience: &str) -> Self {
+        Self {
+            name: kind.word().parse().expect("a name"),
+            url: url.to_owned(),
+            kind,
+            audience: audience.to_owned(),
+            reuse: kind.default_reuse(),
+            on_reuse: OnReuse::Alarm,
+            algorithms: kind.default_algorithms(),
+            max_age: kind.default_max_age(),
+            longest_job: LONGEST_JOB,
+            allow_events: Vec::new(),
+            allow_ssh_rerun: false,
+            trust_domain: (kind == IssuerKind::Spiffe).then(|| "prod.example".to_owned()),
+        }
+    }
+}
+
 /// Whose claims an issuer's tokens have.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]

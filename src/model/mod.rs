@@ -1,5 +1,6 @@
 //! Pure values and their transitions: no I/O, no clock, no store.
 
+pub mod chain;
 pub mod domain;
 pub mod id;
 pub mod issuer;
@@ -12,6 +13,7 @@ pub mod suspension;
 pub mod task;
 pub mod time;
 
+pub use chain::Chain;
 pub use domain::TrustDomain;
 pub use id::{
     GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,

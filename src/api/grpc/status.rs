@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
     broker::{IdentityRefusal, Refusal},
-    ledger::Chain,
+    model::Chain,
     policy::{Denied, Problems},
 };
 

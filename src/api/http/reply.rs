@@ -6,7 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{broker::Refusal, ledger::Chain, model::Digest};
+use crate::{
+    broker::Refusal,
+    model::{Chain, Digest},
+};
 
 /// Public data that may be kept for `max_age` seconds; 304 for who has it already (RFC 9110 section 13.1.2).
 pub(super) fn cacheable(headers: &HeaderMap, media_type: &'static str, body: String, max_age: u64) -> Response {

@@ -11,7 +11,7 @@ use crate::{
         oidc::testing::{self, Signer},
     },
     issuers::Issuers,
-    model::{IssuerKind, IssuerRules, LeaseId, Standing, issuer::LONGEST_JOB},
+    model::{IssuerKind, IssuerRules, LeaseId, Standing},
     pb,
 };
 use std::sync::Arc;
@@ -60,18 +60,9 @@ impl Bed {
         std::fs::write(&file, signer.key_set().to_string()).expect("written");
         let issuer = |kind: IssuerKind, url: &str| config::Issuer {
             rules: Arc::new(IssuerRules {
-                name: kind.word().parse().expect("a name"),
-                url: url.to_owned(),
-                kind,
-                audience: testing::AUDIENCE.to_owned(),
-                reuse: kind.default_reuse(),
                 on_reuse,
-                algorithms: kind.default_algorithms(),
-                max_age: kind.default_max_age(),
-                longest_job: LONGEST_JOB,
                 allow_events: vec!["workflow_run".to_owned()],
-                allow_ssh_rerun: false,
-                trust_domain: None,
+                ..IssuerRules::of_kind(kind, url, testing::AUDIENCE)
             }),
             keys: config::KeySource::Pinned(file.clone()),
             refresh: Duration::from_secs(600),

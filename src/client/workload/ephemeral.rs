@@ -1,9 +1,8 @@
 //! A key for one run, for who comes with an identity token (docs/federation.md).
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use zeroize::Zeroizing;
 
-use super::{Identity, pem};
+use super::{Identity, Key, pem};
 
 /// Why no key of one's own could be made.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +17,9 @@ impl Identity {
     /// # Errors
     /// When the system has no entropy.
     pub fn ephemeral() -> Result<Self, NoEphemeralKey> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(NoEphemeralKey)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        let certificate = params.self_signed(&key).map_err(NoEphemeralKey)?;
-        let der = Zeroizing::new(key.serialize_der());
-        let key_pem = pem::encode(pem::PRIVATE_KEY, &der);
-        let certificate_pem = pem::encode(pem::CERTIFICATE, certificate.der());
+        let key = Key::generate().map_err(NoEphemeralKey)?;
+        let certificate_pem = pem::encode(pem::CERTIFICATE, &key.certificate().map_err(NoEphemeralKey)?);
+        let key_pem = key.expose_pem();
         Ok(Self::new(certificate_pem.as_bytes().to_vec(), Zeroizing::new(key_pem.as_bytes().to_vec())))
     }
 }

@@ -15,7 +15,16 @@ impl Key {
     /// # Errors
     /// When the system has no entropy.
     pub fn fresh() -> Result<Self, CallError> {
-        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self).map_err(CallError::Key)
+        Self::generate().map_err(CallError::Key)
+    }
+
+    pub(super) fn generate() -> Result<Self, rcgen::Error> {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self)
+    }
+
+    /// A self-signed certificate for it, DER, without names.
+    pub(super) fn certificate(&self) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(nameless().self_signed(&self.0)?.der().to_vec())
     }
 
     /// A PKCS #10 request for it, DER, that asks for no name: the broker decides the names.
@@ -23,9 +32,7 @@ impl Key {
     /// # Errors
     /// When it cannot be signed.
     pub fn request(&self) -> Result<Vec<u8>, CallError> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        Ok(params.serialize_request(&self.0).map_err(CallError::Key)?.der().to_vec())
+        Ok(nameless().serialize_request(&self.0).map_err(CallError::Key)?.der().to_vec())
     }
 
     /// PKCS #8, PEM. Every caller is a place to review.
@@ -33,6 +40,12 @@ impl Key {
     pub fn expose_pem(&self) -> Zeroizing<String> {
         pem::encode(pem::PRIVATE_KEY, &Zeroizing::new(self.0.serialize_der()))
     }
+}
+
+fn nameless() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
 }
 
 impl fmt::Debug for Key {

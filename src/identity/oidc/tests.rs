@@ -6,27 +6,12 @@ use super::{
     testing::{self, AUDIENCE, Signer, b64},
     *,
 };
-use crate::model::{
-    Digest, IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm, Timestamp, issuer::LONGEST_JOB,
-};
+use crate::model::{Digest, IssuerKind, IssuerRules, Reuse, SignatureAlgorithm, Timestamp};
 
 const NOW: u64 = 1_790_000_000;
 
 fn rules(kind: IssuerKind, url: &str) -> IssuerRules {
-    IssuerRules {
-        name: kind.word().parse().expect("a name"),
-        url: url.to_owned(),
-        kind,
-        audience: AUDIENCE.to_owned(),
-        reuse: kind.default_reuse(),
-        on_reuse: OnReuse::Alarm,
-        algorithms: kind.default_algorithms(),
-        max_age: kind.default_max_age(),
-        longest_job: LONGEST_JOB,
-        allow_events: Vec::new(),
-        allow_ssh_rerun: false,
-        trust_domain: (kind == IssuerKind::Spiffe).then(|| "prod.example".to_owned()),
-    }
+    IssuerRules::of_kind(kind, url, AUDIENCE)
 }
 
 fn github() -> IssuerRules {

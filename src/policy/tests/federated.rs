@@ -10,7 +10,7 @@ use crate::{
             testing::{self, AUDIENCE, Signer},
         },
     },
-    model::{IssuerKind, IssuerRules, OnReuse, Timestamp, issuer::LONGEST_JOB},
+    model::{IssuerKind, IssuerRules, Timestamp},
     policy::{Document, Extent, Origin, Problems, TenantTrust, TrustMap, diff, parse_with},
 };
 
@@ -28,18 +28,9 @@ fn issuers() -> Vec<Arc<IssuerRules>> {
     ];
     let rules = |(kind, url): (IssuerKind, &str)| {
         Arc::new(IssuerRules {
-            name: kind.word().parse().expect("a name"),
-            url: url.to_owned(),
-            kind,
-            audience: AUDIENCE.to_owned(),
-            reuse: kind.default_reuse(),
-            on_reuse: OnReuse::Alarm,
-            algorithms: kind.default_algorithms(),
-            max_age: kind.default_max_age(),
-            longest_job: LONGEST_JOB,
             allow_events: vec!["workflow_run".to_owned(), "pull_request_target".to_owned()],
             allow_ssh_rerun: true,
-            trust_domain: (kind == IssuerKind::Spiffe).then(|| "prod.example".to_owned()),
+            ..IssuerRules::of_kind(kind, url, AUDIENCE)
         })
     };
     urls.map(rules).to_vec()
