@@ -86,7 +86,7 @@ async fn a_kill_of_the_command_completes_and_a_kill_of_exec_ends_the_task_within
     assert_eq!(job.end().code, 128 + 9);
     assert_eq!(all_over(&world).await, [pb::EndReason::Completed]);
 
-    let job = Run::start(bench.exec(&[TOKEN], &[], script));
+    let mut job = Run::start(bench.exec(&[TOKEN], &[], script));
     job.until("ready");
     assert_eq!(world.live().await, 1);
     job.kill();

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use mayfly::{client::pem, pb};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -60,11 +60,11 @@ pub struct Bench {
     pub door: Door,
 }
 
-/// One exec under way.
+/// One exec under way, in a process group of its own that goes with it: no command outlives a test that failed.
 pub struct Run {
     child: Child,
     lines: mpsc::Receiver<String>,
-    errors: std::thread::JoinHandle<String>,
+    errors: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Bench {
@@ -111,15 +111,15 @@ impl Bench {
 impl Run {
     pub fn start(mut command: Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::of(command.spawn().expect("the program starts"))
+        Self::of(command.process_group(0).spawn().expect("the program starts"))
     }
 
-    /// One with a terminal's keys; `None` when there is no such program.
-    pub fn with_keys(mut command: Command) -> Option<(Self, ChildStdin)> {
+    /// One whose keys are ours to press.
+    pub fn with_keys(mut command: Command) -> (Self, ChildStdin) {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().ok()?;
+        let mut child = command.process_group(0).spawn().expect("the program starts");
         let keys = child.stdin.take().expect("stdin");
-        Some((Self::of(child), keys))
+        (Self::of(child), keys)
     }
 
     fn of(mut child: Child) -> Self {
@@ -136,7 +136,7 @@ impl Run {
             let _ = errors.read_to_string(&mut text);
             text
         });
-        Self { child, lines, errors }
+        Self { child, lines, errors: Some(errors) }
     }
 
     /// The next line of its output.
@@ -160,15 +160,24 @@ impl Run {
     /// Its end, and what it said since the last line that was read.
     pub fn end(mut self) -> Said {
         let code = self.child.wait().expect("ends").code().unwrap_or(-1);
-        let errors = self.errors.join().expect("read");
+        let errors = self.errors.take().expect("asked once").join().expect("read");
         let out: Vec<String> = self.lines.iter().collect();
         Said { code, out: out.join("\n"), errors }
     }
 
-    /// As a crash would; what it started goes on.
-    pub fn kill(mut self) {
+    /// As a crash would; what it started goes on as long as this is there.
+    pub fn kill(&mut self) {
         self.child.kill().expect("a process of ours");
         self.child.wait().expect("gone");
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        // A terminal's session is another group; it is hung up when its master goes.
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.child.wait();
     }
 }
 
