@@ -17,6 +17,7 @@ mod explain;
 mod failure;
 mod found;
 mod hold;
+mod intent;
 mod inventory;
 mod issue;
 mod issuer;
@@ -28,6 +29,7 @@ mod operator;
 mod output;
 mod owner;
 mod page;
+mod policy;
 mod private_file;
 mod quarantine;
 mod render;
@@ -134,6 +136,9 @@ enum Command {
     #[command(subcommand)]
     Trust(inventory::TrustCommand),
     WhoCanRevoke(inventory::WhoCanRevokeArgs),
+    /// Checks and tests policies on this machine, and shows what runs in shadow.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Lists revocations and shows their clean-up.
     #[command(subcommand)]
     Revocation(revocation::RevocationCommand),
@@ -247,6 +252,7 @@ impl Command {
             Self::Inventory(args) => args.run(session).await,
             Self::Trust(command) => command.run(session).await,
             Self::WhoCanRevoke(args) => args.run(session).await,
+            Self::Policy(command) => command.run(session).await,
             Self::Revocation(command) => command.run(session).await,
             Self::Events(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
