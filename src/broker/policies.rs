@@ -181,10 +181,17 @@ impl Broker {
                 && operator.reaches(Some(&kind.tenant), Some(&kind.partner))
         };
         let mut rows: Vec<(&Kind, &Seen)> = known.kinds.iter().filter(|(kind, _)| wanted(kind)).collect();
-        rows.sort_by(|(_, a), (_, b)| (b.last, b.count).cmp(&(a.last, a.count)));
+        rows.sort_by_key(|(_, seen)| std::cmp::Reverse((seen.last, seen.count)));
         let differences = rows.into_iter().take(LISTED_MOST).map(|(kind, seen)| shown(kind, seen)).collect();
         let untold = if operator.reaches(None, None) { known.untold } else { 0 };
         Ok(pb::ListPolicyDifferencesResponse { differences, untold })
+    }
+}
+
+/// What has not happened yet shows as zero, so that a rate sees its first time.
+pub(super) fn begin_counting() {
+    for word in ["allowed", "refused", "error"] {
+        metrics::counter!("mayfly_policy_differences_total", "shadow" => word).increment(0);
     }
 }
 

@@ -116,8 +116,11 @@ pub struct Scene<'a> {
     /// Whether a task is opened for this credential alone; then that is asked as well.
     pub opens: bool,
     /// Who answers for a grant at run time, where that is not who the trust map says.
-    pub owner: Option<&'a dyn Fn(&GrantName) -> Option<String>>,
+    pub owner: Option<OwnerOf<'a>>,
 }
+
+/// Finds the owner that a grant was given to at run time.
+pub type OwnerOf<'a> = &'a dyn Fn(&GrantName) -> Option<String>;
 
 impl fmt::Debug for Scene<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,7 +30,7 @@ pub use cedar::{
     Difference, PolicyAction, PolicyFile, PolicyRefusal, PolicyTexts, RefusedBy, SCHEMA as POLICY_SCHEMA, Verdict,
 };
 pub use claim::{ClaimPattern, ClaimRule, InvalidClaimPattern};
-pub use decide::{Asked, BindingWish, Facts, Origin, Scene, TaskAsked, TaskFacts, decide, decide_task};
+pub use decide::{Asked, BindingWish, Facts, Origin, OwnerOf, Scene, TaskAsked, TaskFacts, decide, decide_task};
 pub use decision::{Bound, Decision, TaskDecision};
 pub use denied::Denied;
 pub use diff::{Change, ChangeKind, Noun, diff, diff_global, diff_tenant};
