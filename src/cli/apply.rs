@@ -96,6 +96,7 @@ pub fn read(root: &Path) -> Outcome<Vec<pb::TrustDocument>> {
 ///
 /// # Errors
 /// When one cannot be read.
+#[cfg(feature = "server")]
 pub fn tables(root: &Path) -> Outcome<Vec<(String, String)>> {
     let mut paths = Vec::new();
     if root.is_dir() {

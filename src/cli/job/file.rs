@@ -15,13 +15,13 @@ use crate::{
         intent,
     },
     client::{Wanted, Work},
-    config::{
+    model::{PartnerName, Purpose, TenantName, WorkloadName},
+    pb,
+    settings::{
         Problems,
         problem::Notes,
         read::{At, Section},
     },
-    model::{PartnerName, Purpose, TenantName, WorkloadName},
-    pb,
 };
 
 /// Its usual name, in the folder where the job runs.
