@@ -12,7 +12,7 @@ with mayfly.Client("https://broker.example:7443") as client:
 `AsyncClient` is the same for asyncio. `mayfly.errors` has what can go wrong.
 """
 
-from .ambient import Ambient, Platform, ambient
+from .ambient import Ambient, Platform
 from .auth import bearer, call_credentials, httpx_bearer
 from .client import AsyncClient
 from .credential import Binding, Credential, IssuedCertificate, IssuedToken, Kind, Lease, Wanted
@@ -82,7 +82,6 @@ __all__ = [
     "Unreachable",
     "Untrusted",
     "Wanted",
-    "ambient",
     "bearer",
     "call_credentials",
     "client_context",

@@ -1,6 +1,6 @@
 """Where this process runs, and the identity token that the place gives it (docs/federation.md).
 
-`ambient` looks at the environment and fetches nothing; `fetch` gets the token.
+`look` looks at the environment and fetches nothing; `fetch` gets the token.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Ambient:
     missing: str = ""
 
 
-def ambient(environ: Mapping[str, str] | None = None, is_file: Callable[[Path], bool] = Path.is_file) -> list[Ambient]:
+def look(environ: Mapping[str, str] | None = None, is_file: Callable[[Path], bool] = Path.is_file) -> list[Ambient]:
     """Every platform that is recognized, the one to use first: the first with a source."""
     environ = os.environ if environ is None else environ
 
@@ -195,6 +195,7 @@ def _request(url: str, bearer: Secret, audience: str) -> Secret:
                 raise _Failed(f"the platform answered {answer.status}")
             body = Secret(answer.read(TOKEN_MOST_BYTES + 1).decode())
     except HTTPError as error:
+        error.close()
         raise _Failed(f"the platform answered {error.code}") from None
     except URLError as error:
         # Its reason says nothing of the URL.

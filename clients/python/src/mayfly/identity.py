@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .ambient import Ambient, Given, InFile, Platform, ambient
+from .ambient import Ambient, Given, InFile, Platform, look
 from .errors import ConfigError, IdentityError
 from .keys import KeyPair
 from .secret import Secret
@@ -99,7 +99,7 @@ def detect(server: str, environ: Mapping[str, str] | None = None) -> Identity:
         return CertificateFiles.in_folder(folder)
     if server.startswith("unix:"):
         return SocketUser()
-    found = ambient(environ)
+    found = look(environ)
     for place in found:
         if place.source is not None:
             return IdToken(place)

@@ -264,7 +264,9 @@ class Link:
         # The version is taken first: files that are replaced while they are read are read once more.
         version = None if self._proof is None else self._proof.version()
         if not isinstance(address, Https):
-            return Connection(aio.insecure_channel(address.target, OPTIONS), version)
+            # gRPC would send the socket's path as the authority, which is none to an HTTP server.
+            local = [*OPTIONS, ("grpc.default_authority", "localhost")]
+            return Connection(aio.insecure_channel(address.target, local), version)
         if self._place.ca is None:
             raise ConfigError("there are no roots to trust: give `ca`, or set MAYFLY_CA")
         roots = read(self._place.ca)
