@@ -36,17 +36,20 @@ from .hold import Holding, HoldState
 from .identity import CertificateFiles, Identity, IdToken, SocketUser, detect
 from .renewing import AsyncCertificate, AsyncToken
 from .secret import Secret, SecretText
-from .sync import Certificate, Client, Task, Token
+from .sync import Certificate, Client, Task, Token, Verifier
 from .task import AsyncTask, Opened
 from .tls import RenewingContext, client_context, server_context
+from .verifier import Active, AsyncVerifier
 
 __all__ = [
+    "Active",
     "Advice",
     "Ambient",
     "AsyncCertificate",
     "AsyncClient",
     "AsyncTask",
     "AsyncToken",
+    "AsyncVerifier",
     "Binding",
     "Certificate",
     "CertificateFiles",
@@ -81,6 +84,7 @@ __all__ = [
     "Token",
     "Unreachable",
     "Untrusted",
+    "Verifier",
     "Wanted",
     "bearer",
     "call_credentials",

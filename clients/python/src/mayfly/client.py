@@ -50,15 +50,8 @@ class AsyncClient:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         server = server or os.environ.get("MAYFLY_SERVER") or DEFAULT_SERVER
-        address = addresses.parse(server)
         self._identity = identity if identity is not None else detect(server)
-        roots = ca or os.environ.get("MAYFLY_CA")
-        if not roots and isinstance(self._identity, CertificateFiles):
-            roots = self._identity.ca
-        if isinstance(address, Https) and not roots:
-            raise ConfigError("there are no roots to trust: give `ca`, or set MAYFLY_CA")
-        name = server_name or os.environ.get("MAYFLY_SERVER_NAME")
-        self._place = Place(address, Path(roots) if roots else None, name)
+        self._place = place_of(server, self._identity, ca, server_name)
         self._audience = audience or os.environ.get("MAYFLY_AUDIENCE") or server.rstrip("/")
         self._patience = patience
         self._pid = os.getpid()
@@ -143,3 +136,18 @@ class AsyncClient:
     def _check(self) -> None:
         if self._pid != os.getpid():
             raise Forked("this client was made before a fork: make another one in this process")
+
+
+def place_of(server: str, identity: Identity, ca: str | os.PathLike[str] | None, server_name: str | None) -> Place:
+    """Whom to connect to, from arguments and variables.
+
+    Raises:
+        ConfigError: when the server is no address, or there are no roots to trust.
+    """
+    address = addresses.parse(server)
+    roots = ca or os.environ.get("MAYFLY_CA")
+    if not roots and isinstance(identity, CertificateFiles):
+        roots = identity.ca
+    if isinstance(address, Https) and not roots:
+        raise ConfigError("there are no roots to trust: give `ca`, or set MAYFLY_CA")
+    return Place(address, Path(roots) if roots else None, server_name or os.environ.get("MAYFLY_SERVER_NAME"))
