@@ -126,6 +126,20 @@ def test_a_block_that_wants_it_is_interrupted_when_its_task_is_over(broker: Daem
     run(interrupted())
 
 
+def test_what_is_open_when_its_client_is_closed_is_completed(broker: Daemon) -> None:
+    async def closes() -> str:
+        client = client_of(broker)
+        task = await client.task(*PLACE).open()
+        await client.close()
+        with pytest.raises(mayfly.TaskOver):
+            task.check()
+        with pytest.raises(mayfly.ConfigError, match="closed"):
+            await client.task(*PLACE).open()
+        return task.id
+
+    assert broker.task(run(closes()))["end_reason"] == "completed"
+
+
 def test_a_client_belongs_to_one_event_loop(broker: Daemon) -> None:
     client = client_of(broker)
 

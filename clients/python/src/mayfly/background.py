@@ -9,9 +9,10 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .errors import Forked
 
@@ -19,9 +20,15 @@ AT_EXIT_SECONDS = 5.0
 """How long the end of the interpreter waits for tasks to be completed."""
 
 Answer = TypeVar("Answer")
-AtExit = Callable[[], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("mayfly")
+
+
+class Closes(Protocol):
+    """What the end of the interpreter closes."""
+
+    async def close(self) -> None:
+        """Completes what is open."""
 
 
 class Background:
@@ -35,7 +42,7 @@ class Background:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(_complain)
-        self.at_exit: set[AtExit] = set()
+        self.at_exit: weakref.WeakSet[Closes] = weakref.WeakSet()
         self._callbacks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="mayfly", daemon=True)
         self._thread.start()
@@ -81,10 +88,13 @@ class Background:
         if self.pid != os.getpid():
             return
         give_up = time.monotonic() + AT_EXIT_SECONDS
-        waiting = [asyncio.run_coroutine_threadsafe(finish(), self.loop) for finish in list(self.at_exit)]
+        waiting = [asyncio.run_coroutine_threadsafe(client.close(), self.loop) for client in list(self.at_exit)]
         for future in waiting:
             with suppress(Exception):
                 future.result(max(give_up - time.monotonic(), 0.0))
+        # No thread of ours runs while the interpreter is taken down.
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(1.0)
 
 
 _lock = threading.Lock()

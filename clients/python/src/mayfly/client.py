@@ -72,18 +72,14 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Waits for completions under way, then closes the connection. Tasks that are still open lose their hold."""
+        """Completes the tasks that are still open, waits for that for 5 seconds, and closes the connection."""
         if self._pid != os.getpid():
             return
+        for task in list(self._open):
+            task.finish()
         if self._pending:
             await asyncio.wait(set(self._pending), timeout=PATIENCE_AT_END_SECONDS)
         await self._link.close()
-
-    async def finish(self) -> None:
-        """Completes all tasks that are still open, as at the end of the process."""
-        for task in list(self._open):
-            task.finish()
-        await self.close()
 
     def task(
         self,

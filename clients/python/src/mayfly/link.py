@@ -125,30 +125,27 @@ class Connection:
         self.version = version
         self._channel = channel
         self._users = 0
-        self._is_retired = False
-        self._closing: asyncio.Task[None] | None = None
+        self._unused = asyncio.Event()
+        self._unused.set()
 
     def enter(self) -> None:
         """One more uses it."""
         self._users += 1
+        self._unused.clear()
 
     def leave(self) -> None:
         """One less does."""
         self._users -= 1
-        self._settle()
+        if self._users == 0:
+            self._unused.set()
 
-    def retire(self) -> None:
-        """No new user will come."""
-        self._is_retired = True
-        self._settle()
-
-    async def close(self) -> None:
-        """At once, whoever uses it."""
-        await self._channel.close()
-
-    def _settle(self) -> None:
-        if self._is_retired and self._users == 0 and self._closing is None:
-            self._closing = asyncio.ensure_future(self._channel.close())
+    async def close(self, *, when_unused: bool = False) -> None:
+        """At once, or when nobody uses it any more."""
+        try:
+            if when_unused:
+                await self._unused.wait()
+        finally:
+            await self._channel.close()
 
 
 class Link:
@@ -162,6 +159,8 @@ class Link:
         self._proof = proof
         self._current: Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     @property
     def address(self) -> Address:
@@ -186,10 +185,15 @@ class Link:
         """A connection is of no more use: the next one asked for is a new one."""
         if self._current is connection:
             self._current = None
-            connection.retire()
+            self._retire(connection)
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, and those that were replaced, whoever uses them. No other is opened."""
+        self._is_closed = True
+        retiring = list(self._retiring)
+        for waiting in retiring:
+            waiting.cancel()
+        await asyncio.gather(*retiring, return_exceptions=True)
         if self._current is not None:
             connection, self._current = self._current, None
             await connection.close()
@@ -243,6 +247,8 @@ class Link:
             self._loop = loop
         if self._loop is not loop:
             raise ConfigError("this client belongs to another event loop: make one in each")
+        if self._is_closed:
+            raise ConfigError("this client is closed")
         current = self._current
         if current is None:
             self._current = self._dial()
@@ -255,9 +261,15 @@ class Link:
             # The files are being replaced one after the other; what stands goes on.
             log.debug("a renewed identity cannot be used yet: %s", error)
             return current
-        current.retire()
+        self._retire(current)
         self._current = fresh
         return fresh
+
+    def _retire(self, connection: Connection) -> None:
+        """Closes a connection when its last user has left."""
+        waiting = asyncio.ensure_future(connection.close(when_unused=True))
+        self._retiring.add(waiting)
+        waiting.add_done_callback(self._retiring.discard)
 
     def _dial(self) -> Connection:
         address = self._place.address

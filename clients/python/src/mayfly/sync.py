@@ -114,9 +114,11 @@ class Task:
     what the block did last was done without live credentials. An exception of the block itself goes on as it is.
     """
 
-    def __init__(self, behind: Background, task: AsyncTask) -> None:
+    def __init__(self, behind: Background, task: AsyncTask, client: AsyncClient) -> None:
         self._behind = behind
         self._task = task
+        # Not forgotten before its tasks are.
+        self._client = client
 
     def __repr__(self) -> str:
         return repr(self._task).removeprefix("Async")
@@ -247,7 +249,7 @@ class Task:
         """A task that dies with this one, at the latest."""
         heard = _heard(self._behind, on_change)
         child = self._task.subtask(purpose, deadline_seconds=deadline_seconds, patience=patience, on_change=heard)
-        return Task(self._behind, child)
+        return Task(self._behind, child, self._client)
 
 
 class Client:
@@ -271,8 +273,8 @@ class Client:
             server, identity=identity, ca=ca, server_name=server_name, audience=audience, patience=patience
         )
         self._behind = background()
-        # Kept until it is closed, so that the interpreter's end completes what is still open.
-        self._behind.at_exit.add(self._client.finish)
+        # The interpreter's end completes what is still open then.
+        self._behind.at_exit.add(self._client)
 
     def __repr__(self) -> str:
         return repr(self._client).removeprefix("Async")
@@ -286,9 +288,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Waits for completions under way, then closes the connection. Tasks that are still open lose their hold."""
+        """Completes the tasks that are still open, waits for that for 5 seconds, and closes the connection."""
         if self._behind.pid == os.getpid():
-            self._behind.at_exit.discard(self._client.finish)
             self._behind.run(self._client.close())
 
     def task(
@@ -313,7 +314,7 @@ class Client:
             patience=patience,
             on_change=_heard(self._behind, on_change),
         )
-        return Task(self._behind, task)
+        return Task(self._behind, task, self._client)
 
 
 def _heard(behind: Background, listener: Listener | None) -> Listener | None:
