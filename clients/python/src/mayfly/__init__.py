@@ -12,6 +12,7 @@ with mayfly.Client("https://broker.example:7443") as client:
 `AsyncClient` is the same for asyncio. `mayfly.errors` has what can go wrong.
 """
 
+from . import errors, reasons
 from .ambient import Ambient, Platform
 from .auth import bearer, call_credentials, httpx_bearer
 from .client import AsyncClient
@@ -90,6 +91,8 @@ __all__ = [
     "call_credentials",
     "client_context",
     "detect",
+    "errors",
     "httpx_bearer",
+    "reasons",
     "server_context",
 ]
