@@ -16,7 +16,7 @@ from rig import Daemon, until
 import mayfly
 
 SCRIPT = """
-import os, sys, signal, mayfly
+import os, sys, signal, time, mayfly
 client = mayfly.Client(sys.argv[1], identity=mayfly.CertificateFiles.in_folder(sys.argv[2]))
 task = client.task("acme", "courier", "report")
 """
@@ -37,7 +37,9 @@ def test_ctrl_c_completes_the_task(broker: Daemon) -> None:
     text = """
 with task:
     print(task.id, flush=True)
-    signal.pause()
+    # Not one long wait, which a signal just before it would not end.
+    while True:
+        time.sleep(0.01)
 """
     with script(broker, text) as child:
         assert child.stdout is not None
