@@ -17,6 +17,8 @@ import mayfly
 
 SCRIPT = """
 import os, sys, signal, time, mayfly
+# What a shell starts in its background is made to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 client = mayfly.Client(sys.argv[1], identity=mayfly.CertificateFiles.in_folder(sys.argv[2]))
 task = client.task("acme", "courier", "report")
 """
