@@ -18,6 +18,7 @@ from mayfly.backoff import LEAST_SECONDS, Backoff
 from mayfly.credential import Credential, Issued, Lease, credential_of
 from mayfly.errors import EndReason
 from mayfly.keys import Key
+from mayfly.link import Carried
 from mayfly.renewing import due
 from mayfly.rpc import Calls
 from mayfly.secret import Secret
@@ -109,6 +110,24 @@ def test_the_variables_of_rust_and_python_are_the_same() -> None:
         str(ambient.KUBERNETES_FILE),
     ):
         assert f'"{name}"' in source
+
+
+def test_a_held_task_takes_the_tokens_place_and_one_that_is_not_goes_beside_it() -> None:
+    bearer, task = ("authorization", "Bearer t"), ("mayfly-task", "a")
+    carried = Carried(Secret("t"))
+    assert list(carried.metadata()) == [bearer]
+    carried.go_on_with("a", held=False)
+    assert list(carried.metadata()) == [bearer, task] and not carried.is_by_key
+    carried.go_on_with("a", held=True)
+    assert list(carried.metadata()) == [task] and carried.is_by_key
+    child = carried.child()
+    child.go_on_with("b", held=True)
+    assert (list(child.metadata()), list(carried.metadata())) == ([("mayfly-task", "b")], [task])
+    # Without a key, as on a Unix socket, the token is the proof throughout; without a token there is none to carry.
+    keyless, certified = Carried(Secret("t"), has_key=False), Carried()
+    for calls in (keyless, certified):
+        calls.go_on_with("a", held=True)
+    assert list(keyless.metadata()) == [bearer, task] and list(certified.metadata()) == []
 
 
 def test_who_to_be_is_found_in_the_order_of_exec(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ import mayfly
 from mayfly.credential import Issued
 from mayfly.identity import CertificateFiles
 from mayfly.link import Carried
+from mayfly.rpc import _take
 from mayfly.secret import Secret
+from mayfly.v1 import broker_pb2, types_pb2
 
 
 def shown(error: BaseException) -> str:
@@ -70,6 +72,12 @@ def test_a_job_shows_no_secret_in_logs_reprs_and_tracebacks(broker: Daemon, capl
         assert len(secret) >= 16 and secret not in everything, [text for text in seen if secret in text]
     # The test is able to see: it finds what is no secret.
     assert refused.value.reason in everything and "IDENTITY_TOKEN_SPENT" in everything
+
+
+def test_a_token_is_taken_out_of_the_answer_before_anybody_sees_it() -> None:
+    wire = broker_pb2.IssueResponse(lease=types_pb2.Lease(lease_id="a"), token="hunter2").SerializeToString()
+    issued = _take(wire)
+    assert issued.token == Secret("hunter2") and "hunter2" not in repr(issued) + str(issued.reply)
 
 
 def test_a_secret_is_shown_by_nothing_and_copied_by_nobody(broker: Daemon) -> None:

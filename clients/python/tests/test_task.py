@@ -69,6 +69,24 @@ def test_a_revoked_task_tells_its_holder(broker: Daemon, client: mayfly.Client) 
     assert over.value.end_reason is heard[-1].end_reason is mayfly.EndReason.REVOKED
 
 
+def test_a_task_that_was_revoked_while_its_hold_was_broken_is_over(
+    broker: Daemon, worker: mayfly.CertificateFiles
+) -> None:
+    with mayfly.Client(broker.door.url, identity=worker) as client:
+        task = client.task(*PLACE).open()
+        task.settled()
+        broker.door.shut()
+        try:
+            until("a broken hold", lambda: task.holding.state is mayfly.HoldState.BROKEN)
+            task.check()
+            broker.operator("revoke", "task", task.id, "--reason", "test")
+        finally:
+            broker.door.open()
+        until("the end", lambda: task.is_over)
+        assert task.holding.end_reason is mayfly.EndReason.REVOKED
+        assert not task.complete()
+
+
 def test_a_token_is_bound_to_the_certificate_unless_told_otherwise(broker: Daemon, client: mayfly.Client) -> None:
     with client.task(*PLACE) as task:
         token = task.token([AUDIENCE], ["read"]).value()
