@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,9 @@ def test_a_block_that_wants_it_is_interrupted_when_its_task_is_over(broker: Daem
             assert over.value.end_reason is mayfly.EndReason.REVOKED
             # Nothing of the interruption is left.
             await asyncio.sleep(0)
+            current = asyncio.current_task()
+            assert current is not None
+            assert sys.version_info < (3, 11) or current.cancelling() == 0
 
     run(interrupted())
 
