@@ -147,3 +147,18 @@ def test_an_answer_has_its_age_and_the_book_its_bound() -> None:
         book.keep(name)
         assert len(book.answers) <= 3
     assert [book.has(name) for name in "abcd"] == [False, True, True, True]
+    # The least used goes first.
+    assert book.has("b")
+    book.keep("e")
+    assert [book.has(name) for name in "bcde"] == [True, False, True, True]
+
+
+def test_what_is_forgotten_leaves_nothing_behind() -> None:
+    book = Book(entries=5)
+    for at in range(50):
+        book.keep(f"a{at % 7}", scopes=frozenset({b"all", b"task %d" % at}) if at % 3 else None)
+        if at % 5 == 0:
+            book.answers.apply(message(10, b"task %d" % at), 1.0)
+    assert len(book.answers) > 0
+    book.answers.apply(message(10, b"all"), 1.0)
+    assert len(book.answers) == 0 and not book.answers._by_scope

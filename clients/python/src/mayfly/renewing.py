@@ -116,6 +116,16 @@ class Renewing(Generic[Form]):
             raise CredentialEnded(f"lease {newest.lease.lease_id} has ended and there is no successor yet")
         return newest
 
+    def ready(self) -> Form | None:
+        """The newest one, unless it has ended or nearly so. Does not wait; may be called from any thread.
+
+        Raises:
+            TaskOver: when the task is over.
+        """
+        self.standing.check()
+        newest = self.newest
+        return newest if newest.ends > time.monotonic() + min(ALMOST_SECONDS, newest.life / 10) else None
+
     async def live(self, patience: float) -> Form:
         """One that lives: when the newest has ended, or nearly so, waits for a successor for `patience` seconds.
 
@@ -125,10 +135,9 @@ class Renewing(Generic[Form]):
         """
         give_up = time.monotonic() + patience
         while True:
-            self.standing.check()
-            newest = self.newest
-            if newest.ends > time.monotonic() + min(ALMOST_SECONDS, newest.life / 10):
-                return newest
+            ready = self.ready()
+            if ready is not None:
+                return ready
             self._changed.clear()
             self._hurry.set()
             left = give_up - time.monotonic()
@@ -215,6 +224,15 @@ class AsyncToken:
             CredentialEnded: when there is none by then.
         """
         return (await self._worker.live(patience)).value()
+
+    def ready(self) -> SecretText | None:
+        """The text of the newest one, or None when it has ended or nearly so. Does not wait.
+
+        Raises:
+            TaskOver: when the task is over.
+        """
+        ready = self._worker.ready()
+        return None if ready is None else ready.value()
 
     def latest(self) -> SecretText:
         """The text of the newest one, without waiting. May be called from any thread.

@@ -45,7 +45,9 @@ class Token:
             TaskOver: when the task is over.
             CredentialEnded: when there is none by then.
         """
-        return self._behind.run(self._token.value(patience))
+        # Nearly always there is one, and no other thread has to be waited for.
+        ready = self._token.ready() if self._behind.pid == os.getpid() else None
+        return self._behind.run(self._token.value(patience)) if ready is None else ready
 
     def latest(self) -> SecretText:
         """The text of the newest one, without waiting.

@@ -62,6 +62,10 @@ class _Kept:
     scopes: frozenset[bytes] | None
     """None when they are not known: then every event could concern it."""
 
+    def named(self) -> frozenset[bytes | None]:
+        """Where it is found by scope."""
+        return frozenset([None]) if self.scopes is None else frozenset(self.scopes)
+
 
 class Answers:
     """The answers that may be given again. Bounded; knows nothing of the network.
@@ -74,6 +78,8 @@ class Answers:
         self._max_age = max_age
         self._max_silence = max_silence
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        # By scope, so that an event costs what it ends; under None are those whose scopes are not known.
+        self._by_scope: dict[bytes | None, set[bytes]] = {}
         self._incarnation = 0
         self._number = 0
         self._is_complete = False
@@ -84,14 +90,14 @@ class Answers:
 
     def begin(self) -> None:
         """The feed begins anew: nothing is known, and nothing kept."""
-        self._kept.clear()
+        self._clear()
         self._is_complete, self._incarnation, self._number = False, 0, 0
 
     def apply(self, message: verifier_pb2.WatchRevocationsResponse, now: float) -> None:
         """The next message of the feed."""
         revision = message.revision
         if revision.incarnation != self._incarnation or revision.number < self._number:
-            self._kept.clear()
+            self._clear()
             self._incarnation, self._number = revision.incarnation, 0
         for event in message.events:
             self._number = max(self._number, event.revision.number)
@@ -106,7 +112,7 @@ class Answers:
         if kept is None or not self._stands(now):
             return None
         if now >= kept.until:
-            del self._kept[key]
+            self._drop(key)
             return None
         self._kept.move_to_end(key)
         return kept.active
@@ -124,18 +130,31 @@ class Answers:
         knows_all = revision.incarnation == self._incarnation and revision.number >= self._number
         if self._entries <= 0 or not knows_all or not self._stands(now):
             return
-        self._kept[key] = _Kept(active, now + min(self._max_age, lives), scopes)
-        self._kept.move_to_end(key)
+        self._drop(key)
+        kept = self._kept[key] = _Kept(active, now + min(self._max_age, lives), scopes)
+        for scope in kept.named():
+            self._by_scope.setdefault(scope, set()).add(key)
         while len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
+            self._drop(next(iter(self._kept)))
 
     def _stands(self, now: float) -> bool:
         return self._is_complete and now - self._heard <= self._max_silence
 
     def _end(self, scope: bytes) -> None:
-        ended = [key for key, kept in self._kept.items() if kept.scopes is None or scope in kept.scopes]
-        for key in ended:
-            del self._kept[key]
+        for key in [*self._by_scope.get(scope, ()), *self._by_scope.get(None, ())]:
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        kept = self._kept.pop(key, None)
+        for scope in () if kept is None else kept.named():
+            keys = self._by_scope[scope]
+            keys.discard(key)
+            if not keys:
+                del self._by_scope[scope]
+
+    def _clear(self) -> None:
+        self._kept.clear()
+        self._by_scope.clear()
 
 
 class AsyncVerifier:
