@@ -164,7 +164,7 @@ class Renewing(Generic[Form]):
                 try:
                     self._put(await self._issue(0.0))
                 except MayflyError as error:
-                    if error.advice is Advice.OVER:
+                    if error.advice is Advice.OVER or self.standing.over is not None:
                         return
                     log.warning("a credential of task %s could not be renewed; trying again: %s", *self._named(error))
                     at = time.monotonic() + max(backoff.pause(), error.retry_after)

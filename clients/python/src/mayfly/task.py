@@ -33,6 +33,9 @@ PATIENCE_SECONDS = 30.0
 PATIENCE_AT_END_SECONDS = 5.0
 """How long it is told at the end of a task; after that the task ends by its grace time."""
 
+HOLDER_SECONDS = 1.0
+"""How long the end of a task waits for its holder to let go."""
+
 log = logging.getLogger("mayfly")
 
 Form = TypeVar("Form", bound=Credential)
@@ -150,8 +153,8 @@ class OpenTask:
             return reply.ended_now
         finally:
             self._holder.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._holder
+            # Before Python 3.12 `wait_for` may swallow a cancellation; nobody waits for that.
+            await asyncio.wait({self._holder}, timeout=HOLDER_SECONDS)
             if self.way.is_own:
                 await self.way.link.close()
 
