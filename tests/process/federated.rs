@@ -29,19 +29,26 @@ pub struct Setting {
 
 impl Setting {
     pub async fn new() -> Self {
+        Self::of("github", "{ repository_id = \"74\", ref = \"refs/heads/main\" }", "").await
+    }
+
+    /// One issuer of a kind, whose tokens with these claims are alpha's `job`; `extra` is appended to the configuration.
+    pub async fn of(kind: &str, claims: &str, extra: &str) -> Self {
         let signer = Signer::new();
         let local = LocalIssuer::start(&signer.key_set()).await;
         let folder = tempfile::tempdir().expect("folder");
         let ca = folder.path().join("issuer-ca.pem");
         std::fs::write(&ca, &local.ca_pem).expect("written");
         let world = World::configured(&format!(
-            "[[issuer]]\nname = \"github\"\nkind = \"github\"\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
-             allow_private = true\n",
+            "[[issuer]]\nname = {kind:?}\nkind = {kind:?}\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
+             allow_private = true\n{extra}",
             local.url
         ))
         .await;
-        let federated = "[[workload]]\ntenant = \"alpha\"\nname = \"job\"\nenvironment = \"prod\"\n\
-             [[workload.selectors]]\nissuer = \"github\"\nclaims = { repository_id = \"74\", ref = \"refs/heads/main\" }\n";
+        let federated = format!(
+            "[[workload]]\ntenant = \"alpha\"\nname = \"job\"\nenvironment = \"prod\"\n\
+             [[workload.selectors]]\nissuer = {kind:?}\nclaims = {claims}\n"
+        );
         let trust = world.trust.replacen("workloads = [\"worker\"]", "workloads = [\"worker\", \"job\"]", 1);
         world.apply(&format!("{trust}{federated}"), ApplyOptions::default()).await.expect("applies");
         Self { world, local, signer, _folder: folder }
@@ -52,6 +59,14 @@ impl Setting {
         let mut claims = signer::github(now);
         claims["iss"] = json!(self.local.url);
         claims
+    }
+
+    /// A token of this shape, unlike any other of the same `id`.
+    pub fn token(&self, shape: fn(u64) -> Value, id: &str) -> String {
+        let mut claims = shape(mayfly::model::time::system_wall().seconds());
+        claims["iss"] = json!(self.local.url);
+        claims["jti"] = json!(id);
+        self.signer.rs256(&claims)
     }
 
     async fn connect(&self, own: &Identity) -> Channel {
