@@ -18,7 +18,7 @@ use crate::{
     signer::{self, AUDIENCE, Signer},
 };
 
-type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
+pub type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
 
 pub struct Setting {
     pub world: World,
@@ -79,7 +79,7 @@ impl Setting {
         Connection::open(&config).await.expect("connects").channel()
     }
 
-    async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
+    pub async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
         BrokerClient::with_interceptor(self.connect(own).await, calls.clone())
     }
 
@@ -88,7 +88,7 @@ impl Setting {
     }
 }
 
-fn opening() -> pb::OpenTaskRequest {
+pub fn opening() -> pb::OpenTaskRequest {
     pb::OpenTaskRequest {
         tenant: "alpha".into(),
         partner: PARTNER.into(),
@@ -98,7 +98,7 @@ fn opening() -> pb::OpenTaskRequest {
     }
 }
 
-fn under(task: &pb::Task) -> pb::IssueRequest {
+pub fn under(task: &pb::Task) -> pb::IssueRequest {
     pb::IssueRequest { task_id: task.task_id.clone(), ..request("alpha", CredentialKind::Opaque) }
 }
 

@@ -82,8 +82,7 @@ pub async fn prepare(
     }
     let endpoint = match place {
         Some(place) if !served.is_empty() => {
-            let opened =
-                Endpoint::open(place, served).map_err(|error| Failure::io("open the endpoint", error))?;
+            let opened = Endpoint::open(place, served).map_err(|error| Failure::io("open the endpoint", error))?;
             let path = place.join(SOCKET).display().to_string();
             variables.push(("MAYFLY_ENDPOINT".to_owned(), Zeroizing::new(path)));
             Some(opened)

@@ -214,7 +214,10 @@ mod tests {
         let key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqG\nc2hv\n-----END PRIVATE KEY-----\n";
         let shown = |secret: &str| masks(secret).iter().map(|line| line.to_string()).collect::<Vec<_>>();
         assert_eq!(shown(key), ["::add-mask::MIGHAgEAMBMGByqG"]);
-        assert_eq!(shown("aaaaaaaa.bbbbbbbb.cccccccc"), ["::add-mask::aaaaaaaa.bbbbbbbb.cccccccc", "::add-mask::cccccccc"]);
+        assert_eq!(
+            shown("aaaaaaaa.bbbbbbbb.cccccccc"),
+            ["::add-mask::aaaaaaaa.bbbbbbbb.cccccccc", "::add-mask::cccccccc"]
+        );
         assert_eq!(shown("100%\rsecret"), ["::add-mask::100%25%0Dsecret"]);
     }
 }

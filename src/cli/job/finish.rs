@@ -105,7 +105,9 @@ async fn left_alone(session: &Session, left: &Left) -> bool {
     match completed(session, left).await {
         Some(ended_now) => ended_now,
         None => {
-            session.output.remark("its holder was killed: the task ends within its grace time, and what it wrote is gone");
+            session
+                .output
+                .remark("its holder was killed: the task ends within its grace time, and what it wrote is gone");
             false
         }
     }

@@ -239,7 +239,8 @@ async fn told_to_end(signals: &mut Signals) {
 fn taken_over(prepared: &Prepared, state: &mut State, env_file: Option<EnvFile>) -> Outcome {
     let Some(file) = env_file else { return Ok(()) };
     state.adds(&file)?;
-    let places: Variables = prepared.variables.iter().filter(|(name, _)| name.starts_with("MAYFLY_")).cloned().collect();
+    let places: Variables =
+        prepared.variables.iter().filter(|(name, _)| name.starts_with("MAYFLY_")).cloned().collect();
     file.write(&places)
 }
 

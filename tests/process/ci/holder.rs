@@ -156,7 +156,8 @@ async fn a_job_that_cannot_have_all_it_needs_has_nothing() {
         run(start)
     };
     let good = credential("name=good,kind=opaque,file=token");
-    let missing = good.replace("name=good", "name=missing").replace("action=read", "action=write").replace("=token", "=b");
+    let missing =
+        good.replace("name=good", "name=missing").replace("action=read", "action=write").replace("=token", "=b");
     let said = start(&[&good, &missing]);
     assert!(said.code == 1 && said.errors.contains("error: missing: ") && said.out.is_empty(), "{said:?}");
     assert!(work.left_behind().is_empty() && !work.path("work/job.env").exists(), "{:?}", work.left_behind());
