@@ -21,6 +21,7 @@ mod process {
     mod authority;
     mod backup;
     mod canary;
+    mod ci;
     mod crash;
     mod disk;
     mod drain;

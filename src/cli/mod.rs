@@ -93,7 +93,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     Exec(Box<exec::ExecArgs>),
-    /// Checks job files.
+    /// Holds a task for the steps of a CI job; checks job files.
     #[command(subcommand)]
     Job(job::JobCommand),
     /// Opens, keeps, completes and shows tasks.
@@ -195,6 +195,9 @@ pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> ExitCod
     let session = Session::new(cli.global, output);
     // Its exit code is its command's.
     if let Command::Exec(args) = &cli.command {
+        return args.run(&session);
+    }
+    if let Command::Job(job::JobCommand::Start(args)) = &cli.command {
         return args.run(&session);
     }
     match execute(cli.command, &session) {

@@ -18,7 +18,7 @@ use crate::{
     signer::{self, AUDIENCE, Signer},
 };
 
-type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
+pub type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
 
 pub struct Setting {
     pub world: World,
@@ -29,19 +29,26 @@ pub struct Setting {
 
 impl Setting {
     pub async fn new() -> Self {
+        Self::of("github", "{ repository_id = \"74\", ref = \"refs/heads/main\" }", "").await
+    }
+
+    /// One issuer of a kind, whose tokens with these claims are alpha's `job`; `extra` is appended to the configuration.
+    pub async fn of(kind: &str, claims: &str, extra: &str) -> Self {
         let signer = Signer::new();
         let local = LocalIssuer::start(&signer.key_set()).await;
         let folder = tempfile::tempdir().expect("folder");
         let ca = folder.path().join("issuer-ca.pem");
         std::fs::write(&ca, &local.ca_pem).expect("written");
         let world = World::configured(&format!(
-            "[[issuer]]\nname = \"github\"\nkind = \"github\"\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
-             allow_private = true\n",
+            "[[issuer]]\nname = {kind:?}\nkind = {kind:?}\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
+             allow_private = true\n{extra}",
             local.url
         ))
         .await;
-        let federated = "[[workload]]\ntenant = \"alpha\"\nname = \"job\"\nenvironment = \"prod\"\n\
-             [[workload.selectors]]\nissuer = \"github\"\nclaims = { repository_id = \"74\", ref = \"refs/heads/main\" }\n";
+        let federated = format!(
+            "[[workload]]\ntenant = \"alpha\"\nname = \"job\"\nenvironment = \"prod\"\n\
+             [[workload.selectors]]\nissuer = {kind:?}\nclaims = {claims}\n"
+        );
         let trust = world.trust.replacen("workloads = [\"worker\"]", "workloads = [\"worker\", \"job\"]", 1);
         world.apply(&format!("{trust}{federated}"), ApplyOptions::default()).await.expect("applies");
         Self { world, local, signer, _folder: folder }
@@ -54,6 +61,14 @@ impl Setting {
         claims
     }
 
+    /// A token of this shape, unlike any other of the same `id`.
+    pub fn token(&self, shape: fn(u64) -> Value, id: &str) -> String {
+        let mut claims = shape(mayfly::model::time::system_wall().seconds());
+        claims["iss"] = json!(self.local.url);
+        claims["jti"] = json!(id);
+        self.signer.rs256(&claims)
+    }
+
     async fn connect(&self, own: &Identity) -> Channel {
         let config = ClientConfig {
             address: format!("https://{}", self.world.process.address).parse().expect("an address"),
@@ -64,7 +79,7 @@ impl Setting {
         Connection::open(&config).await.expect("connects").channel()
     }
 
-    async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
+    pub async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
         BrokerClient::with_interceptor(self.connect(own).await, calls.clone())
     }
 
@@ -73,7 +88,7 @@ impl Setting {
     }
 }
 
-fn opening() -> pb::OpenTaskRequest {
+pub fn opening() -> pb::OpenTaskRequest {
     pb::OpenTaskRequest {
         tenant: "alpha".into(),
         partner: PARTNER.into(),
@@ -83,7 +98,7 @@ fn opening() -> pb::OpenTaskRequest {
     }
 }
 
-fn under(task: &pb::Task) -> pb::IssueRequest {
+pub fn under(task: &pb::Task) -> pb::IssueRequest {
     pb::IssueRequest { task_id: task.task_id.clone(), ..request("alpha", CredentialKind::Opaque) }
 }
 
