@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from rig import Authority
+from outside import Authority
 
 import mayfly
 from mayfly import address, ambient, errors, reasons
