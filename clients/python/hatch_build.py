@@ -1,5 +1,9 @@
-"""Makes the messages of the contract from the proto files, each time the wheel is built."""
+"""Makes the messages of the contract from the proto files, and the classes of refusals from their page.
 
+Each time the wheel is built, so that they cannot differ from what the daemon says.
+"""
+
+import importlib.util
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,10 +31,21 @@ def generate(root: Path) -> list[Path]:
     return sorted((target / "mayfly/v1").glob("*.py*"))
 
 
+def reasons(root: Path) -> Path:
+    """Runs `tools/reasons.py`."""
+    spec = importlib.util.spec_from_file_location("reasons", root / "tools/reasons.py")
+    if spec is None or spec.loader is None:
+        raise SystemExit("tools/reasons.py is not there")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    written: Path = tool.write()
+    return written
+
+
 class Contract(BuildHookInterface[Any]):
     """Runs before the files of a wheel are collected, for an editable install too."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Makes the messages and adds them to the wheel, though git does not know them."""
+        """Makes them and adds them to the wheel, though git does not know them."""
         root = Path(self.root)
-        build_data["artifacts"] += [f"/{path.relative_to(root)}" for path in generate(root)]
+        build_data["artifacts"] += [f"/{path.relative_to(root)}" for path in [*generate(root), reasons(root)]]

@@ -1,31 +1,23 @@
-"""A real daemon, a platform's authority, an issuer of identity tokens, and a door that can be shut."""
+"""A real daemon in a folder, with all that it needs around it."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
-import selectors
-import socket
-import ssl
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from door import Door
+from outside import BROKER_AUDIENCE, Authority, Issuer
 
 AUDIENCE = "https://shop.example"
-BROKER_AUDIENCE = "https://mayfly.example.com"
 START_SECONDS = 30
 STEP_SECONDS = 20
 QUIET: dict[str, Any] = {"capture_output": True, "text": True, "env": {}, "timeout": STEP_SECONDS}
@@ -51,242 +43,6 @@ def until(what: str, ask: Callable[[], Found | None], seconds: float = STEP_SECO
             return found
         threading.Event().wait(0.02)
     raise AssertionError(f"no {what} within {seconds} s")
-
-
-class Authority:
-    """A certificate authority outside of the broker, as a platform has one."""
-
-    def __init__(self, name: str = "platform") -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = x509.KeyUsage(
-            digital_signature=False,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=True,
-            encipher_only=False,
-            decipher_only=False,
-        )
-        self.certificate = self._sign(
-            self.name,
-            self.key,
-            [(x509.BasicConstraints(ca=True, path_length=0), True), (usage, True)],
-        )
-        self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def identity(self, folder: Path, names: list[x509.GeneralName], *, server: bool = False) -> Path:
-        """Writes a fresh key and certificate to a folder."""
-        folder.mkdir(exist_ok=True)
-        key = ec.generate_private_key(ec.SECP256R1())
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
-        extensions: list[tuple[x509.ExtensionType, bool]] = [
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (x509.SubjectAlternativeName(names), True),
-            (x509.ExtendedKeyUsage([usage]), False),
-        ]
-        leaf = self._sign(x509.Name([]), key, extensions)
-        form = serialization.PrivateFormat.PKCS8
-        # In the order in which a careless renewal does it, one after the other.
-        replace(folder / "cert.pem", leaf.public_bytes(serialization.Encoding.PEM))
-        plain = serialization.NoEncryption()
-        replace(folder / "key.pem", key.private_bytes(serialization.Encoding.PEM, form, plain))
-        return folder
-
-    def workload(self, folder: Path, name: str) -> Path:
-        return self.identity(folder, [x509.UniformResourceIdentifier(f"spiffe://platform.example/{name}")])
-
-    def _sign(self, subject: x509.Name, key: Any, extensions: list[tuple[Any, bool]]) -> x509.Certificate:
-        now = datetime.now(timezone.utc)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
-        )
-        for extension, critical in extensions:
-            builder = builder.add_extension(extension, critical=critical)
-        return builder.sign(self.key, hashes.SHA256())
-
-
-def replace(path: Path, content: bytes) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(content)
-    fresh.chmod(0o600)
-    fresh.replace(path)
-
-
-class Issuer:
-    """An issuer of identity tokens with its discovery over HTTPS, and the runner's service that hands them out."""
-
-    def __init__(self, folder: Path, authority: Authority) -> None:
-        self.key = rsa.generate_private_key(65537, 2048)
-        self.minted: list[str] = []
-        issuer = self
-
-        where = authority.identity(folder / "issuer", [x509.DNSName("localhost")], server=True)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(where / "cert.pem", where / "key.pem")
-
-        class Handler(BaseHTTPRequestHandler):
-            def setup(self) -> None:
-                self.request = context.wrap_socket(self.request, server_side=True)
-                super().setup()
-
-            def finish(self) -> None:
-                super().finish()
-                self.request.close()
-
-            def do_GET(self) -> None:
-                body = issuer.answer(self.path, self.headers.get("Authorization"))
-                self.send_response(200 if body else 404)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"https://localhost:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def answer(self, path: str, authorization: str | None) -> bytes:
-        if path == "/.well-known/openid-configuration":
-            words = {
-                "issuer": self.url,
-                "jwks_uri": f"{self.url}/keys",
-                "id_token_signing_alg_values_supported": ["RS256"],
-            }
-            return json.dumps(words).encode()
-        if path == "/keys":
-            numbers = self.key.public_key().public_numbers()
-            key = {"kty": "RSA", "kid": "one", "alg": "RS256", "use": "sig"}
-            key |= {"n": b64(numbers.n.to_bytes(256, "big")), "e": b64(numbers.e.to_bytes(3, "big"))}
-            return json.dumps({"keys": [key]}).encode()
-        if path.startswith("/token?") and authorization == "Bearer runners-own" and f"audience={quoted()}" in path:
-            return json.dumps({"value": self.token()}).encode()
-        return b""
-
-    def token(self, **changes: object) -> str:
-        now = int(time.time())
-        claims = {
-            "iss": self.url,
-            "aud": BROKER_AUDIENCE,
-            "sub": "repo:acme/app:ref:refs/heads/main",
-            "iat": now,
-            "nbf": now - 5,
-            "exp": now + 300,
-            "jti": os.urandom(8).hex(),
-            "repository_id": "74",
-            "repository_owner_id": "65",
-            "repository": "acme/app",
-            "ref": "refs/heads/main",
-            "event_name": "push",
-        } | changes
-        header = {"alg": "RS256", "kid": "one", "typ": "JWT"}
-        signed = ".".join(b64(json.dumps(part).encode()) for part in (header, claims))
-        token = f"{signed}.{b64(self.key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
-        self.minted.append(token)
-        return token
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def quoted() -> str:
-    return BROKER_AUDIENCE.replace(":", "%3A").replace("/", "%2F")
-
-
-def b64(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-class Door:
-    """A port that stays the same while the broker behind it comes and goes; it can swallow answers."""
-
-    def __init__(self, to: Callable[[], int | None]) -> None:
-        self._to = to
-        self._is_open = True
-        self.is_mute = False
-        self.swallowed = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
-        self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
-    def shut(self) -> None:
-        self._is_open = False
-        self.sever()
-
-    def open(self) -> None:
-        self._is_open = True
-
-    def sever(self) -> None:
-        """Breaks what stands."""
-        with self._lock:
-            pairs, self._pairs = self._pairs, set()
-        for pair in pairs:
-            for end in pair:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.sever()
-        # An accept under way is woken by this, not by close.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                inside, _ = self._listener.accept()
-            except OSError:
-                return
-            port = self._to() if self._is_open else None
-            try:
-                outside = None if port is None else socket.create_connection(("127.0.0.1", port), timeout=5)
-            except OSError:
-                outside = None
-            if outside is None:
-                inside.close()
-                continue
-            outside.settimeout(None)
-            with self._lock:
-                self._pairs.add((inside, outside))
-            threading.Thread(target=self._pump, args=(inside, outside), daemon=True).start()
-
-    def _pump(self, inside: socket.socket, outside: socket.socket) -> None:
-        with inside, outside, selectors.DefaultSelector() as both:
-            both.register(inside, selectors.EVENT_READ, outside)
-            both.register(outside, selectors.EVENT_READ, inside)
-            while True:
-                for key, _ in both.select():
-                    try:
-                        content = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
-                        if not content:
-                            return
-                        if self.is_mute and key.fileobj is outside:
-                            self.swallowed += len(content)
-                        else:
-                            key.data.sendall(content)
-                    except OSError:
-                        return
 
 
 class Daemon:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rig import AUDIENCE, BROKER_AUDIENCE, Daemon
+from outside import BROKER_AUDIENCE
+from rig import AUDIENCE, Daemon
 
 import mayfly
 from mayfly import reasons

@@ -9,7 +9,8 @@ import traceback
 
 import pytest
 from conftest import PLACE
-from rig import AUDIENCE, BROKER_AUDIENCE, Daemon
+from outside import BROKER_AUDIENCE
+from rig import AUDIENCE, Daemon
 
 import mayfly
 from mayfly.credential import Issued

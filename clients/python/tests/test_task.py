@@ -16,7 +16,8 @@ import pytest
 from conftest import PLACE
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from rig import AUDIENCE, Authority, Daemon, replace, until
+from outside import Authority, replace
+from rig import AUDIENCE, Daemon, until
 
 import mayfly
 from mayfly import reasons

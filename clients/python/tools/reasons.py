@@ -1,13 +1,12 @@
-"""Writes `src/mayfly/reasons.py` from the repository's docs/errors.md: run it when a reason was added.
+"""Writes `src/mayfly/reasons.py` from the repository's docs/errors.md, each time the wheel is built.
 
-A test fails when the two differ.
+So who adds a reason has nothing to do here. By hand: `python3 tools/reasons.py`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import textwrap
 from pathlib import Path
 
@@ -33,7 +32,7 @@ ADVICE = {
 }
 WIDTH = 120
 ROW = re.compile(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \| (.+?) \| (.+?) \|$", re.MULTILINE)
-HEADER = '''"""One class for each reason of a refusal. Made by `tools/reasons.py` from docs/errors.md; do not edit."""
+HEADER = '''"""One class for each reason of a refusal. Made from docs/errors.md when the package was built."""
 
 from __future__ import annotations
 
@@ -100,15 +99,13 @@ def render(page: str) -> str:
     return "".join(out)
 
 
-def main() -> None:
-    """Writes the module, or says that there is nothing to write."""
+def write() -> Path:
+    """Writes the module, where it would change, and says where it is."""
     text = render(errors_page().read_text(encoding="utf-8"))
-    if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-        print("reasons.py is up to date")
-        return
-    TARGET.write_text(text, encoding="utf-8")
-    print(f"wrote {TARGET}", file=sys.stderr)
+    if not TARGET.is_file() or TARGET.read_text(encoding="utf-8") != text:
+        TARGET.write_text(text, encoding="utf-8")
+    return TARGET
 
 
 if __name__ == "__main__":
-    main()
+    print(write())

@@ -35,10 +35,12 @@ from .errors import (
 )
 from .hold import Holding, HoldState
 from .identity import CertificateFiles, Identity, IdToken, SocketUser, detect
+from .open_task import Opened
 from .renewing import AsyncCertificate, AsyncToken
 from .secret import Secret, SecretText
-from .sync import Certificate, Client, Task, Token, Verifier
-from .task import AsyncTask, Opened
+from .sync import Certificate, Client, Task, Token
+from .sync_verifier import Verifier
+from .task import AsyncTask
 from .tls import RenewingContext, client_context, server_context
 from .verifier import Active, AsyncVerifier
 

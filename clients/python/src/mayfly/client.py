@@ -15,7 +15,8 @@ from .hold import Listener
 from .identity import CertificateFiles, Identity, IdToken, detect
 from .keys import Key
 from .link import Carried, Link, OwnKey, Place
-from .task import PATIENCE_AT_END_SECONDS, PATIENCE_SECONDS, AsyncTask, OpenTask, Way, Work
+from .open_task import PATIENCE_AT_END_SECONDS, PATIENCE_SECONDS, OpenTask, Way, Work
+from .task import AsyncTask
 
 DEFAULT_SERVER = "https://127.0.0.1:7443"
 
