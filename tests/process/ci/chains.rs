@@ -8,9 +8,10 @@ use mayfly::{
 
 use super::github::{Job, active, github, tokens};
 use crate::process::{
-    exec::rig::{all_over, tasks},
+    exec::rig::tasks,
     federated::{opening, under},
     rig::reason,
+    world::is_active,
 };
 
 /// All that a process of the job's user finds: its environment, files, the runner's files, and the environments of others.
@@ -39,11 +40,16 @@ async fn what_malware_carries_off_opens_nothing_more_during_the_job_and_nothing_
     let spent = FederatedCalls::new(&identity_tokens[0]).expect("a token");
     assert_eq!(reason(&setting.job(&thief, &spent).await.open_task(opening()).await), "IDENTITY_TOKEN_SPENT");
     let [task] = tasks(&setting.world).await.try_into().expect("one task");
-    for own in [thief, Identity::new(env["DB_CERT"].clone().into(), env["DB_KEY"].clone().into_bytes().into())] {
-        let calls = FederatedCalls::default();
-        calls.carry_task(&task.task_id, true).expect("an id");
-        assert_eq!(reason(&setting.job(&own, &calls).await.issue(under(&task)).await), "UNPROVEN");
-    }
+    let calls = FederatedCalls::default();
+    calls.carry_task(&task.task_id, true).expect("an id");
+    assert_eq!(reason(&setting.job(&thief, &calls).await.issue(under(&task)).await), "UNPROVEN");
+    // A certificate of the broker's says which workload it is: what is obtained through it ends with it.
+    let stolen = Identity::new(env["DB_CERT"].clone().into(), env["DB_KEY"].clone().into_bytes().into());
+    let mut posing = setting.job(&stolen, &FederatedCalls::default()).await;
+    let wider = pb::OpenTaskRequest { hold: false, ..opening() };
+    let wider = posing.open_task(wider).await.expect("the workload's own").into_inner().task.expect("a task");
+    let more = posing.issue(under(&wider)).await.expect("the workload's own").into_inner();
+    assert!(is_active(&mut setting.world.verifier("alpha").await, &more).await);
     // Not from its own credentials either: a token for a service is no identity with the broker.
     let bearer = FederatedCalls::new(&token).expect("a token");
     let own = Identity::ephemeral().expect("a key");
@@ -53,7 +59,18 @@ async fn what_malware_carries_off_opens_nothing_more_during_the_job_and_nothing_
     // The worst it can do while the job runs is what the job itself may, or end it.
     assert!(active(&setting.world, &token).await);
     assert_eq!(job.run(job.action("post.js", &[]).expect("node")).code, 0);
-    assert_eq!(all_over(&setting.world).await, [pb::EndReason::Completed]);
+    let [completed] = tasks(&setting.world)
+        .await
+        .into_iter()
+        .filter(|known| known.task_id == task.task_id)
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("the job's");
+    assert_eq!(completed.end_reason(), pb::EndReason::Completed);
+    assert!(
+        !is_active(&mut setting.world.verifier("alpha").await, &more).await,
+        "what the thief obtained is good after the job"
+    );
     for stolen in [&token, &env["VENDOR_TOKEN"]] {
         assert!(!active(&setting.world, stolen).await, "good after the job");
     }
