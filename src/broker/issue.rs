@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Broker, event,
-    federate::spend,
+    federate::{job_url, spend},
     refusal::Refusal,
     registry::Tenant,
     rings::Ring,
@@ -274,7 +274,7 @@ impl Broker {
                 now,
             )?
         };
-        new_task(workload, &opening, None, false)
+        new_task(workload, &opening, None, false, job_url(caller, "")?)
     }
 
     fn admit(&self, scopes: &[ScopeId]) -> Result<(), Refusal> {

@@ -85,6 +85,7 @@ pub(super) fn new_task(
     opening: &TaskDecision,
     parent: Option<&Task>,
     held: bool,
+    job_url: Option<Box<str>>,
 ) -> Result<Task, Refusal> {
     Ok(Task {
         id: TaskId::fresh(workload.tenant.number)?,
@@ -107,6 +108,7 @@ pub(super) fn new_task(
             Some(parent) => parent.opened_with.clone(),
             None => workload.opened_with.clone(),
         },
+        job_url: job_url.or_else(|| parent.and_then(|task| task.job_url.clone())),
     })
 }
 

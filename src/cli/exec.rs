@@ -26,7 +26,10 @@ use std::{
 use clap::Args;
 use tokio::runtime::Runtime;
 
-use crate::model::{PartnerName, Purpose, TaskId, TenantName};
+use crate::{
+    client::ambient_job_url,
+    model::{PartnerName, Purpose, TaskId, TenantName},
+};
 
 use super::{
     arg,
@@ -167,6 +170,7 @@ impl ExecArgs {
         set(&mut work.purpose, self.purpose.as_ref());
         set(&mut work.parent_task_id, self.parent.as_ref());
         work.deadline_seconds = self.deadline.unwrap_or(work.deadline_seconds);
+        work.job_url = ambient_job_url(|name| std::env::var(name).ok());
         job.mask |= self.mask;
         job.needs.extend(self.credentials.iter().cloned());
         let missing =

@@ -24,6 +24,7 @@ mod job;
 mod key;
 mod lease;
 pub mod local;
+mod notify;
 mod operator;
 mod output;
 mod owner;
@@ -40,6 +41,7 @@ mod session;
 mod status;
 mod task;
 mod trust;
+mod unmanaged;
 mod verify;
 
 #[cfg(test)]
@@ -144,6 +146,12 @@ enum Command {
     #[command(subcommand)]
     Key(key::KeyCommand),
     Explain(Box<explain::ExplainArgs>),
+    /// Shows and tests notifications to owners.
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
+    /// Registers credentials that nobody here manages.
+    #[command(subcommand)]
+    Unmanaged(unmanaged::UnmanagedCommand),
     /// Shows what the daemon thinks of itself.
     Status,
     /// Makes and checks backups.
@@ -251,6 +259,8 @@ impl Command {
             Self::Events(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
             Self::Explain(args) => args.run(session).await,
+            Self::Notify(command) => command.run(session).await,
+            Self::Unmanaged(command) => command.run(session).await,
             Self::Status => status::run(session).await,
             Self::Backup(command) => command.run(session).await,
             Self::Restore(args) => args.run(&session.output).await,

@@ -73,6 +73,9 @@ pub struct OpenArgs {
     /// Makes a retry safe: the same key and request answer with the first task.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     idempotency_key: String,
+    /// Where people see the job that the task is for: shown to whoever is told of what it left behind.
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    job_url: String,
 }
 
 impl OpenArgs {
@@ -85,6 +88,7 @@ impl OpenArgs {
             deadline_seconds: self.deadline.unwrap_or(0),
             idempotency_key: self.idempotency_key,
             hold: self.hold,
+            job_url: self.job_url,
         };
         let reply = session.broker().await?.open_task(request).await?.into_inner();
         session.output.one(&reply.task.unwrap_or_default().fields())
@@ -129,6 +133,9 @@ pub struct ListArgs {
     /// Only those that are so.
     #[arg(long, value_enum)]
     standing: Option<StandingArg>,
+    /// Only those whose job was gone before it completed them; `mayfly events list --kind task.abandoned` goes further back.
+    #[arg(long, conflicts_with = "standing")]
+    abandoned: bool,
     #[command(flatten)]
     limit: LimitArgs,
 }
@@ -141,6 +148,7 @@ impl ListArgs {
             partner: text(self.partner.as_ref()),
             workload: text(self.workload.as_ref()),
             standing: arg::standing(self.standing),
+            abandoned: self.abandoned,
         };
         session.output.list(&tasks(session, request, self.limit.limit).await?)
     }
@@ -182,4 +190,5 @@ Examples:
   mayfly task open --tenant acme --partner globex --purpose deploy --deadline 30m
   mayfly task hold 4000000100c0ffee00c0ffee --complete-on-exit
   mayfly task complete 4000000100c0ffee00c0ffee
-  mayfly task list --tenant acme --standing live";
+  mayfly task list --tenant acme --standing live
+  mayfly task list --abandoned";

@@ -55,6 +55,16 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "trust_domain = \"prod",
         "trust_domains",
         "sampling_ratio",
+        "owners",
+        "default =",
+        "mail",
+        "secret_file",
+        "host",
+        "port",
+        "tls =",
+        "username",
+        "password_file",
+        "from",
     ];
     let kept: String =
         scalars.lines().filter(|l| !dropped.iter().any(|d| l.starts_with(d))).map(|l| format!("{l}\n")).collect();

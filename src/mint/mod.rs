@@ -13,6 +13,7 @@ pub mod request;
 pub mod seal;
 mod secret_bytes;
 pub mod signing;
+pub mod webhook;
 pub mod x509;
 
 use crate::model::{Digest, secret::SecretText};

@@ -114,6 +114,7 @@ impl World {
             parent_lease: None,
             client_key: None,
             opened_with: None,
+            job_url: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -394,6 +395,7 @@ impl World {
                 parent_lease: None,
                 client_key: None,
                 opened_with: None,
+                job_url: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

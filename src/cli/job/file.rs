@@ -86,6 +86,7 @@ fn job(mut section: Section<'_>) -> Job {
         purpose: named::<Purpose>(&mut section, "purpose", "deploy"),
         parent_task_id: String::new(),
         deadline_seconds: section.parsed("deadline", "30m", arg::seconds).map_or(0, |at| at.value),
+        job_url: String::new(),
     };
     let mask = section.flag("mask", false);
     let workload = section.parsed("workload", "ci-runner", name_of::<WorkloadName>);

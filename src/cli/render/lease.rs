@@ -40,6 +40,7 @@ impl Record for pb::Task {
             .hex("token_sha256", &self.token_sha256)
             .hex("client_key_sha256", &self.client_key_sha256)
             .time("client_key_until", self.client_key_until.as_ref())
+            .text("job_url", &self.job_url)
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Work {
     pub parent_task_id: String,
     /// Seconds until it ends by itself; 0 for the grant's longest.
     pub deadline_seconds: u32,
+    /// Where people see the job; empty for nowhere. See [`super::ambient_job_url`].
+    pub job_url: String,
 }
 
 /// An open task. It is held until [`Task::complete`] or the drop, which completes it as well as it can; should this
@@ -52,6 +54,7 @@ impl Task {
             deadline_seconds: work.deadline_seconds,
             idempotency_key: idempotency_key(),
             hold: true,
+            job_url: work.job_url.clone(),
         };
         let open = |mut broker: Calls| {
             let request = request.clone();
