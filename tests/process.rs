@@ -32,6 +32,7 @@ mod process {
     mod life;
     mod limits;
     mod local;
+    mod notify;
     mod operations;
     mod proof;
     mod revoke;

@@ -109,6 +109,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_events_page_calls_an_alarm_is_one() {
+        let page = include_str!("../../docs/events.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `") && line.contains("An alarm"));
+        let mut named: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        named.sort_unstable();
+        assert_eq!(named, Topic::ALARMS);
+        for kind in Topic::KINDS {
+            assert!(page.contains(&format!("`{kind}`")), "{kind}");
+        }
+    }
+
+    #[test]
     fn every_word_is_its_own() {
         for (word, topic) in Topic::ALL {
             assert_eq!(topic.word(), word);

@@ -62,7 +62,18 @@ impl Mail {
 
     pub(super) async fn deliver(&self, message: &Message, route: &str, now: Timestamp) -> Result<(), DeliveryError> {
         let mail = self.mail(message, route, now)?;
-        let address = self.address().await?;
+        let mut outcome = Err(DeliveryError::NoAddress(self.host.clone()));
+        for address in self.addresses().await? {
+            outcome = self.send(address, mail.clone()).await;
+            // Another address of the same server helps only where this one is not there.
+            if !matches!(&outcome, Err(DeliveryError::Smtp(why)) if why == AWAY) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn send(&self, address: IpAddr, mail: lettre::Message) -> Result<(), DeliveryError> {
         let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.to_string())
             .port(self.port)
             .tls(self.tls.clone())
@@ -81,7 +92,7 @@ impl Mail {
             None if error.is_timeout() => DeliveryError::Smtp("did not answer in time".to_owned()),
             None if error.is_tls() => DeliveryError::Smtp("has no TLS that can be used".to_owned()),
             None if error.is_client() => DeliveryError::Smtp("does not offer what is needed".to_owned()),
-            None => DeliveryError::Smtp("cannot be reached, or broke off".to_owned()),
+            None => DeliveryError::Smtp(AWAY.to_owned()),
         })
     }
 
@@ -104,16 +115,15 @@ impl Mail {
     }
 
     /// What is connected to is what was looked at, so a name cannot change in between.
-    async fn address(&self) -> Result<IpAddr, DeliveryError> {
+    async fn addresses(&self) -> Result<Vec<IpAddr>, DeliveryError> {
         let none = || DeliveryError::NoAddress(self.host.clone());
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|_| none())?;
-        let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-        let first = *found.first().ok_or_else(none)?;
-        if self.allow_private {
-            return Ok(first);
+        let found: Vec<IpAddr> = found.map(|address| address.ip()).take(ADDRESSES_MOST).collect();
+        if found.is_empty() {
+            return Err(none());
         }
-        let public = found.into_iter().find(|address| !is_private(*address));
-        public.ok_or_else(|| DeliveryError::Private(self.host.clone()))
+        let usable: Vec<_> = found.into_iter().filter(|address| self.allow_private || !is_private(*address)).collect();
+        if usable.is_empty() { Err(DeliveryError::Private(self.host.clone())) } else { Ok(usable) }
     }
 
     fn hello_name(&self) -> ClientId {
@@ -148,5 +158,8 @@ fn tls(config: &config::Smtp) -> Result<Tls, OutletError> {
     })
 }
 
+const AWAY: &str = "cannot be reached, or broke off";
+/// Addresses of one server that are tried.
+const ADDRESSES_MOST: usize = 4;
 /// For each step of the conversation.
 const STEP_TIME: Duration = Duration::from_secs(5);
