@@ -9,7 +9,7 @@ pub mod api;
 pub mod audit;
 #[cfg(feature = "server")]
 pub mod broker;
-#[cfg(feature = "server")]
+#[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "connection")]
 pub mod client;
@@ -30,6 +30,8 @@ pub mod notify;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "cli")]
+pub mod settings;
 #[cfg(feature = "server")]
 #[cfg(test)]
 mod simulation;

@@ -14,7 +14,11 @@ use super::{
 use crate::{
     identity::Caller,
     ledger::{Refused, UnmanagedCommit, keys},
-    model::{GrantName, PartnerName, TenantName, Timestamp, shape::looks_like_a_secret},
+    model::{
+        GrantName, PartnerName, TenantName, Timestamp,
+        shape::looks_like_a_secret,
+        unmanaged::{AT_ONCE, KINDS},
+    },
     pb,
     policy::Role,
     records,
@@ -298,11 +302,6 @@ fn reasons(record: &records::UnmanagedRecord, now: Timestamp) -> Vec<String> {
     missing.into_iter().filter(|(_, is_so)| *is_so).map(|(word, _)| word.to_owned()).collect()
 }
 
-/// Kinds of credentials, as requests and files spell them.
-pub const KINDS: [&str; 8] =
-    ["oauth-grant", "api-key", "service-account", "certificate", "ssh-key", "password", "test-token", "other"];
-/// Entries of one call.
-pub const AT_ONCE: usize = 500;
 /// Entries of one tenant, and of none.
 const TENANT_MOST: usize = 10_000;
 const TEXT_MOST: usize = 128;

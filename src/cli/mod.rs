@@ -3,6 +3,7 @@
 mod apply;
 mod arg;
 mod attest;
+#[cfg(feature = "server")]
 mod backup;
 mod bar;
 mod cell;
@@ -10,7 +11,9 @@ mod completions;
 mod confirm;
 mod decommission;
 mod delivery;
+#[cfg(feature = "server")]
 mod demo;
+#[cfg(feature = "server")]
 mod events;
 mod exec;
 mod explain;
@@ -23,6 +26,7 @@ mod issuer;
 mod job;
 mod key;
 mod lease;
+#[cfg(feature = "server")]
 pub mod local;
 mod notify;
 mod operator;
@@ -33,6 +37,7 @@ mod private_file;
 mod quarantine;
 mod render;
 mod request;
+#[cfg(feature = "server")]
 mod restore;
 mod revocation;
 mod revoke;
@@ -44,8 +49,10 @@ mod trust;
 mod unmanaged;
 mod verify;
 
+#[cfg(feature = "server")]
 #[cfg(test)]
 mod runbooks;
+#[cfg(feature = "server")]
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +63,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 pub use failure::{Exit, Failure, Outcome};
 pub use output::{Format, Output};
@@ -140,6 +148,7 @@ enum Command {
     #[command(subcommand)]
     Revocation(revocation::RevocationCommand),
     /// Reads, exports and checks the audit.
+    #[cfg(feature = "server")]
     #[command(subcommand)]
     Events(events::EventsCommand),
     /// Lists and rotates keys.
@@ -155,8 +164,10 @@ enum Command {
     /// Shows what the daemon thinks of itself.
     Status,
     /// Makes and checks backups.
+    #[cfg(feature = "server")]
     #[command(subcommand)]
     Backup(backup::BackupCommand),
+    #[cfg(feature = "server")]
     Restore(restore::RestoreArgs),
     /// Confirms what the daemon is in doubt about, so that issuing goes on.
     #[command(subcommand)]
@@ -164,10 +175,13 @@ enum Command {
     /// Confirms the daemon's clock.
     #[command(subcommand)]
     Time(status::TimeCommand),
+    #[cfg(feature = "server")]
     Demo(demo::DemoArgs),
+    #[cfg(feature = "server")]
     #[command(hide = true)]
     DemoResourceServer(demo::ResourceServerArgs),
     Completions(completions::CompletionsArgs),
+    #[cfg(feature = "server")]
     #[command(flatten)]
     Local(local::LocalCommand),
 }
@@ -211,14 +225,22 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
 }
 
 fn execute(command: Command, session: &Session) -> Outcome {
-    let mut runtime = if matches!(&command, Command::Local(_)) {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
-    };
-    let runtime = runtime.event_interval(crate::server::EVENT_INTERVAL).enable_all().build();
+    let runtime = runtime(&command).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("start the runtime", error))?;
     runtime.block_on(command.run(session))
+}
+
+/// A client waits for one thing after the other; a server does many at once.
+fn runtime(command: &Command) -> Builder {
+    #[cfg(feature = "server")]
+    if matches!(command, Command::Local(_)) {
+        let mut many = Builder::new_multi_thread();
+        many.event_interval(crate::server::EVENT_INTERVAL);
+        return many;
+    }
+    #[cfg(not(feature = "server"))]
+    let _ = command;
+    Builder::new_current_thread()
 }
 
 impl Command {
@@ -256,19 +278,25 @@ impl Command {
             Self::Trust(command) => command.run(session).await,
             Self::WhoCanRevoke(args) => args.run(session).await,
             Self::Revocation(command) => command.run(session).await,
+            #[cfg(feature = "server")]
             Self::Events(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
             Self::Explain(args) => args.run(session).await,
             Self::Notify(command) => command.run(session).await,
             Self::Unmanaged(command) => command.run(session).await,
             Self::Status => status::run(session).await,
+            #[cfg(feature = "server")]
             Self::Backup(command) => command.run(session).await,
+            #[cfg(feature = "server")]
             Self::Restore(args) => args.run(&session.output).await,
             Self::Confirm(command) => command.run(session).await,
             Self::Time(command) => command.run(session).await,
+            #[cfg(feature = "server")]
             Self::Demo(args) => args.run(&session.output).await,
+            #[cfg(feature = "server")]
             Self::DemoResourceServer(args) => args.run(session).await,
             Self::Completions(args) => args.run(&session.output),
+            #[cfg(feature = "server")]
             Self::Local(command) => command.run(&session.output).await,
         }
     }

@@ -136,6 +136,7 @@ Examples:
   mayfly notify test --owner payments@acme.example
   mayfly notify test --route security";
 
+#[cfg(feature = "server")]
 #[cfg(test)]
 mod tests {
     use clap::Parser;

@@ -8,8 +8,11 @@ use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use prost_types::Timestamp;
 
 use crate::{
-    broker::unmanaged::KINDS,
-    model::{Digest, PartnerName, TenantName, shape::looks_like_a_secret},
+    model::{
+        Digest, PartnerName, TenantName,
+        shape::looks_like_a_secret,
+        unmanaged::{AT_ONCE, KINDS},
+    },
     pb,
 };
 
@@ -190,7 +193,7 @@ impl ImportArgs {
                 break;
             }
             total = pb::AddUnmanagedResponse::default();
-            for some in entries.chunks(crate::broker::unmanaged::AT_ONCE) {
+            for some in entries.chunks(AT_ONCE) {
                 let credentials = some.iter().map(|(_, credential)| credential.clone()).collect();
                 let request = pb::AddUnmanagedRequest { credentials, dry_run, reason: self.reason.clone() };
                 let reply = session.admin().await?.add_unmanaged(request).await?.into_inner();

@@ -2,12 +2,11 @@
 
 use std::{collections::HashMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use crate::model::{Topic, address::is_private};
-
 use super::{
     issuers::system_roots,
     read::{At, FileRule, Section},
 };
+use crate::model::{Topic, address::is_private};
 
 /// Who is notified, and how. Without a route nobody is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -303,7 +302,7 @@ mod tests {
     use std::{os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
-    use crate::config::{Config, Problems};
+    use crate::{config::Config, settings::Problems};
 
     const HEAD: &str =
         "data_dir = \"data\"\npublic_url = \"https://mayfly.example.com/\"\nseal.key_file = \"seal.key\"\n";

@@ -15,6 +15,7 @@ pub mod suspension;
 pub mod task;
 pub mod time;
 pub mod topic;
+pub mod unmanaged;
 
 pub use chain::Chain;
 pub use domain::TrustDomain;
