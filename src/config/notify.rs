@@ -354,7 +354,7 @@ mod tests {
         let problems = parse(folder.path(), text).expect_err("refused").to_string();
         for want in [
             ":5: notify.give_up_hours: is out of range",
-            ":7: notify.route[0].name: is not of 1 to 63 bytes",
+            ":7: notify.route[0].name: `Pay` is not of 1 to 63 bytes",
             "notify.route[0].owners: is missing",
             "notify.route[0].mail: is missing",
             ":9: notify.route[0].kinds[0]: `alarms` is not known",
