@@ -14,19 +14,19 @@ pub struct Item {
     /// The scope that it is about, as `mayfly` shows it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub scope: String,
-    #[allow(missing_docs, reason = "as in the event")]
+    /// The tenant.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub tenant: String,
-    #[allow(missing_docs, reason = "as in the event")]
+    /// The partner.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub partner: String,
-    #[allow(missing_docs, reason = "as in the event")]
+    /// The grant.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub grant: String,
-    #[allow(missing_docs, reason = "as in the event")]
+    /// The workload.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub workload: String,
-    #[allow(missing_docs, reason = "as in the event")]
+    /// What the work was for.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub purpose: String,
     /// The task; of a reused token the first one.

@@ -162,6 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn the_job_is_linked_as_its_platform_says_and_nothing_else_is_a_link() {
+        let link = |variables: &[(&str, &str)]| {
+            let found =
+                |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            ambient_job_url(found)
+        };
+        let github = [
+            ("GITHUB_SERVER_URL", "https://github.com"),
+            ("GITHUB_REPOSITORY", "octo-org/octo-repo"),
+            ("GITHUB_RUN_ID", "99"),
+        ];
+        assert_eq!(link(&github), "https://github.com/octo-org/octo-repo/actions/runs/99");
+        assert_eq!(link(&github[..2]), "");
+        assert_eq!(link(&[("CI_JOB_URL", "https://gitlab.com/g/a/-/jobs/3")]), "https://gitlab.com/g/a/-/jobs/3");
+        assert_eq!(link(&[("MAYFLY_JOB_URL", "http://ci/7"), ("BUILD_URL", "http://ci/8")]), "http://ci/7");
+        for odd in ["javascript:alert(1)", "https://u@ci/", "https://ci/a b", "https://ci/\r\nBcc: x"] {
+            assert_eq!(link(&[("BUILD_URL", odd)]), "", "{odd}");
+        }
+    }
+
+    #[test]
     fn each_platform_is_recognized_with_and_without_what_it_needs() {
         let github = [("GITHUB_ACTIONS", "true"), (GITHUB_URL, "https://x?a=b"), (GITHUB_BEARER, "t")];
         assert_eq!(look(&github, false), [(Platform::GitHub, true)]);
