@@ -93,6 +93,18 @@ impl Ledger {
         Ok(record.map(|record| Timestamp::from_millis(record.attest_by)))
     }
 
+    /// Keys of reminders for dates before a time: they keep nobody from being reminded any more.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn reminders_before(&self, at: Timestamp) -> Result<Vec<Vec<u8>>, Refused> {
+        let rows = self.page(Table::Notices, &[REMINDED], &[], usize::MAX, |key, value| {
+            let read = self.shared.codec.decode::<records::ReminderRecord>(Table::Notices, key, value);
+            read.is_ok_and(|record| record.attest_by < at.millis()).then(|| key.to_vec())
+        });
+        Ok(rows?.0)
+    }
+
     /// Unmanaged credentials under a key prefix, in key order after `after`.
     ///
     /// # Errors
@@ -120,3 +132,4 @@ impl Ledger {
 
 const QUEUED: u8 = Notice::Queued as u8;
 const OUTLET: u8 = Notice::Outlet as u8;
+const REMINDED: u8 = Notice::Reminded as u8;

@@ -129,7 +129,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Removes what waits for routes that the config does not have any more, with an event for each.
+    /// Removes what waits for routes that the config does not have any more, with an event for each, and reminders for dates
+    /// that are past.
     ///
     /// # Errors
     /// When the store failed.
@@ -164,6 +165,9 @@ impl Broker {
         let forgotten: Vec<String> = self.ledger.outlets()?.into_iter().filter(|name| !known.contains(name)).collect();
         if !forgotten.is_empty() {
             self.ledger.step_notices(NoticeCommit { forgotten, now, ..NoticeCommit::default() }).await?;
+        }
+        for some in self.ledger.reminders_before(now)?.chunks(COMMITS) {
+            self.ledger.step_notices(NoticeCommit { done: some.to_vec(), now, ..NoticeCommit::default() }).await?;
         }
         Ok(())
     }

@@ -351,7 +351,11 @@ async fn an_attestation_is_asked_for_once_ahead_of_its_date() {
         bed.hands.advance(Duration::from_secs(60));
     }
     assert_eq!(bed.told("grant.attestation_due").await.len(), 1);
+    let reminders = |at| bed.broker.ledger.reminders_before(at).expect("reads").len();
+    assert_eq!((reminders(due), reminders(due.after(days(1)))), (0, 1));
     bed.hands.advance(days(7));
+    bed.broker.forget_gone_outlets().await.expect("removes");
+    assert_eq!(reminders(due.after(days(1))), 0, "a reminder is kept beyond its date");
     bed.broker.tend().await.expect("tends");
     bed.collect().await;
     bed.deliver().await;
