@@ -34,6 +34,7 @@ fn read_all(bytes: &[u8]) {
     readers::token(&text);
     readers::identity_token(&text);
     readers::trust(&text);
+    readers::policies(&text);
     readers::config(&text);
 }
 
@@ -103,6 +104,9 @@ fn valid() -> Vec<Vec<u8>> {
         event_line().into_bytes(),
         config::SAMPLE.as_bytes().to_vec(),
         TRUST.as_bytes().to_vec(),
+        br#"@id("p") permit(principal in Partner::"globex", action in Action::"Issue", resource)
+            when { context.parameters.hasTag("t") && context has source_ip && context.source_ip.isIpv4() };"#
+            .to_vec(),
         br#"{"keys":[{"kty":"EC","kid":"k","crv":"P-256","x":"AAAA","y":"AAAA"}]}"#.to_vec(),
         br"octo-org/automation/\.github/workflows/[a-z]+\.yml@refs/tags/v[0-9.]+".to_vec(),
     ]

@@ -34,6 +34,7 @@ mod process {
     mod local;
     mod notify;
     mod operations;
+    mod policies;
     mod proof;
     mod revoke;
     mod rig;

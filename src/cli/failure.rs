@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Write as _, io, path::Path, process::ExitCode};
 
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::client::{self, CallError, ConnectError, UnusableFile};
 
@@ -117,6 +118,12 @@ impl Failure {
         if let Self::Rpc(status) = self
             && let Some(reason) = client::reason(status)
         {
+            if reason == "TRUST_MAP_INVALID" {
+                let problems = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+                for problem in problems {
+                    let _ = write!(text, "\n  {} ({})", printable(&problem.description), printable(&problem.field));
+                }
+            }
             let _ = write!(text, "\nreason: {}", printable(&reason));
         }
         if let Some(next) = self.next() {

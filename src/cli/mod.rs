@@ -20,6 +20,7 @@ mod explain;
 mod failure;
 mod found;
 mod hold;
+mod intent;
 mod inventory;
 mod issue;
 mod issuer;
@@ -33,6 +34,7 @@ mod operator;
 mod output;
 mod owner;
 mod page;
+mod policy;
 mod private_file;
 mod quarantine;
 mod render;
@@ -144,6 +146,9 @@ enum Command {
     #[command(subcommand)]
     Trust(inventory::TrustCommand),
     WhoCanRevoke(inventory::WhoCanRevokeArgs),
+    /// Checks and tests policies on this machine, and shows what runs in shadow.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Lists revocations and shows their clean-up.
     #[command(subcommand)]
     Revocation(revocation::RevocationCommand),
@@ -277,6 +282,7 @@ impl Command {
             Self::Inventory(args) => args.run(session).await,
             Self::Trust(command) => command.run(session).await,
             Self::WhoCanRevoke(args) => args.run(session).await,
+            Self::Policy(command) => command.run(session).await,
             Self::Revocation(command) => command.run(session).await,
             #[cfg(feature = "server")]
             Self::Events(command) => command.run(session).await,

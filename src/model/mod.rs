@@ -4,6 +4,7 @@ pub mod address;
 pub mod chain;
 pub mod domain;
 pub mod id;
+pub mod intent;
 pub mod issuer;
 pub mod lease;
 pub mod scope;
@@ -22,6 +23,7 @@ pub use domain::TrustDomain;
 pub use id::{
     GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,
 };
+pub use intent::{Intent, InvalidIntent, Ruling};
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
 pub use scope::{Scope, ScopeId};

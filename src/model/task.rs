@@ -2,6 +2,7 @@
 
 use super::{
     id::{GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    intent::Intent,
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
@@ -51,6 +52,8 @@ pub struct Task {
     pub opened_with: Option<Box<OpenedWith>>,
     /// Where the job is seen that it was opened for; of a child, its parent's unless it has its own.
     pub job_url: Option<Box<str>>,
+    /// What its workload said it is about to do.
+    pub intent: Option<Box<Intent>>,
 }
 
 /// An identity token, as people can find it again.

@@ -115,6 +115,7 @@ impl World {
             client_key: None,
             opened_with: None,
             job_url: None,
+            intent: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -207,6 +208,7 @@ impl World {
             renewals: 0,
             broker_made_key: false,
             ended: None,
+            ruling: None,
         }
     }
 
@@ -396,6 +398,7 @@ impl World {
                 client_key: None,
                 opened_with: None,
                 job_url: None,
+                intent: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

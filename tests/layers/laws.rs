@@ -88,6 +88,7 @@ const PLACES: &[(&[&str], &[&str])] = &[
     (&["hyper", "hyper_util"], &["api/", "client/", "cli/demo"]),
     (&["fjall"], &["ledger/engine/fjall"]),
     (&["sled"], &["ledger/engine/sled"]),
+    (&["cedar_policy", "miette"], &["policy/cedar/"]),
     (&["ring"], &["mint/", "model/secret.rs", "verifier/crypto.rs", "identity/oidc/signature.rs"]),
     // Keys of callers are made on the caller's host: for certificate requests, and for one run of a federated one.
     (&["rcgen"], &["mint/", "client/", "cli/demo"]),

@@ -12,6 +12,7 @@ use crate::{
         arg,
         exec::need::{BINDINGS, FD_MOST, Job, KINDS, Need, Way, clashes},
         failure::{Failure, Outcome},
+        intent,
     },
     client::{Wanted, Work},
     model::{PartnerName, Purpose, TenantName, WorkloadName},
@@ -87,6 +88,8 @@ fn job(mut section: Section<'_>) -> Job {
         parent_task_id: String::new(),
         deadline_seconds: section.parsed("deadline", "30m", arg::seconds).map_or(0, |at| at.value),
         job_url: String::new(),
+        task_type: section.text("task_type", "release").map_or_else(String::new, |at| at.value),
+        parameters: parameters(&mut section),
     };
     let mask = section.flag("mask", false);
     let workload = section.parsed("workload", "ci-runner", name_of::<WorkloadName>);
@@ -103,6 +106,18 @@ fn job(mut section: Section<'_>) -> Job {
     places.into_iter().for_each(Section::finish);
     section.finish();
     Job { work, needs, mask, workload: workload.map(|at| at.value) }
+}
+
+/// What the work is about: `NAME=VALUE`, as `--parameter` takes it.
+fn parameters(section: &mut Section<'_>) -> BTreeMap<String, String> {
+    let mut told = BTreeMap::new();
+    for text in section.one_or_more("parameters", "ticket=INC-4711") {
+        match intent::parameter(&text.value) {
+            Ok((name, value)) => drop(told.insert(name, value)),
+            Err(wrong) => section.note_at(&text, wrong, "mend it here"),
+        }
+    }
+    told
 }
 
 fn need(section: &mut Section<'_>) -> Need {
@@ -174,6 +189,8 @@ purpose = "deploy"
 deadline = "30m"
 workload = "ci-runner"
 mask = true
+task_type = "release"
+parameters = ["ticket=INC-4711", "region=eu"]
 
 [[job.deploy.credential]]
 name = "api"
@@ -201,6 +218,7 @@ endpoint = true
         let job = parsed(GOOD).expect("well said").named("deploy").expect("there");
         assert_eq!((job.work.tenant.as_str(), job.work.deadline_seconds, job.mask), ("acme", 1800, true));
         assert_eq!(job.workload.as_deref(), Some("ci-runner"));
+        assert_eq!((job.work.task_type.as_str(), job.work.parameters["ticket"].as_str()), ("release", "INC-4711"));
         let [api, tls] = job.needs.as_slice() else { panic!("two credentials") };
         assert_eq!((api.wanted.ttl_seconds, api.ways.len()), (300, 2));
         assert_eq!(tls.wanted.audiences.len(), 2);

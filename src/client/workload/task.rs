@@ -1,6 +1,6 @@
 //! A task that is held open, and completed on every way out.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -26,6 +26,10 @@ pub struct Work {
     pub deadline_seconds: u32,
     /// Where people see the job; empty for nowhere. See [`super::ambient_job_url`].
     pub job_url: String,
+    /// What sort of work it is, for policies; empty for none.
+    pub task_type: String,
+    /// What it is about, for policies. Operators see them: no place for secrets.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// An open task. It is held until [`Task::complete`] or the drop, which completes it as well as it can; should this
@@ -55,6 +59,8 @@ impl Task {
             idempotency_key: idempotency_key(),
             hold: true,
             job_url: work.job_url.clone(),
+            task_type: work.task_type.clone(),
+            parameters: work.parameters.clone(),
         };
         let open = |mut broker: Calls| {
             let request = request.clone();

@@ -254,6 +254,7 @@ impl Bed {
             client_key: None,
             opened_with: None,
             job_url: None,
+            intent: None,
         }
     }
 
@@ -282,6 +283,7 @@ impl Bed {
             renewals: 0,
             broker_made_key: false,
             ended: None,
+            ruling: None,
         }
     }
 
