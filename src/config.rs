@@ -11,10 +11,12 @@ use std::{
 };
 
 mod issuers;
+mod notify;
 mod parse;
 mod sinks;
 mod values;
 
+pub use notify::{Notify, Route, Smtp, SmtpTls, Webhook};
 pub use values::PublicUrl;
 
 use crate::{
@@ -61,6 +63,8 @@ pub struct Config {
     pub retention: Retention,
     /// Where audit events are copied to. Default none.
     pub audit_sinks: Vec<AuditSink>,
+    /// Who is notified. Default nobody.
+    pub notify: Notify,
     /// Logs.
     pub telemetry: Telemetry,
 }
@@ -365,6 +369,7 @@ impl Config {
             keys: KeyLives::default(),
             retention: Retention::default(),
             audit_sinks: Vec::new(),
+            notify: Notify::default(),
             telemetry: Telemetry::default(),
         }
     }

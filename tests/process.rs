@@ -33,6 +33,7 @@ mod process {
     mod life;
     mod limits;
     mod local;
+    mod notify;
     mod operations;
     mod policies;
     mod proof;

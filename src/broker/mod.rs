@@ -22,6 +22,7 @@ pub mod keeper;
 pub mod keys;
 pub mod lapse;
 pub mod lastuse;
+pub mod notify;
 mod owners;
 pub mod page;
 pub mod policies;
@@ -36,6 +37,7 @@ pub mod ship;
 pub mod task;
 pub mod time;
 pub mod trail;
+pub mod unmanaged;
 pub mod upkeep;
 pub mod view;
 mod watch;
@@ -102,6 +104,8 @@ pub struct Broker {
     pub roots: OnceLock<Arc<Vec<Vec<u8>>>>,
     /// Closes connections that came with a certificate; set by who has them.
     pub connections: OnceLock<Box<dyn CloseConnections>>,
+    /// Who is notified; set where the config says so.
+    pub notifier: OnceLock<notify::Notifier>,
 }
 
 /// Closes the connections of a client certificate.

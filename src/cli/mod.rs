@@ -29,6 +29,7 @@ mod key;
 mod lease;
 #[cfg(feature = "server")]
 pub mod local;
+mod notify;
 mod operator;
 mod output;
 mod owner;
@@ -47,6 +48,7 @@ mod session;
 mod status;
 mod task;
 mod trust;
+mod unmanaged;
 mod verify;
 
 #[cfg(feature = "server")]
@@ -158,6 +160,12 @@ enum Command {
     #[command(subcommand)]
     Key(key::KeyCommand),
     Explain(Box<explain::ExplainArgs>),
+    /// Shows and tests notifications to owners.
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
+    /// Registers credentials that nobody here manages.
+    #[command(subcommand)]
+    Unmanaged(unmanaged::UnmanagedCommand),
     /// Shows what the daemon thinks of itself.
     Status,
     /// Makes and checks backups.
@@ -283,6 +291,8 @@ impl Command {
             Self::Events(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
             Self::Explain(args) => args.run(session).await,
+            Self::Notify(command) => command.run(session).await,
+            Self::Unmanaged(command) => command.run(session).await,
             Self::Status => status::run(session).await,
             #[cfg(feature = "server")]
             Self::Backup(command) => command.run(session).await,

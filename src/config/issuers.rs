@@ -191,7 +191,7 @@ fn keys(section: &mut Section<'_>) -> Option<KeySource> {
 }
 
 /// The system's bundle of roots, where distributions keep it.
-fn system_roots() -> Option<PathBuf> {
+pub(super) fn system_roots() -> Option<PathBuf> {
     let known = [
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/tls/certs/ca-bundle.crt",

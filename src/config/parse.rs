@@ -12,7 +12,7 @@ use crate::model::TrustDomain;
 
 use super::{
     ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, Issuer, KeyLives, Limits, Listener, LogFormat, Otlp, Problems,
-    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry, issuers,
+    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry, issuers, notify,
     problem::Notes,
     read::{At, FileRule, Section},
     sinks,
@@ -74,6 +74,7 @@ fn root(mut root: Section<'_>) -> Option<Config> {
         keys: keys(root.section("keys")),
         retention: retention(root.section("retention")),
         audit_sinks: sinks::audit_sinks(root.sections("audit_sink")),
+        notify: notify::notify(root.section("notify")),
         telemetry: telemetry(root.section("telemetry")),
         // A missing one was noted, so the stand-in never leaves this module.
         seal: seal.unwrap_or(SealSource::SystemdCredential(String::new())),

@@ -55,6 +55,16 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "trust_domain = \"prod",
         "trust_domains",
         "sampling_ratio",
+        "owners",
+        "default =",
+        "mail",
+        "secret_file",
+        "host",
+        "port",
+        "tls =",
+        "username",
+        "password_file",
+        "from",
     ];
     let kept: String =
         scalars.lines().filter(|l| !dropped.iter().any(|d| l.starts_with(d))).map(|l| format!("{l}\n")).collect();
@@ -98,7 +108,7 @@ format = "xml"
     let want = r#"/etc/nowhere/mayfly.toml:1: data_dir: is a whole number; write text, as in data_dir = "/var/lib/mayfly"
 /etc/nowhere/mayfly.toml:2: trust_domain: `Mayfly` is no trust domain: labels of a-z, 0-9 and `-` with dots between; write it as in "mayfly.internal"
 /etc/nowhere/mayfly.toml:3: public_url: `http://mayfly.example.com` does not begin with https://; write it as in "https://mayfly.example.com"
-/etc/nowhere/mayfly.toml:4: colour: is not a known field; known here: data_dir, trust_domain, public_url, store, seal, metrics, listener, tls, client_ca, issuer, limits, clock, keys, retention, audit_sink, telemetry
+/etc/nowhere/mayfly.toml:4: colour: is not a known field; known here: data_dir, trust_domain, public_url, store, seal, metrics, listener, tls, client_ca, issuer, limits, clock, keys, retention, audit_sink, notify, telemetry
 /etc/nowhere/mayfly.toml:6: store.engin: is not a known field; did you mean `engine`?
 /etc/nowhere/mayfly.toml:9: seal.systemd_credential: is given beside key_file; leave out one of the two
 /etc/nowhere/mayfly.toml:10: listener[0].address: is missing or wrong; add address = "127.0.0.1:7443" or unix = "..."

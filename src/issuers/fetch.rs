@@ -13,8 +13,10 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::address::is_private;
-use crate::identity::oidc::{Json, JsonFault, KeySet, NoKeySet};
+use crate::{
+    identity::oidc::{Json, JsonFault, KeySet, NoKeySet},
+    model::address::is_private,
+};
 
 /// Where a key set comes from.
 pub(super) enum Source {
@@ -162,7 +164,8 @@ impl Https {
 }
 
 /// Looks names up, and knows no neighbours. What it gives is what is connected to, so a name cannot change in between.
-struct PublicOnly;
+#[derive(Clone, Copy, Debug)]
+pub struct PublicOnly;
 
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {

@@ -1,7 +1,6 @@
 //! The issuers that the config declares, and their keys: fetched ahead of need, kept within bounds, served stale for a
 //! while when an issuer is down. Who is not declared is not asked anything.
 
-mod address;
 mod fetch;
 mod held;
 
@@ -32,7 +31,7 @@ use crate::{
 use fetch::Source;
 use held::Held;
 
-pub use fetch::FetchError;
+pub use fetch::{FetchError, PublicOnly};
 
 /// The declared issuers, by their URL.
 #[derive(Default)]

@@ -103,6 +103,13 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
             codec.decode_task(id, value).map(drop)
         }
         Table::Children | Table::Held => Ok(()),
+        Table::Notices => match keys::notice_kind(key) {
+            Some(keys::Notice::Queued) => codec.decode::<records::NoticeRecord>(table, key, value).map(drop),
+            Some(keys::Notice::Outlet) => codec.decode::<records::OutletRecord>(table, key, value).map(drop),
+            Some(keys::Notice::Reminded) => codec.decode::<records::ReminderRecord>(table, key, value).map(drop),
+            None => Err(Unreadable::Field("key")),
+        },
+        Table::Unmanaged => codec.decode::<records::UnmanagedRecord>(table, key, value).map(drop),
         Table::Expiry => codec.decode::<records::ExpiryPage>(table, key, value).map(drop),
         Table::Cuts => codec.decode::<records::CutRecord>(table, key, value).map(drop),
         Table::Bars => codec.decode::<records::BarRecord>(table, key, value).map(drop),

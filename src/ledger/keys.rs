@@ -171,3 +171,58 @@ pub fn lease(id: LeaseId) -> Vec<u8> {
 pub fn task(id: TaskId) -> Vec<u8> {
     id.as_bytes().to_vec()
 }
+
+/// What a row of [`super::engine::Table::Notices`] is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// A notification that waits.
+    Queued = 1,
+    /// How a way out stands.
+    Outlet = 2,
+    /// For which date an owner was reminded.
+    Reminded = 3,
+}
+
+/// What the row of this key is.
+#[must_use]
+pub fn notice_kind(key: &[u8]) -> Option<Notice> {
+    let kind = key.first()?;
+    [Notice::Queued, Notice::Outlet, Notice::Reminded].into_iter().find(|known| *known as u8 == *kind)
+}
+
+/// What every key of an outlet's notifications starts with; an outlet's name has no zero byte.
+#[must_use]
+pub fn notices(outlet: &str) -> Vec<u8> {
+    [&[Notice::Queued as u8], outlet.as_bytes(), &[0]].concat()
+}
+
+/// A notification: outlet, the revision up to which the audit was read for it, and its place among those of then.
+#[must_use]
+pub fn notice(outlet: &str, number: u64, index: u16) -> Vec<u8> {
+    [&notices(outlet)[..], &number.to_be_bytes(), &index.to_be_bytes()].concat()
+}
+
+/// The outlet that a notification is for.
+#[must_use]
+pub fn notice_outlet(key: &[u8]) -> Option<&str> {
+    let name = key.get(1..)?.split(|byte| *byte == 0).next()?;
+    str::from_utf8(name).ok()
+}
+
+/// How an outlet stands.
+#[must_use]
+pub fn outlet(name: &str) -> Vec<u8> {
+    [&[Notice::Outlet as u8], name.as_bytes()].concat()
+}
+
+/// For which date a grant's owner was reminded.
+#[must_use]
+pub fn reminded(number: TenantNumber, grant: &GrantName) -> Vec<u8> {
+    [&[Notice::Reminded as u8][..], &number.to_bytes(), grant.as_str().as_bytes()].concat()
+}
+
+/// An unmanaged credential; an empty tenant stands for none.
+#[must_use]
+pub fn unmanaged(tenant: &str, name: &str) -> Vec<u8> {
+    [tenant.as_bytes(), b"/", name.as_bytes()].concat()
+}

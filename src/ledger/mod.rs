@@ -20,6 +20,7 @@ mod journal;
 pub mod keys;
 mod lanes;
 mod migrate;
+mod notices;
 mod open;
 mod ops;
 mod propose;
@@ -48,6 +49,7 @@ pub use ops::{
     end::{EndLease, EndTask},
     issue::{IssueDraft, Quota, Retry},
     keys::KeyCommit,
+    notices::{NoticeCommit, UnmanagedCommit},
     scope::{BarDraft, CutDraft, Revoked},
     spend::Spend,
     task::OpenDraft,

@@ -1,5 +1,6 @@
 //! Pure values and their transitions: no I/O, no clock, no store.
 
+pub mod address;
 pub mod chain;
 pub mod domain;
 pub mod id;
@@ -8,11 +9,14 @@ pub mod issuer;
 pub mod lease;
 pub mod scope;
 pub mod secret;
+pub mod shape;
 pub mod stamp;
 pub mod standing;
 pub mod suspension;
 pub mod task;
 pub mod time;
+pub mod topic;
+pub mod unmanaged;
 
 pub use chain::Chain;
 pub use domain::TrustDomain;
@@ -29,3 +33,4 @@ pub use standing::{EndReason, Standing};
 pub use suspension::{Suspension, Suspensions};
 pub use task::{ClientKey, OpenedWith, Task};
 pub use time::{Clock, Timestamp, Ttl};
+pub use topic::Topic;

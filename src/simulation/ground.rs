@@ -117,6 +117,7 @@ impl Ground {
             csrs: crate::mint::x509::KnownCsrs::default(),
             roots: OnceLock::new(),
             connections: OnceLock::new(),
+            notifier: OnceLock::new(),
         };
         crate::broker::lapse::watch(&broker.registry, &broker.ledger);
         Ok((Arc::new(broker), stepper, start))

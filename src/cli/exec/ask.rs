@@ -13,6 +13,7 @@ use crate::{
         job,
         session::Session,
     },
+    client::ambient_job_url,
     model::{PartnerName, Purpose, TaskId, TenantName},
 };
 
@@ -82,6 +83,7 @@ impl AskArgs {
         set(&mut work.purpose, self.purpose.as_ref());
         set(&mut work.parent_task_id, self.parent.as_ref());
         work.deadline_seconds = self.deadline.unwrap_or(work.deadline_seconds);
+        work.job_url = ambient_job_url(|name| std::env::var(name).ok());
         set(&mut work.task_type, self.intent.task_type.as_ref());
         work.parameters.extend(self.intent.parameters());
         job.needs.extend(self.credentials.iter().cloned());

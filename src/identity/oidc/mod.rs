@@ -5,6 +5,7 @@
 
 mod claims;
 mod fault;
+mod job;
 mod json;
 mod keys;
 mod proof;

@@ -345,7 +345,9 @@ fn is_hot(table: Table) -> bool {
         | Table::Held
         | Table::Checkpoints
         | Table::Sinks
-        | Table::Spent => false,
+        | Table::Spent
+        | Table::Notices
+        | Table::Unmanaged => false,
     }
 }
 

@@ -59,11 +59,15 @@ pub enum Table {
     Sinks = 18,
     /// Identity tokens that were used.
     Spent = 19,
+    /// Notifications that wait, how each way out stands, and reminders that were told.
+    Notices = 24,
+    /// Credentials that others issued and nobody here manages.
+    Unmanaged = 25,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -84,18 +88,23 @@ impl Table {
         Self::Checkpoints,
         Self::Sinks,
         Self::Spent,
+        Self::Notices,
+        Self::Unmanaged,
     ];
+
+    /// More than the greatest [`Self::code`]: numbers in between may belong to nothing.
+    pub const CODES: usize = 26;
 
     /// The number in backups: the discriminant.
     #[must_use]
     pub fn code(self) -> u32 {
-        u32::try_from(Self::ALL.iter().position(|table| *table == self).unwrap_or_default()).unwrap_or_default()
+        u32::from(self as u8)
     }
 
     /// The inverse of [`Self::code`].
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
-        usize::try_from(code).ok().and_then(|at| Self::ALL.get(at)).copied()
+        Self::ALL.into_iter().find(|table| table.code() == code)
     }
 
     /// The name in reports.
@@ -122,6 +131,8 @@ impl Table {
             Self::Checkpoints => "checkpoints",
             Self::Sinks => "sinks",
             Self::Spent => "spent",
+            Self::Notices => "notices",
+            Self::Unmanaged => "unmanaged",
         }
     }
 }
