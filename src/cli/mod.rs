@@ -24,6 +24,7 @@ mod job;
 mod key;
 mod lease;
 pub mod local;
+mod login;
 mod operator;
 mod output;
 mod owner;
@@ -95,6 +96,8 @@ enum Command {
     Introspect(verify::IntrospectArgs),
     Watch(verify::WatchArgs),
     Bundle(verify::BundleArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Apply(apply::ApplyArgs),
     /// Lists tenants.
     #[command(subcommand)]
@@ -226,6 +229,8 @@ impl Command {
             Self::Introspect(args) => args.run(session).await,
             Self::Watch(args) => args.run(session).await,
             Self::Bundle(args) => args.run(session).await,
+            Self::Login(args) => args.run(session).await,
+            Self::Logout(args) => args.run(session).await,
             Self::Apply(args) => args.run(session).await,
             Self::Tenant(command) => command.run(session).await,
             Self::Partner(command) => command.run(session).await,

@@ -55,6 +55,16 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "trust_domain = \"prod",
         "trust_domains",
         "sampling_ratio",
+        "issuer",
+        "client_id",
+        "scopes",
+        "require_nonce",
+        "certificate_seconds",
+        "operator",
+        "claims",
+        "token_hashes_file",
+        "subjects",
+        "session_revoked_leaves",
     ];
     let kept: String =
         scalars.lines().filter(|l| !dropped.iter().any(|d| l.starts_with(d))).map(|l| format!("{l}\n")).collect();

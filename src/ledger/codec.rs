@@ -169,7 +169,8 @@ fn is_authentic(table: Table) -> bool {
         | Table::Keys
         | Table::GrantStates
         | Table::Sinks
-        | Table::Spent => true,
+        | Table::Spent
+        | Table::People => true,
         Table::Children
         | Table::Expiry
         | Table::Counts

@@ -48,6 +48,7 @@ pub use ops::{
     end::{EndLease, EndTask},
     issue::{IssueDraft, Quota, Retry},
     keys::KeyCommit,
+    people::{PeopleCommit, SignInDraft},
     scope::{BarDraft, CutDraft, Revoked},
     spend::Spend,
     task::OpenDraft,

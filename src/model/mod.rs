@@ -5,6 +5,7 @@ pub mod domain;
 pub mod id;
 pub mod issuer;
 pub mod lease;
+pub mod person;
 pub mod scope;
 pub mod secret;
 pub mod stamp;
@@ -20,6 +21,7 @@ pub use id::{
 };
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
+pub use person::{PersonId, SignInRule, SignInRules};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;

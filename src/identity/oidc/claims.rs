@@ -69,6 +69,12 @@ impl Claims {
         }
     }
 
+    /// Whether there is a claim of this name, or members of an object of this name.
+    #[must_use]
+    pub(super) fn has_below(&self, name: &str) -> bool {
+        self.0.keys().any(|known| known.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    }
+
     /// In the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ClaimValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
@@ -111,7 +117,8 @@ fn plain(value: &Json) -> Option<String> {
 }
 
 /// A foreign text as logs and events may show it: what is not plain becomes `?`, and it is cut.
-pub(super) fn shown(text: &str) -> String {
+#[must_use]
+pub fn shown(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let mut shown: String = text.chars().take(SHOWN_MAX).map(plain).collect();
     if text.chars().nth(SHOWN_MAX).is_some() {

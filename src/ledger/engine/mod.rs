@@ -59,11 +59,13 @@ pub enum Table {
     Sinks = 18,
     /// Identity tokens that were used.
     Spent = 19,
+    /// People that a company's directory told of, and their sign-ins.
+    People = 28,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -84,6 +86,7 @@ impl Table {
         Self::Checkpoints,
         Self::Sinks,
         Self::Spent,
+        Self::People,
     ];
 
     /// The number in backups: the discriminant.
@@ -122,6 +125,7 @@ impl Table {
             Self::Checkpoints => "checkpoints",
             Self::Sinks => "sinks",
             Self::Spent => "spent",
+            Self::People => "people",
         }
     }
 }
