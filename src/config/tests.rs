@@ -320,3 +320,37 @@ fn what_is_wrong_with_an_issuer_is_told_at_once_with_its_line() {
     let told = issuer(twice).expect_err("twice");
     assert!(told.contains("is taken by an issuer above") && told.contains("is that of an issuer above"), "{told}");
 }
+
+const SIGN_IN: &str = "[[listener]]\naddress = \"127.0.0.1:1\"\nservices = [\"sign_in\"]\n[operators.sign_in]\n\
+    issuer = \"https://idp.example\"\nclient_id = \"mayfly\"\njwks_file = \"/etc/hostname\"\n\
+    [[operators.sign_in.rule]]\noperator = \"oncall\"\nclaims = { groups = [\"sre\"] }\n";
+
+#[test]
+fn people_and_workloads_have_issuers_of_their_own() {
+    let config = parse(&format!("{HEAD}{SIGN_IN}")).map_err(|problems| problems.to_string()).expect("reads");
+    let declared = config.sign_in.expect("declared");
+    assert_eq!((declared.rules.life.as_secs(), declared.rules.issuer.max_age.as_secs()), (28_800, 600));
+    assert_eq!(declared.rules.scopes, ["openid", "email"]);
+    let shared = "[[issuer]]\nname = \"idp\"\nkind = \"generic\"\nurl = \"https://idp.example/\"\naudience = \"a\"\n\
+        jwks_file = \"/etc/hostname\"\n";
+    let problems = parse(&format!("{HEAD}{SIGN_IN}{shared}")).expect_err("shared").to_string();
+    assert!(problems.contains("operators.sign_in.issuer"), "{problems}");
+}
+
+#[test]
+fn what_is_declared_is_offered_and_what_is_offered_is_declared() {
+    let unoffered = SIGN_IN.replace("\"sign_in\"", "\"admin\"");
+    let undeclared = "[[listener]]\naddress = \"127.0.0.1:1\"\nservices = [\"scim\"]\n";
+    for (text, field) in [(unoffered.as_str(), "operators.sign_in"), (undeclared, "scim")] {
+        let problems = parse(&format!("{HEAD}{text}")).expect_err("half of it").to_string();
+        assert!(problems.contains(field), "{problems}");
+    }
+}
+
+#[test]
+fn a_rule_says_who_somebody_is() {
+    for claims in ["{ email_verified = \"true\" }", "{}", "{ groups = [] }", "{ groups = \"\" }", "\"sre\""] {
+        let text = SIGN_IN.replace("{ groups = [\"sre\"] }", claims);
+        assert!(parse(&format!("{HEAD}{text}")).is_err(), "{claims}");
+    }
+}

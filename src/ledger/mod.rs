@@ -22,6 +22,7 @@ mod lanes;
 mod migrate;
 mod open;
 mod ops;
+mod people;
 mod propose;
 mod read;
 mod refused;

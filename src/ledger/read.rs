@@ -12,10 +12,7 @@ use super::{
     shared::{Aside, Holds},
 };
 use crate::{
-    model::{
-        Digest, EndReason, Lease, LeaseId, PersonId, Scope, ScopeId, Standing, Suspension, Task, TaskId, TenantNumber,
-        Timestamp,
-    },
+    model::{EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Suspension, Task, TaskId, TenantNumber, Timestamp},
     pb, records,
 };
 
@@ -452,59 +449,6 @@ impl Ledger {
         Ok(self.record::<records::MetaRecord>(Table::Sinks, sink.as_bytes())?.map(|record| record.revision))
     }
 
-    /// A sign-in; one that cannot be read is over.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub fn sign_in_row(&self, id: &PersonId) -> Result<Option<records::SignInRecord>, Refused> {
-        let key = keys::sign_in(id);
-        let Some(value) = self.get(Table::People, &key)? else { return Ok(None) };
-        let read = self.shared.codec.decode(Table::People, &key, &value);
-        Ok(read.inspect_err(|e| self.shared.aside.note(Table::People, &key, e)).ok())
-    }
-
-    /// Whether something that may come once has come.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub fn is_spent(&self, what: &Digest) -> Result<bool, Refused> {
-        Ok(self.get(Table::Spent, &what.0)?.is_some())
-    }
-
-    /// Every sign-in that can be read, those that are over and not swept yet included.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub fn sign_ins(&self) -> Result<Vec<records::SignInRecord>, Refused> {
-        let (mut rows, mut after) = (Vec::new(), Vec::new());
-        loop {
-            let (mut some, next) = self.page(Table::People, &[keys::SIGN_INS], &after, 1_024, |key, value| {
-                self.shared.codec.decode(Table::People, key, value).ok()
-            })?;
-            rows.append(&mut some);
-            let Some(next) = next else { return Ok(rows) };
-            after = next;
-        }
-    }
-
-    /// Everybody that was told of, in the order of ids; `None` for who cannot be read.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub fn people(&self) -> Result<Vec<(PersonId, Option<records::PersonRecord>)>, Refused> {
-        let (mut people, mut after) = (Vec::new(), Vec::new());
-        loop {
-            let (mut some, next) = self.page(Table::People, &[keys::PEOPLE], &after, 1_024, |key, value| {
-                let id = PersonId::from_slice(key.get(1..)?)?;
-                let read = self.shared.codec.decode(Table::People, key, value);
-                Some((id, read.inspect_err(|e| self.shared.aside.note(Table::People, key, e)).ok()))
-            })?;
-            people.append(&mut some);
-            let Some(next) = next else { return Ok(people) };
-            after = next;
-        }
-    }
-
     /// `left` leases may stand above; a longer chain counts as ended, for what is above it is not known.
     fn lease_within(&self, lease: &Lease, now: Timestamp, left: usize) -> Result<Standing, Refused> {
         let own = self.own_lease_standing(lease, now);
@@ -609,7 +553,7 @@ impl Ledger {
         Ok((rows.iter().filter_map(|(key, value)| read(key, value)).collect(), next))
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
         self.shared.engine.get(table, key).map_err(|e| self.shared.fault(&e))
     }
 

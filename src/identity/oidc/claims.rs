@@ -69,12 +69,6 @@ impl Claims {
         }
     }
 
-    /// Whether there is a claim of this name, or members of an object of this name.
-    #[must_use]
-    pub(super) fn has_below(&self, name: &str) -> bool {
-        self.0.keys().any(|known| known.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-    }
-
     /// In the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ClaimValue)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
