@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .codec_path("crate::wire::Protobuf")
         .bytes(".mayfly.v1.IssueRequest.csr_der")
+        // Requests are hashed as they are encoded: a map has one order.
+        .btree_map(".mayfly.v1")
         // Derived `Debug` would print credentials.
         .skip_debug([
             ".mayfly.v1.IssueResponse",

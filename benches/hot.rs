@@ -7,13 +7,14 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BatchSize, Criterion};
 use mayfly::{
     audit::{chain, page},
+    client::Key,
     mint::{
         ca::{self, CaName, Validity},
-        jwt, opaque, request,
+        jwt, opaque,
         signing::{Algorithm, SigningKey},
         x509::{self, LeafKey, LeafSpec},
     },
-    model::{CredentialKind, Digest, LeaseId, Scope, ScopeId, Stamp, TaskId, TenantNumber, Timestamp},
+    model::{CredentialKind, Digest, Intent, LeaseId, Scope, ScopeId, Stamp, TaskId, TenantNumber, Timestamp},
     pb,
     policy::{self, Asked, BindingWish, Document, Extent, Facts},
     verifier::Revocations,
@@ -28,6 +29,7 @@ fn main() {
     tokens(&mut criterion);
     certificates(&mut criterion);
     decisions(&mut criterion);
+    policies(&mut criterion);
     standings(&mut criterion);
     pages(&mut criterion);
     criterion.final_summary();
@@ -71,7 +73,7 @@ fn certificates(criterion: &mut Criterion) {
     let issuing =
         ca::create_issuing(&root.key, &name("issuing", Some("mayfly.example")), validity(2)).expect("issuing");
     let tenant = ca::create_tenant(&issuing.key, &name("acme", Some("acme.example")), validity(1)).expect("tenant");
-    let (_, csr_der) = request::fresh().expect("entropy");
+    let csr_der = Key::fresh().and_then(|key| key.request()).expect("entropy");
     let stamp = stamp();
     let spec = LeafSpec {
         spiffe_id: "spiffe://acme.example/w/exporter",
@@ -126,11 +128,77 @@ fn decisions(criterion: &mut Criterion) {
         attest_by: &|_| None,
         proofs: Vec::new(),
         origin: policy::Origin::Local,
+        scene: policy::Scene::default(),
     };
     let _decision = black_box(policy::decide(trust, &asked, &facts, now()).expect("allowed"));
     criterion.bench_function("decide among 20 grants", |b| {
         b.iter(|| policy::decide(trust, black_box(&asked), &facts, now()));
     });
+}
+
+/// Five of twenty policies concern the request; it passes all of them and a guardrail.
+fn policies(criterion: &mut Criterion) {
+    let mut own = String::new();
+    for number in 0..16 {
+        let (partner, id) = if number < 4 { ("globex", number) } else { ("initech", number) };
+        own.push_str(&format!(
+            "@id(\"p{id}\") permit(principal in Partner::\"{partner}\", action in Action::\"Issue\", resource)\n\
+             when {{ context.purpose == \"report\" && context.ttl_seconds <= 600 && context.actions.contains(\"read\")\n\
+             && context.task_type == \"t{id}\" }};\n"
+        ));
+    }
+    for number in 0..4 {
+        let action = if number == 0 { "in Action::\"Issue\"" } else { "== Action::\"Renew\"" };
+        own.push_str(&format!(
+            "@id(\"f{number}\") forbid(principal, action {action}, resource)\n\
+             when {{ context.environment == \"lab\" || context.renewals > {number}{number} }};\n"
+        ));
+    }
+    let text = format!(
+        "{}{GRANT}",
+        TRUST.replacen("name = \"acme\"", "name = \"acme\"\npolicy = { enforce = \"p.cedar\" }", 1)
+    );
+    let documents = [Document { path: "trust.toml", text: &text }, Document { path: "p.cedar", text: &own }];
+    let map = policy::parse(&documents, Extent::Whole, now()).unwrap_or_else(|problems| panic!("{problems}"));
+    let trust = map.tenants.values().next().expect("one tenant");
+    let (workload, partner, purpose) =
+        ("exporter".parse().expect("name"), "globex".parse().expect("name"), "report".parse().expect("name"));
+    let asked = Asked {
+        workload: &workload,
+        partner: &partner,
+        purpose: &purpose,
+        grant: None,
+        kind: CredentialKind::Jwt,
+        audiences: &["https://api.example".to_owned()],
+        actions: &["read".to_owned()],
+        dns_names: &[],
+        ttl_seconds: 0,
+        binding: BindingWish::None,
+    };
+    let told = |parameters: &[(&str, &str)]| {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Intent::new("t3", parameters).expect("within limits")
+    };
+    let (plain, with_parameters) = (told(&[]), told(&[("ticket", "INC-4711"), ("region", "eu")]));
+    for (name, intent) in [
+        ("decide with 5 relevant of 20 policies", &plain),
+        ("decide with 5 relevant of 20 policies and 2 parameters", &with_parameters),
+    ] {
+        let facts = Facts {
+            basis: (1, 1),
+            task_deadline: None,
+            proof_expires: None,
+            issuer_expires: None,
+            has_certificate: false,
+            attest_by: &|_| None,
+            proofs: Vec::new(),
+            origin: policy::Origin::Local,
+            scene: policy::Scene { global: Some(&map.global), intent: intent.as_ref(), ..policy::Scene::default() },
+        };
+        let decision = policy::decide(trust, &asked, &facts, now()).expect("allowed");
+        assert!(decision.ruling().is_some());
+        criterion.bench_function(name, |b| b.iter(|| policy::decide(trust, black_box(&asked), &facts, now())));
+    }
 }
 
 /// The ledger's own book is private; a verifier's is the same table.
@@ -180,6 +248,27 @@ fn lease() -> LeaseId {
 fn stamp() -> Stamp {
     Stamp::new((7, 9), vec![ScopeId::from_slice(&[5; 12]).expect("12 bytes"); 9]).expect("few scopes")
 }
+
+const GRANT: &str = r#"
+[[grant]]
+tenant = "acme"
+name = "g"
+partner = "globex"
+workloads = ["exporter"]
+purposes = ["report"]
+audiences = ["https://api.example"]
+actions = ["read"]
+kinds = ["jwt"]
+ttl_default = 300
+ttl_max = 3600
+task_max = 7200
+owner = "owner@example.com"
+expires = 2027-03-01
+revokers = ["admin"]
+attest_by = 2027-02-01
+environment = "prod"
+max_live_leases = 100
+"#;
 
 const TRUST: &str = r#"
 [[operator]]

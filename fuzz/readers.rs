@@ -84,6 +84,14 @@ pub fn trust(text: &str) {
     let _ = policy::parse(&[document], policy::Extent::Whole, now);
 }
 
+/// Policies, as a tenant's and as guardrails.
+pub fn policies(text: &str) {
+    let now = Timestamp::from_seconds(1_800_000_000);
+    let file = policy::Document { path: "p.cedar", text };
+    let own = "[[tenant]]\nname = \"acme\"\npolicy = { enforce = \"p.cedar\" }\n[guardrails]\nenforce = \"p.cedar\"\n";
+    let _ = policy::parse(&[policy::Document { path: "trust.toml", text: own }, file], policy::Extent::Whole, now);
+}
+
 /// The server's configuration.
 pub fn config(text: &str) {
     let _ = Config::parse(text, Path::new("mayfly.toml"));

@@ -12,16 +12,16 @@ use std::{
 
 mod issuers;
 mod parse;
-pub(crate) mod problem;
-pub(crate) mod read;
 mod sign_in;
 mod sinks;
 mod values;
 
-pub use problem::{Problem, Problems};
 pub use values::PublicUrl;
 
-use crate::model::{IssuerRules, SignInRules, TrustDomain};
+use crate::{
+    model::{IssuerRules, SignInRules, TrustDomain},
+    settings::{Problems, problem, read},
+};
 
 pub(crate) use issuers::system_roots;
 

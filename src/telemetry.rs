@@ -197,6 +197,13 @@ pub const METRICS: &[Metric] = &[
         "Sign-ins of people, by what came of them.",
     ),
     metric(Kind::Counter, "mayfly_refused_total", Unit::Count, &["reason"], "Requests refused."),
+    metric(
+        Kind::Counter,
+        "mayfly_policy_differences_total",
+        Unit::Count,
+        &["shadow"],
+        "Decisions that policies in shadow would have made otherwise.",
+    ),
     metric(Kind::Histogram, "mayfly_rpc_seconds", Unit::Seconds, &["method", "code"], "Time of one call."),
     metric(Kind::Histogram, "mayfly_end_seconds", Unit::Seconds, &[], "Time of an end, from the queue to in force."),
     metric(Kind::Gauge, "mayfly_connections", Unit::Count, &[], "Open connections."),

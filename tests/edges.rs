@@ -11,9 +11,10 @@ use std::{path::Path, process::Command};
 
 use mayfly::{
     audit::{chain, export},
+    client::Key,
     config::{self, Config},
     mint::{
-        jwt, opaque, request,
+        jwt, opaque,
         signing::{Algorithm, SigningKey},
         x509::parse_csr,
     },
@@ -33,6 +34,7 @@ fn read_all(bytes: &[u8]) {
     readers::token(&text);
     readers::identity_token(&text);
     readers::trust(&text);
+    readers::policies(&text);
     readers::config(&text);
 }
 
@@ -96,12 +98,15 @@ fn valid() -> Vec<Vec<u8>> {
     vec![
         token().into_bytes(),
         opaque::mint(lease()).expect("entropy").text.expose().as_bytes().to_vec(),
-        request::fresh().expect("entropy").1,
+        Key::fresh().and_then(|key| key.request()).expect("entropy"),
         stamp().to_extension(),
         stamp().to_bytes(),
         event_line().into_bytes(),
         config::SAMPLE.as_bytes().to_vec(),
         TRUST.as_bytes().to_vec(),
+        br#"@id("p") permit(principal in Partner::"globex", action in Action::"Issue", resource)
+            when { context.parameters.hasTag("t") && context has source_ip && context.source_ip.isIpv4() };"#
+            .to_vec(),
         br#"{"keys":[{"kty":"EC","kid":"k","crv":"P-256","x":"AAAA","y":"AAAA"}]}"#.to_vec(),
         br"octo-org/automation/\.github/workflows/[a-z]+\.yml@refs/tags/v[0-9.]+".to_vec(),
     ]
@@ -170,7 +175,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         purpose: "export".into(),
         audiences: vec!["https://api.example".into()],
         actions: vec!["read".into()],
-        csr_der: request::fresh().expect("entropy").1.into(),
+        csr_der: Key::fresh().and_then(|key| key.request()).expect("entropy").into(),
         ..pb::IssueRequest::default()
     };
     let scope = pb::Scope { kind: pb::ScopeKind::Partner.into(), partner: "globex".into(), ..pb::Scope::default() };

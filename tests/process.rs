@@ -33,6 +33,7 @@ mod process {
     mod limits;
     mod local;
     mod operations;
+    mod policies;
     mod proof;
     mod revoke;
     mod rig;

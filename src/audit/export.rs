@@ -165,6 +165,10 @@ struct EventLine {
     reason: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    policies: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    policy_set: String,
     hash: String,
     previous_hash: String,
 }
@@ -196,6 +200,8 @@ impl EventLine {
             trust_hash: e.trust_hash,
             reason: e.reason,
             details: e.details,
+            policies: e.policies,
+            policy_set: e.policy_set,
             hash: text::bytes(&e.hash),
             previous_hash: text::bytes(&e.previous_hash),
         })
@@ -226,6 +232,8 @@ impl EventLine {
             trust_hash: self.trust_hash,
             reason: self.reason,
             details: self.details,
+            policies: self.policies,
+            policy_set: self.policy_set,
             hash: text::parse_bytes(&self.hash)?,
             previous_hash: text::parse_bytes(&self.previous_hash)?,
         })

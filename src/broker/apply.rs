@@ -170,6 +170,10 @@ impl Broker {
         for scope in scopes {
             commit.cuts.push(self.narrowing(caller, operator, scope, reason, now)?);
         }
+        // Nothing that was decided under the guardrails before is begun after.
+        if plan.global.as_ref().is_some_and(|global| global.guardrails != self.registry.global().guardrails) {
+            commit.changed.push(Scope::Everything);
+        }
         commit.events.push(summary(caller, operator, &plan, scopes.len(), reason, now));
         let (registry, rings, ledger) = (Arc::clone(&self.registry), Arc::clone(&self.rings), Arc::clone(&self.ledger));
         let receipt = self

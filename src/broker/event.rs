@@ -2,7 +2,7 @@
 
 use crate::{
     identity::Caller,
-    model::{Lease, Task, TaskId, Timestamp},
+    model::{Lease, Ruling, Task, TaskId, Timestamp},
     pb,
 };
 
@@ -46,6 +46,15 @@ pub fn of_lease(event: &mut pb::Event, lease: &Lease) {
     event.credential_sha256 = lease.credential.to_string();
     event.credential_kind = lease.kind.code().into();
     event.expires = Some(stamp(lease.expires));
+    ruled(event, lease.ruling.as_deref());
+}
+
+/// Fills in which policies allowed it.
+pub fn ruled(event: &mut pb::Event, ruling: Option<&Ruling>) {
+    if let Some(ruling) = ruling {
+        event.policies.clone_from(&ruling.policies);
+        event.policy_set = ruling.set.to_string();
+    }
 }
 
 /// Fills in what a task says.
@@ -56,6 +65,7 @@ pub fn of_task(event: &mut pb::Event, task: &Task) {
     event.task_id = task.id.to_string();
     event.purpose = task.purpose.to_string();
     event.expires = Some(stamp(task.deadline));
+    event.details.extend(task.intent.iter().flat_map(|intent| intent.details()));
 }
 
 /// The wire's form of a time.

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Broker, refusal::Refusal, registry::Tenant, view, who::Operator};
+use super::{
+    Broker,
+    refusal::Refusal,
+    registry::Tenant,
+    view,
+    who::Operator,
+    wish::{intent, intent_of},
+};
 use crate::{
     identity::Caller,
     model::{
@@ -10,7 +17,7 @@ use crate::{
         WorkloadName,
     },
     pb, policy,
-    policy::{Asked, BindingWish, Decision, Facts, Role, Selector},
+    policy::{Asked, BindingWish, Decision, Facts, Role, Scene, Selector},
 };
 
 impl Broker {
@@ -52,6 +59,10 @@ impl Broker {
             binding: binding_of(wish.binding)?,
         };
         let attested = |grant: &GrantName| tenant.attested.get(grant).copied();
+        let owner = |grant: &GrantName| tenant.new_owner(grant).map(str::to_owned);
+        let global = self.registry.global();
+        let told = intent(&wish.task_type, &wish.parameters)?;
+        let intent = task.as_ref().map_or(Ok(told.clone()), |task| intent_of(task, told))?;
         let facts = Facts {
             basis,
             task_deadline: deadline(task.as_ref(), wish.task_deadline_seconds, now),
@@ -61,6 +72,13 @@ impl Broker {
             attest_by: &attested,
             proofs: Vec::new(),
             origin: policy::Origin::Unknown,
+            scene: Scene {
+                global: Some(&global),
+                intent: intent.as_deref(),
+                renewals: None,
+                opens: task.is_none(),
+                owner: Some(&owner),
+            },
         };
         let steps = policy::explain(&tenant.trust, &asked, &facts, now);
         let mut answer = pb::ExplainResponse { steps, ..Default::default() };

@@ -98,7 +98,7 @@ impl Broker {
         if let Some(lease) = self.find_lease(&operator, &found).await? {
             answer.possession = found.sha256.is_some_and(|sha256| sha256.matches(&lease.credential));
             answer.issued = self.issue_event(&lease).await?;
-            answer.lease = Some(view::lease(&lease, self.ledger.lease_standing(&lease, now)?));
+            answer.lease = Some(view::lease_in_full(&lease, self.ledger.lease_standing(&lease, now)?));
             return Ok(answer);
         }
         if let Some(event) = self.find_issue(&operator, &found).await? {

@@ -24,7 +24,7 @@ use crate::{
         Timestamp, stamp::Stamp,
     },
     pb,
-    policy::{self, Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, TaskDecision},
+    policy::{self, Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, Scene, TaskDecision},
 };
 
 impl Broker {
@@ -230,6 +230,8 @@ impl Broker {
             binding: wish.binding,
         };
         let attested = |grant: &GrantName| workload.tenant.attested.get(grant).copied();
+        let owner = |grant: &GrantName| workload.tenant.new_owner(grant).map(str::to_owned);
+        let global = self.registry.global();
         let issuer = ring.ca.as_ref().filter(|_| wish.kind == CredentialKind::X509);
         let own = if wish.task_deadline_seconds == 0 {
             None
@@ -245,8 +247,19 @@ impl Broker {
             attest_by: &attested,
             proofs: workload.proofs.clone(),
             origin: Origin::of(caller),
+            scene: Scene {
+                global: Some(&global),
+                intent: wish.intent.as_deref(),
+                renewals: wish.renews.as_ref().map(|old| old.renewals.saturating_add(1)),
+                // With a deadline of its own it is decided about by itself.
+                opens: task.is_none() && wish.task_deadline_seconds == 0,
+                owner: Some(&owner),
+            },
         };
-        let decision = policy::decide(&workload.tenant.trust, &asked, &facts, now)?;
+        let decided = policy::decide(&workload.tenant.trust, &asked, &facts, now);
+        let shadow = decided.as_ref().map_or_else(Denied::shadow, Decision::shadow);
+        self.note_differences(caller, workload, &wish.partner, &wish.purpose, shadow, now);
+        let decision = decided?;
         check_awake(&workload.tenant, decision.grant(), now)?;
         Ok(decision)
     }
@@ -270,11 +283,12 @@ impl Broker {
                 &wish.purpose,
                 wish.task_deadline_seconds,
                 None,
+                wish.intent.as_deref(),
                 decision.basis(),
                 now,
             )?
         };
-        new_task(workload, &opening, None, false)
+        new_task(workload, &opening, None, false, wish.intent.clone())
     }
 
     fn admit(&self, scopes: &[ScopeId]) -> Result<(), Refusal> {
@@ -374,6 +388,7 @@ impl Broker {
         if let Some(old) = &wish.renews {
             event.details.push(format!("renews={}", old.id));
         }
+        event.details.extend(new_task.iter().flat_map(|task| &task.intent).flat_map(|intent| intent.details()));
         let global = self.registry.global();
         let everywhere = global.partners.get(decision.partner()).map_or(0, |partner| partner.max_live_leases);
         let most = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
@@ -457,6 +472,7 @@ impl Broker {
         let binding = if lease.bound.is_some() { BindingWish::Certificate } else { BindingWish::None };
         let is_token = lease.kind != CredentialKind::X509;
         Ok(Wish {
+            intent: task.intent.clone(),
             task: Some(task),
             partner: lease.partner.clone(),
             purpose: lease.purpose.clone(),

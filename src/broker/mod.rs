@@ -26,6 +26,7 @@ pub mod lastuse;
 mod owners;
 pub mod page;
 pub mod people;
+pub mod policies;
 mod quarantine;
 pub mod reach;
 pub mod refusal;
@@ -95,6 +96,8 @@ pub struct Broker {
     pub watchers: Arc<std::sync::atomic::AtomicU32>,
     /// Refusals of this minute.
     pub refusals: refusals::RefusalLog,
+    /// What policies said that operators ought to know.
+    pub policies: policies::PolicyLog,
     /// When something is due in each tenant.
     pub dues: keeper::Dues,
     /// Uses that are not written yet.

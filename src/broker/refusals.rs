@@ -71,6 +71,9 @@ impl Broker {
         why: &Refusal,
         now: Timestamp,
     ) {
+        if let (Some(workload), Refusal::Denied(denied)) = (workload, why) {
+            self.note_policy(&workload.tenant, denied);
+        }
         if matches!(why, Refusal::Busy { .. } | Refusal::Fault(_) | Refusal::Unavailable(_) | Refusal::Held(_)) {
             return;
         }
@@ -81,6 +84,16 @@ impl Broker {
         event.decision = event::REFUSED.into();
         event.reason = why.reason().to_owned();
         event.details.push(why.to_string());
+        if let Refusal::Denied(denied) = why
+            && let Some(policy) = denied.policy()
+        {
+            event.policies.clone_from(&policy.policies);
+            event.policy_set = policy.set.to_string();
+            event.grant = policy.grant.as_ref().map(ToString::to_string).unwrap_or_default();
+            event.details.push(format!("action={}", policy.action.word()));
+            event.details.extend(Some(&policy.audience).filter(|a| !a.is_empty()).map(|a| format!("audience={a}")));
+            event.details.extend(policy.errors.iter().map(|error| format!("error={error}")));
+        }
         if untold > 0 {
             event.details.push(format!("untold_before={untold}"));
         }

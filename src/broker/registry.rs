@@ -41,8 +41,13 @@ impl Tenant {
     /// Who answers for a grant: the one it was transferred to, or the one the trust map names.
     #[must_use]
     pub fn owner<'a>(&'a self, name: &GrantName, grant: &'a Grant) -> &'a str {
-        let transferred = self.life.get(name).map(|life| life.owner.as_str()).filter(|owner| !owner.is_empty());
-        transferred.unwrap_or(&grant.owner)
+        self.new_owner(name).unwrap_or(&grant.owner)
+    }
+
+    /// Whom a grant was transferred to.
+    #[must_use]
+    pub fn new_owner(&self, name: &GrantName) -> Option<&str> {
+        self.life.get(name).map(|life| life.owner.as_str()).filter(|owner| !owner.is_empty())
     }
 
     /// When a grant must be attested next.
@@ -120,11 +125,11 @@ impl Registry {
             Ok(None) => GlobalTrust::default(),
             Ok(Some(Err(error))) => {
                 tracing::error!(%error, "the global part of the trust map is unreadable; nobody may administer");
-                GlobalTrust::default()
+                GlobalTrust::unreadable()
             }
             Err(error) => {
                 tracing::error!(%error, "the global part of the trust map is unreadable; nobody may administer");
-                GlobalTrust::default()
+                GlobalTrust::unreadable()
             }
         };
         self.global.store(Arc::new(global));

@@ -317,7 +317,7 @@ impl Broker {
         covered.leases += 1;
         covered.until = covered.until.max(Some(lease.expires));
         if covered.sample.len() < SAMPLE {
-            covered.sample.push(view::lease(lease, Standing::Live));
+            covered.sample.push(view::lease_in_full(lease, Standing::Live));
         }
         Ok(())
     }

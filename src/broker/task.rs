@@ -7,14 +7,14 @@ use super::{
     refusal::Refusal,
     view,
     who::Workload,
-    wish::{TASK_MAX_SECONDS, check_idempotency_key, new_task, retry, within},
+    wish::{TASK_MAX_SECONDS, check_idempotency_key, intent, intent_of, new_task, retry, within},
 };
 use crate::{
     identity::Caller,
     ledger::{EndLease, EndTask, OpenDraft, Receipt, Refused},
-    model::{Digest, EndReason, LeaseId, PartnerName, Purpose, Standing, Task, TaskId, TenantName, Timestamp},
+    model::{Digest, EndReason, Intent, LeaseId, PartnerName, Purpose, Standing, Task, TaskId, TenantName, Timestamp},
     pb,
-    policy::{self, TaskAsked, TaskDecision, TaskFacts},
+    policy::{self, Denied, Scene, TaskAsked, TaskDecision, TaskFacts},
 };
 
 impl Broker {
@@ -65,9 +65,16 @@ impl Broker {
         if Self::proof_end(caller, parent.as_ref()).is_some_and(|end| end <= now) {
             return Err(Refusal::Unproven("what you proved yourself with has ended"));
         }
-        if let Some(parent) = parent.as_ref().filter(|_| workload.confined_to().is_some()) {
-            check_same(parent, &partner, &purpose)?;
-        }
+        let told = intent(&request.task_type, &request.parameters)?;
+        let intent = match parent.as_ref() {
+            Some(parent) if workload.confined_to().is_some() => {
+                check_same(parent, &partner, &purpose)?;
+                intent_of(parent, told)?
+            }
+            // A child that tells nothing is about what its parent is.
+            Some(parent) => told.or_else(|| parent.intent.clone()),
+            None => told,
+        };
         let opening = self.decide_task(
             caller,
             workload,
@@ -75,14 +82,16 @@ impl Broker {
             &purpose,
             request.deadline_seconds,
             parent.as_ref(),
+            intent.as_deref(),
             basis,
             now,
         )?;
-        let task = new_task(workload, &opening, parent.as_ref(), request.hold)?;
+        let task = new_task(workload, &opening, parent.as_ref(), request.hold, intent)?;
         let mut event = event::by(caller, workload.actor(), "task.opened", now);
         event.decision = event::ALLOWED.into();
         event::of_task(&mut event, &task);
         event.trust_hash = opening.trust_hash().to_string();
+        event::ruled(&mut event, opening.ruling());
         event.details.extend(task.parent.map(|id| format!("parent={id}")));
         let hash = Digest::of(&prost::Message::encode_to_vec(&pb::OpenTaskRequest {
             idempotency_key: String::new(),
@@ -167,9 +176,11 @@ impl Broker {
         purpose: &Purpose,
         deadline_seconds: u32,
         parent: Option<&Task>,
+        intent: Option<&Intent>,
         basis: (u64, u64),
         now: Timestamp,
     ) -> Result<TaskDecision, Refusal> {
+        let global = self.registry.global();
         let attested = |grant: &crate::model::GrantName| workload.tenant.attested.get(grant).copied();
         let asked = TaskAsked { workload: &workload.name, partner, purpose, deadline_seconds };
         let facts = TaskFacts {
@@ -178,8 +189,12 @@ impl Broker {
             attest_by: &attested,
             proofs: workload.proofs.clone(),
             origin: policy::Origin::of(caller),
+            scene: Scene { global: Some(&global), intent, ..Scene::default() },
         };
-        Ok(policy::decide_task(&workload.tenant.trust, &asked, &facts, now)?)
+        let decided = policy::decide_task(&workload.tenant.trust, &asked, &facts, now);
+        let shadow = decided.as_ref().map_or_else(Denied::shadow, TaskDecision::shadow);
+        self.note_differences(caller, workload, partner, purpose, shadow, now);
+        Ok(decided?)
     }
 
     /// Ends a task and everything under it.

@@ -88,6 +88,7 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         backups: Arc::default(),
         watchers: Arc::default(),
         refusals: super::refusals::RefusalLog::default(),
+        policies: super::policies::PolicyLog::default(),
         dues: crate::broker::keeper::Dues::default(),
         uses: super::introspect::UseLog::default(),
         csrs: crate::mint::x509::KnownCsrs::default(),

@@ -34,6 +34,19 @@ pub fn lease(lease: &Lease, standing: Standing) -> pb::Lease {
         parent_lease_id: lease.parent.map(|id| id.to_string()).unwrap_or_default(),
         ended: ended(standing, lease.ended.map(|(_, at)| at), lease.expires),
         renewals: lease.renewals,
+        policies: Vec::new(),
+        policy_set: Vec::new(),
+    }
+}
+
+/// A lease as operators see it: with the policies that allowed it, of which its workload is told nothing.
+#[must_use]
+pub fn lease_in_full(of: &Lease, standing: Standing) -> pb::Lease {
+    let ruling = of.ruling.as_deref();
+    pb::Lease {
+        policies: ruling.map(|ruling| ruling.policies.clone()).unwrap_or_default(),
+        policy_set: ruling.map(|ruling| ruling.set.0.to_vec()).unwrap_or_default(),
+        ..lease(of, standing)
     }
 }
 
@@ -61,6 +74,8 @@ pub fn task(task: &Task, standing: Standing) -> pb::Task {
         token_sha256: with.map(|with| with.token.0.to_vec()).unwrap_or_default(),
         client_key_sha256: task.client_key.map(|own| own.key.0.to_vec()).unwrap_or_default(),
         client_key_until: task.client_key.map(|own| stamp(own.until)),
+        task_type: task.intent.as_ref().map(|intent| intent.task_type().to_owned()).unwrap_or_default(),
+        parameters: task.intent.as_ref().map(|intent| intent.parameters().clone()).unwrap_or_default(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     identity::Caller,
     ledger::{Retry, Spend},
     mint::x509::{Csr, KnownCsrs},
-    model::{CredentialKind, Digest, Lease, LeaseId, Task, TaskId, Timestamp},
+    model::{CredentialKind, Digest, Intent, Lease, LeaseId, Task, TaskId, Timestamp},
     pb,
     policy::{BindingWish, Decision, TaskDecision},
 };
@@ -31,6 +31,28 @@ pub(super) struct Wish {
     pub(super) spend: Option<Spend>,
     /// The lease to take the place of.
     pub(super) renews: Option<Lease>,
+    /// What the task is about: its own words when it is open, else those of the request.
+    pub(super) intent: Option<Box<Intent>>,
+}
+
+/// What a request tells of a task's intent.
+pub(super) fn intent(
+    task_type: &str,
+    parameters: &std::collections::BTreeMap<String, String>,
+) -> Result<Option<Box<Intent>>, Refusal> {
+    let told = Intent::new(task_type, parameters.clone());
+    told.map(|told| told.map(Box::new)).map_err(|why| Refusal::invalid(why.field(), why.to_string()))
+}
+
+/// The intent of what is done under a task: the task's, which cannot be told anew.
+pub(super) fn intent_of(task: &Task, told: Option<Box<Intent>>) -> Result<Option<Box<Intent>>, Refusal> {
+    if told.is_some() && told != task.intent {
+        return Err(Refusal::invalid(
+            "task_type",
+            "or parameters are not the task's; leave them out or open another task",
+        ));
+    }
+    Ok(task.intent.clone())
 }
 
 /// Refuses what lies outside the task that a certificate of ours confines its holder to.
@@ -85,6 +107,7 @@ pub(super) fn new_task(
     opening: &TaskDecision,
     parent: Option<&Task>,
     held: bool,
+    intent: Option<Box<Intent>>,
 ) -> Result<Task, Refusal> {
     Ok(Task {
         id: TaskId::fresh(workload.tenant.number)?,
@@ -107,6 +130,7 @@ pub(super) fn new_task(
             Some(parent) => parent.opened_with.clone(),
             None => workload.opened_with.clone(),
         },
+        intent,
     })
 }
 
@@ -146,6 +170,7 @@ pub(super) fn lease_of(
         renewals: wish.renews.as_ref().map_or(0, |old| old.renewals.saturating_add(1)),
         broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
         ended: None,
+        ruling: decision.ruling().cloned().map(Box::new),
     }
 }
 
@@ -172,7 +197,10 @@ pub(super) fn wish(
         None => (view::id("partner", &request.partner)?, view::id("purpose", &request.purpose)?),
     };
     let csr = check_key_source(request, kind, known)?;
+    let told = intent(&request.task_type, &request.parameters)?;
+    let intent = task.as_ref().map_or(Ok(told.clone()), |task| intent_of(task, told))?;
     Ok(Wish {
+        intent,
         partner,
         purpose,
         grant: if request.grant.is_empty() { None } else { Some(view::id("grant", &request.grant)?) },

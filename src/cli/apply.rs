@@ -22,7 +22,8 @@ use super::{
 #[derive(Args, Clone, Debug)]
 #[command(after_help = APPLY_HELP)]
 pub struct ApplyArgs {
-    /// Folder of `*.toml` files, read with all folders below it in name order; or one file.
+    /// Folder of `*.toml` and `*.cedar` files, read with all folders below it in name order; or one file. Tables of cases,
+    /// `*.test.toml`, are left out.
     #[arg(short, long = "file", value_name = "DIR")]
     file: PathBuf,
     /// Show what would change and how many leases would end, and change nothing.
@@ -64,10 +65,13 @@ impl ApplyArgs {
 /// The documents of a folder, in name order.
 ///
 /// Names that start with a dot are left out, as are folders behind symbolic links, which could lead in circles.
-fn read(root: &Path) -> Outcome<Vec<pb::TrustDocument>> {
+///
+/// # Errors
+/// When there is none, or one cannot be read.
+pub fn read(root: &Path) -> Outcome<Vec<pb::TrustDocument>> {
     let mut paths = Vec::new();
     if root.is_dir() {
-        walk(root, 0, &mut paths)?;
+        walk(root, 0, &is_document, &mut paths)?;
     } else {
         paths.push(root.to_owned());
     }
@@ -88,7 +92,28 @@ fn read(root: &Path) -> Outcome<Vec<pb::TrustDocument>> {
     Ok(documents)
 }
 
-fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Outcome {
+/// The tables of cases in a folder, by path, as `mayfly policy test` runs them.
+///
+/// # Errors
+/// When one cannot be read.
+#[cfg(feature = "server")]
+pub fn tables(root: &Path) -> Outcome<Vec<(String, String)>> {
+    let mut paths = Vec::new();
+    if root.is_dir() {
+        walk(root, 0, &is_table, &mut paths)?;
+    }
+    paths.into_iter().map(|path| Ok((path.display().to_string(), document(&path)?))).collect()
+}
+
+fn is_table(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b".test.toml"))
+}
+
+fn is_document(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml" || extension == "cedar") && !is_table(path)
+}
+
+fn walk(folder: &Path, depth: usize, is_wanted: &dyn Fn(&Path) -> bool, paths: &mut Vec<PathBuf>) -> Outcome {
     let failed = |error| Failure::file("read", folder, error);
     if depth > MAX_DEPTH {
         return Err(Failure::Usage(format!("{} lies deeper than {MAX_DEPTH} folders", folder.display())));
@@ -103,8 +128,8 @@ fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Outcome {
             continue;
         }
         if is_folder {
-            walk(&path, depth + 1, paths)?;
-        } else if path.extension().is_some_and(|extension| extension == "toml") && !path.is_dir() {
+            walk(&path, depth + 1, is_wanted, paths)?;
+        } else if is_wanted(&path) && !path.is_dir() {
             paths.push(path);
         }
     }
@@ -195,14 +220,16 @@ mod tests {
     #[test]
     fn documents_are_read_in_name_order_with_folders_below() {
         let root = tempfile::tempdir().expect("folder");
-        for path in ["b.toml", "a/z.toml", "a/b/c.toml", "a.toml", "notes.md", ".git/x.toml", ".hidden.toml"] {
+        for path in
+            ["b.toml", "a/z.toml", "a/b/c.cedar", "a.toml", "notes.md", ".git/x.toml", ".hidden.toml", "a.test.toml"]
+        {
             let path = root.path().join(path);
             std::fs::create_dir_all(path.parent().expect("parent")).expect("made");
             std::fs::write(path, "x").expect("written");
         }
         std::os::unix::fs::symlink(root.path(), root.path().join("loop")).expect("linked");
         let names: Vec<_> = read(root.path()).expect("reads").into_iter().map(|document| document.path).collect();
-        assert_eq!(names, ["a/b/c.toml", "a/z.toml", "a.toml", "b.toml"]);
+        assert_eq!(names, ["a/b/c.cedar", "a/z.toml", "a.toml", "b.toml"]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use super::{
     arg,
     cell::printable,
     failure::{Failure, Outcome},
+    intent::IntentArgs,
     job,
     session::Session,
 };
@@ -66,6 +67,8 @@ pub struct ExecArgs {
     /// When the task ends by itself, as in 1h, and the command with it; the grant's longest when left out.
     #[arg(long, value_parser = arg::seconds, value_name = "TTL")]
     deadline: Option<u32>,
+    #[command(flatten)]
+    intent: IntentArgs,
     /// A credential as `key=value` pairs with commas between: `name`, `kind`, `audience`, `action`, `dns-name`, `ttl`,
     /// `grant`, `binding`, and where it goes: `env`, `file`, `fd`, `endpoint`. Repeat for more.
     #[arg(long = "credential", value_name = "SPEC", value_parser = Need::parse)]
@@ -167,6 +170,8 @@ impl ExecArgs {
         set(&mut work.purpose, self.purpose.as_ref());
         set(&mut work.parent_task_id, self.parent.as_ref());
         work.deadline_seconds = self.deadline.unwrap_or(work.deadline_seconds);
+        set(&mut work.task_type, self.intent.task_type.as_ref());
+        work.parameters.extend(self.intent.parameters());
         job.mask |= self.mask;
         job.needs.extend(self.credentials.iter().cloned());
         let missing =

@@ -15,6 +15,7 @@ use super::{
     cell::Fields,
     delivery::{self, DeliveryArgs},
     failure::{Failure, Outcome},
+    intent::IntentArgs,
     request::OwnRequest,
     session::{KEY_FILE, Session},
 };
@@ -55,6 +56,8 @@ pub struct WantedArgs {
     /// Whether a token is bound to the client certificate that asks for it.
     #[arg(long, value_enum, default_value = "auto")]
     pub binding: BindingArg,
+    #[command(flatten)]
+    pub intent: IntentArgs,
 }
 
 impl WantedArgs {
@@ -73,6 +76,8 @@ impl WantedArgs {
             ttl_seconds: self.ttl.unwrap_or(0),
             dns_names: self.dns_names.clone(),
             binding: pb::Binding::from(self.binding).into(),
+            task_type: self.intent.task_type(),
+            parameters: self.intent.parameters(),
             ..pb::IssueRequest::default()
         }
     }

@@ -12,6 +12,7 @@ use super::{
     cell::{Fields, Record},
     failure::Outcome,
     hold::HoldArgs,
+    intent::IntentArgs,
     issue::text,
     page,
     session::Session,
@@ -70,6 +71,8 @@ pub struct OpenArgs {
     /// Announces `task hold`: without it the task ends within the grace time.
     #[arg(long)]
     hold: bool,
+    #[command(flatten)]
+    intent: IntentArgs,
     /// Makes a retry safe: the same key and request answer with the first task.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     idempotency_key: String,
@@ -83,6 +86,8 @@ impl OpenArgs {
             purpose: self.purpose.to_string(),
             parent_task_id: text(self.parent.as_ref()),
             deadline_seconds: self.deadline.unwrap_or(0),
+            task_type: self.intent.task_type(),
+            parameters: self.intent.parameters(),
             idempotency_key: self.idempotency_key,
             hold: self.hold,
         };
@@ -180,6 +185,7 @@ impl ShowArgs {
 const TASK_HELP: &str = "\
 Examples:
   mayfly task open --tenant acme --partner globex --purpose deploy --deadline 30m
+  mayfly task open --tenant acme --partner globex --purpose deploy --task-type release --parameter ticket=INC-4711
   mayfly task hold 4000000100c0ffee00c0ffee --complete-on-exit
   mayfly task complete 4000000100c0ffee00c0ffee
   mayfly task list --tenant acme --standing live";

@@ -5,8 +5,8 @@ use prost::Message;
 use super::engine::Table;
 use crate::{
     model::{
-        ClientKey, CredentialKind, Digest, EndReason, Lease, LeaseId, OpenedWith, Scope, ScopeId, Task, TaskId,
-        Timestamp, secret::MacKey, task::LiveBucket,
+        ClientKey, CredentialKind, Digest, EndReason, Intent, Lease, LeaseId, OpenedWith, Ruling, Scope, ScopeId, Task,
+        TaskId, Timestamp, secret::MacKey, task::LiveBucket,
     },
     records,
 };
@@ -207,6 +207,8 @@ fn lease_record(lease: &Lease) -> records::LeaseRecord {
         broker_made_key: lease.broker_made_key,
         end_reason: lease.ended.map_or(0, |(why, _)| why.code().into()),
         ended: lease.ended.map_or(0, |(_, at)| at.millis()),
+        policies: lease.ruling.as_ref().map(|ruling| ruling.policies.clone()).unwrap_or_default(),
+        policy_set: lease.ruling.as_ref().map(|ruling| ruling.set.0.to_vec()).unwrap_or_default(),
     }
 }
 
@@ -235,6 +237,8 @@ fn lease_from(id: LeaseId, r: records::LeaseRecord) -> Result<Lease, Unreadable>
         renewals: r.renewals,
         broker_made_key: r.broker_made_key,
         ended: EndReason::from_code(r.end_reason).map(|why| (why, Timestamp::from_millis(r.ended))),
+        ruling: optional(&r.policy_set, "policy_set", Digest::from_slice)?
+            .map(|set| Box::new(Ruling { policies: r.policies, set })),
     })
 }
 
@@ -263,7 +267,14 @@ fn task_record(task: &Task) -> records::TaskRecord {
         issuer: task.opened_with.as_ref().map(|with| with.issuer.to_string()).unwrap_or_default(),
         subject: task.opened_with.as_ref().map(|with| with.subject.clone()).unwrap_or_default(),
         token_sha256: task.opened_with.as_ref().map(|with| with.token.0.to_vec()).unwrap_or_default(),
+        task_type: task.intent.as_ref().map(|intent| intent.task_type().to_owned()).unwrap_or_default(),
+        parameters: task.intent.as_ref().map(|intent| parameters(intent)).unwrap_or_default(),
     }
+}
+
+fn parameters(intent: &Intent) -> Vec<records::Parameter> {
+    let each = intent.parameters().iter();
+    each.map(|(name, value)| records::Parameter { name: name.clone(), value: value.clone() }).collect()
 }
 
 fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
@@ -299,6 +310,10 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
                 Some(Box::new(OpenedWith { issuer, subject, token }))
             }
             None => None,
+        },
+        intent: {
+            let told = r.parameters.into_iter().map(|told| (told.name, told.value)).collect();
+            Intent::new(&r.task_type, told).map_err(|_| Unreadable::Field("parameters"))?.map(Box::new)
         },
     })
 }

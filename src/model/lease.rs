@@ -2,6 +2,7 @@
 
 use super::{
     id::{GrantName, LeaseId, PartnerName, Purpose, TenantName, WorkloadName},
+    intent::Ruling,
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
@@ -110,6 +111,8 @@ pub struct Lease {
     pub broker_made_key: bool,
     /// What ended it by itself, and when; cuts and the task's end are not noted here.
     pub ended: Option<(EndReason, Timestamp)>,
+    /// The policies that allowed it; `None` where none are in force.
+    pub ruling: Option<Box<Ruling>>,
 }
 
 impl Lease {

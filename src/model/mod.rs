@@ -3,6 +3,7 @@
 pub mod chain;
 pub mod domain;
 pub mod id;
+pub mod intent;
 pub mod issuer;
 pub mod lease;
 pub mod person;
@@ -19,6 +20,7 @@ pub use domain::TrustDomain;
 pub use id::{
     GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,
 };
+pub use intent::{Intent, InvalidIntent, Ruling};
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
 pub use person::{PersonId, SignInRule, SignInRules};

@@ -2,6 +2,7 @@
 
 use super::{
     id::{GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    intent::Intent,
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
@@ -49,6 +50,8 @@ pub struct Task {
     pub client_key: Option<ClientKey>,
     /// The identity token that it was opened with; of a child, its parent.
     pub opened_with: Option<Box<OpenedWith>>,
+    /// What its workload said it is about to do.
+    pub intent: Option<Box<Intent>>,
 }
 
 /// An identity token, as people can find it again.

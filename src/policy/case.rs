@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::{CredentialKind, GrantName, Timestamp, WorkloadName};
 
 use super::{
+    cedar::{self, Judged, PolicyAction, Question},
     decide::{Asked, BindingWish, Facts, Origin},
     decision::{Bound, Decision},
     denied::Denied,
@@ -156,10 +157,58 @@ impl Case<'_> {
         })
     }
 
-    pub(super) fn decision(&self, trust: &TenantTrust) -> Decision {
-        let (expires, bound_by) = self.end();
+    /// Whether a token is bound to the caller's certificate.
+    fn binds(&self) -> bool {
         let binds = self.facts.has_certificate && self.asked.binding != BindingWish::None;
-        Decision {
+        binds && self.asked.kind != CredentialKind::X509
+    }
+
+    /// Asks the policies: about the credential, and about the task where one is opened for it.
+    fn judged(&self, trust: &TenantTrust, expires: Timestamp) -> Result<(Option<Judged>, Option<Judged>), Denied> {
+        let scene = &self.facts.scene;
+        if !cedar::asks(trust, scene.global) {
+            return Ok((None, None));
+        }
+        let (asked, facts) = (self.asked, self.facts);
+        let owner = scene.owner.and_then(|owner| owner(self.name)).unwrap_or_else(|| self.grant.owner.clone());
+        let question = Question {
+            action: PolicyAction::of(asked.kind, scene.renewals.is_some()),
+            workload: (asked.workload, self.workload),
+            partner: asked.partner,
+            tenant: trust.name.as_str(),
+            grant: Some((self.name, self.grant)),
+            purpose: asked.purpose,
+            intent: scene.intent,
+            audiences: asked.audiences,
+            actions: asked.actions,
+            dns_names: asked.dns_names,
+            kind: asked.kind,
+            life_seconds: expires.seconds().saturating_sub(self.now.seconds()),
+            origin: facts.origin,
+            bound: self.binds() || asked.kind == CredentialKind::X509,
+            renewals: scene.renewals.unwrap_or(0),
+            owner,
+            attest_by: (facts.attest_by)(self.name).unwrap_or(self.grant.attest_by),
+            is_child: false,
+            now: self.now,
+        };
+        let ask = |question: &Question<'_>| cedar::judge(trust, scene.global, question).map_err(Denied::Policy);
+        let opening = Question { action: PolicyAction::OpenTask, grant: None, audiences: &[], ..question.clone() };
+        let opened = if scene.opens { ask(&opening)? } else { None };
+        Ok((ask(&question)?, opened))
+    }
+
+    pub(super) fn decision(&self, trust: &TenantTrust) -> Result<Decision, Denied> {
+        let (expires, bound_by) = self.end();
+        let (judged, opened) = self.judged(trust, expires)?;
+        let (mut ruling, mut opening, mut shadow) = (None, None, Vec::new());
+        for (judged, to) in [(judged, &mut ruling), (opened, &mut opening)] {
+            if let Some(judged) = judged {
+                shadow.extend(judged.shadow);
+                *to = Some(judged.ruling);
+            }
+        }
+        Ok(Decision {
             basis: self.facts.basis,
             trust_hash: trust.hash(),
             tenant: trust.name.clone(),
@@ -174,12 +223,15 @@ impl Case<'_> {
             issued: self.now,
             expires,
             bound_by,
-            bind: binds && self.asked.kind != CredentialKind::X509,
+            bind: self.binds(),
             proofs: self.facts.proofs.clone(),
             max_live_leases: self.grant.max_live_leases,
             max_leases_per_task: self.grant.max_leases_per_task,
             environment: self.grant.environment.clone(),
-        }
+            ruling,
+            opening,
+            shadow,
+        })
     }
 }
 

@@ -5,13 +5,14 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::identity::Caller;
-use crate::model::{CredentialKind, GrantName, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName};
+use crate::model::{CredentialKind, GrantName, Intent, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName};
 
 use super::{
     case::{Case, end_after, from_network, is_in_force, may_use},
+    cedar::{self, PolicyAction, Question},
     decision::{Bound, Decision, TaskDecision},
     denied::Denied,
-    trust::{Grant, TenantTrust},
+    trust::{GlobalTrust, Grant, TenantTrust, Workload},
 };
 
 /// What a workload asks for.
@@ -99,6 +100,32 @@ pub struct Facts<'a> {
     pub proofs: Vec<ScopeId>,
     /// Where it asks from.
     pub origin: Origin,
+    /// What only policies look at.
+    pub scene: Scene<'a>,
+}
+
+/// What only policies look at. The default is of a request that tells nothing, where there are no guardrails.
+#[derive(Clone, Copy, Default)]
+pub struct Scene<'a> {
+    /// Whose guardrails hold.
+    pub global: Option<&'a GlobalTrust>,
+    /// What the task is about.
+    pub intent: Option<&'a Intent>,
+    /// Renewals before it; `None` when this is none.
+    pub renewals: Option<u32>,
+    /// Whether a task is opened for this credential alone; then that is asked as well.
+    pub opens: bool,
+    /// Who answers for a grant at run time, where that is not who the trust map says.
+    pub owner: Option<OwnerOf<'a>>,
+}
+
+/// Finds the owner that a grant was given to at run time.
+pub type OwnerOf<'a> = &'a dyn Fn(&GrantName) -> Option<String>;
+
+impl fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scene").field("intent", &self.intent).field("opens", &self.opens).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Facts<'_> {
@@ -133,6 +160,8 @@ pub struct TaskFacts<'a> {
     pub proofs: Vec<ScopeId>,
     /// As [`Facts::origin`].
     pub origin: Origin,
+    /// As [`Facts::scene`].
+    pub scene: Scene<'a>,
 }
 
 impl fmt::Debug for TaskFacts<'_> {
@@ -165,7 +194,8 @@ pub fn decide(trust: &TenantTrust, asked: &Asked<'_>, facts: &Facts<'_>, now: Ti
         }
     }
     match (fit, closest) {
-        (Some(case), _) => Ok(case.decision(trust)),
+        // Policies come last, and only of what the trust map allows: they can but refuse.
+        (Some(case), _) => case.decision(trust),
         (None, Some((_, why))) => Err(why),
         (None, None) => Err(Denied::PurposeNotGranted(asked.purpose.clone())),
     }
@@ -196,6 +226,9 @@ pub fn decide_task(
     let Some(max) = longest else {
         return Err(closest.unwrap_or_else(|| Denied::PurposeNotGranted(asked.purpose.clone())));
     };
+    let deadline = task_deadline(asked.deadline_seconds, max, facts.parent_deadline, now)?;
+    let judged = judge_opening(trust, asked, workload, facts, deadline, now)?;
+    let (ruling, shadow) = judged.map_or((None, Vec::new()), |judged| (Some(judged.ruling), judged.shadow));
     Ok(TaskDecision {
         basis: facts.basis,
         trust_hash: trust.hash(),
@@ -204,9 +237,43 @@ pub fn decide_task(
         workload: asked.workload.clone(),
         purpose: asked.purpose.clone(),
         opened: now,
-        deadline: task_deadline(asked.deadline_seconds, max, facts.parent_deadline, now)?,
+        deadline,
         proofs: facts.proofs.clone(),
+        ruling,
+        shadow,
     })
+}
+
+fn judge_opening(
+    trust: &TenantTrust,
+    asked: &TaskAsked<'_>,
+    workload: &Workload,
+    facts: &TaskFacts<'_>,
+    deadline: Timestamp,
+    now: Timestamp,
+) -> Result<Option<cedar::Judged>, Denied> {
+    let question = Question {
+        action: PolicyAction::OpenTask,
+        workload: (asked.workload, workload),
+        partner: asked.partner,
+        tenant: trust.name.as_str(),
+        grant: None,
+        purpose: asked.purpose,
+        intent: facts.scene.intent,
+        audiences: &[],
+        actions: &[],
+        dns_names: &[],
+        kind: CredentialKind::Jwt,
+        life_seconds: deadline.seconds().saturating_sub(now.seconds()),
+        origin: facts.origin,
+        bound: false,
+        renewals: 0,
+        owner: String::new(),
+        attest_by: Timestamp::default(),
+        is_child: facts.parent_deadline.is_some(),
+        now,
+    };
+    cedar::judge(trust, facts.scene.global, &question).map_err(Denied::Policy)
 }
 
 fn task_deadline(asked: u32, max: u32, parent: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Denied> {

@@ -1,8 +1,10 @@
 //! Authority as a value.
 
 use crate::model::{
-    CredentialKind, Digest, GrantName, PartnerName, Purpose, ScopeId, TenantName, Timestamp, WorkloadName,
+    CredentialKind, Digest, GrantName, PartnerName, Purpose, Ruling, ScopeId, TenantName, Timestamp, WorkloadName,
 };
+
+use super::cedar::Difference;
 
 /// The limit that decided when something ends (`mayfly.v1.Bound`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,6 +77,9 @@ pub struct Decision {
     pub(super) max_live_leases: u64,
     pub(super) max_leases_per_task: u32,
     pub(super) environment: String,
+    pub(super) ruling: Option<Ruling>,
+    pub(super) opening: Option<Ruling>,
+    pub(super) shadow: Vec<Difference>,
 }
 
 /// Proof that policy allowed exactly this task. Only [`super::decide_task`] and [`TaskDecision::with_lease`] build one.
@@ -90,6 +95,8 @@ pub struct TaskDecision {
     pub(super) opened: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) proofs: Vec<ScopeId>,
+    pub(super) ruling: Option<Ruling>,
+    pub(super) shadow: Vec<Difference>,
 }
 
 impl TaskDecision {
@@ -107,6 +114,9 @@ impl TaskDecision {
             opened: decision.issued,
             deadline: decision.expires,
             proofs: decision.proofs.clone(),
+            ruling: decision.opening.clone(),
+            // Told with the credential's.
+            shadow: Vec::new(),
         }
     }
 }
@@ -166,6 +176,10 @@ read! {
         max_leases_per_task: u32 = |this| this.max_leases_per_task;
         /// Where it holds.
         environment: &str = |this| &this.environment;
+        /// The policies that allow it; `None` where there are none.
+        ruling: Option<&Ruling> = |this| this.ruling.as_ref();
+        /// Where policies in shadow say otherwise.
+        shadow: &[Difference] = |this| &this.shadow;
     }
 }
 
@@ -189,5 +203,9 @@ read! {
         deadline: Timestamp = |this| this.deadline;
         /// Scopes of the proofs it is opened with.
         proofs: &[ScopeId] = |this| &this.proofs;
+        /// The policies that allow it; `None` where there are none.
+        ruling: Option<&Ruling> = |this| this.ruling.as_ref();
+        /// Where policies in shadow say otherwise.
+        shadow: &[Difference] = |this| &this.shadow;
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::model::{CredentialKind, GrantName, PartnerName, Purpose, Timestamp, WorkloadName};
 
-use super::decision::Bound;
+use super::{
+    cedar::{Difference, PolicyRefusal, RefusedBy},
+    decision::Bound,
+};
 
 /// Why policy says no. Each reason has one stable code.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -147,6 +150,13 @@ pub enum Denied {
     /// A longer task asked for than its parent has left.
     #[error("the parent task ends at {0}, before this one would")]
     ParentEndsSooner(Timestamp),
+    /// The policies. What they said in full is for operators.
+    #[error("{}", match .0.by {
+        RefusedBy::Policy => "policy does not allow this",
+        RefusedBy::Error => "a policy could not be evaluated, which refuses",
+        RefusedBy::Unreadable => "the policies cannot be read, which refuses",
+    })]
+    Policy(Box<PolicyRefusal>),
 }
 
 impl Denied {
@@ -179,7 +189,24 @@ impl Denied {
             Self::GrantAmbiguous(..) => "GRANT_AMBIGUOUS",
             Self::TaskTooLong { .. } => "TASK_TOO_LONG",
             Self::ParentEndsSooner(_) => "PARENT_ENDS_SOONER",
+            Self::Policy(refusal) => match refusal.by {
+                RefusedBy::Policy => "POLICY_REFUSED",
+                RefusedBy::Error => "POLICY_ERROR",
+                RefusedBy::Unreadable => "POLICY_UNREADABLE",
+            },
         }
+    }
+
+    /// What the policies said in full; for operators.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyRefusal> {
+        if let Self::Policy(refusal) = self { Some(refusal) } else { None }
+    }
+
+    /// Where policies in shadow say otherwise.
+    #[must_use]
+    pub fn shadow(&self) -> &[Difference] {
+        self.policy().map_or(&[], |policy| &policy.shadow)
     }
 
     /// Whether the caller may be told. Who is no workload of the tenant is told nothing about it.

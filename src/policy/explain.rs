@@ -4,7 +4,10 @@ use crate::model::Timestamp;
 
 use super::{
     case::{CHECKS, Case},
-    decide::{Asked, Facts, candidates, decide},
+    cedar,
+    decide::{Asked, Facts, TaskFacts, candidates, decide},
+    decision::TaskDecision,
+    denied::Denied,
     trust::TenantTrust,
 };
 
@@ -26,7 +29,12 @@ pub fn explain(trust: &TenantTrust, asked: &Asked<'_>, facts: &Facts<'_>, now: T
             }
         }
     }
-    steps.push(match decide(trust, asked, facts, now) {
+    let decided = decide(trust, asked, facts, now);
+    steps.extend(match &decided {
+        Ok(decision) => cedar::policies(trust, facts.scene.global, Ok((decision.ruling.as_ref(), &decision.shadow))),
+        Err(why) => why.policy().map_or_else(Vec::new, |said| cedar::policies(trust, facts.scene.global, Err(said))),
+    });
+    steps.push(match decided {
         Ok(decision) => {
             let seconds = decision.expires.seconds().saturating_sub(now.seconds());
             let why = decision.bound_by.explanation();
@@ -35,6 +43,24 @@ pub fn explain(trust: &TenantTrust, asked: &Asked<'_>, facts: &Facts<'_>, now: T
         Err(why) => format!("refused {}: {why}", why.reason()),
     });
     steps
+}
+
+/// What policies said of a task that was asked for, and the result; a line each.
+#[must_use]
+pub fn explain_task(trust: &TenantTrust, facts: &TaskFacts<'_>, decided: &Result<TaskDecision, Denied>) -> Vec<String> {
+    let global = facts.scene.global;
+    match decided {
+        Ok(decision) => {
+            let mut steps = cedar::policies(trust, global, Ok((decision.ruling.as_ref(), &decision.shadow)));
+            steps.push(format!("allowed until {}", decision.deadline));
+            steps
+        }
+        Err(why) => {
+            let mut steps = why.policy().map_or_else(Vec::new, |said| cedar::policies(trust, global, Err(said)));
+            steps.push(format!("refused {}: {why}", why.reason()));
+            steps
+        }
+    }
 }
 
 /// Checks after the first failure are shown too: all that has to be mended.

@@ -5,6 +5,7 @@
 
 mod bytes;
 mod case;
+mod cedar;
 mod claim;
 mod decide;
 mod decision;
@@ -25,12 +26,15 @@ mod trust;
 mod tests;
 
 pub use bytes::UnreadableTrust;
+pub use cedar::{
+    Difference, PolicyAction, PolicyFile, PolicyRefusal, PolicyTexts, RefusedBy, SCHEMA as POLICY_SCHEMA, Verdict,
+};
 pub use claim::{ClaimPattern, ClaimRule, InvalidClaimPattern};
-pub use decide::{Asked, BindingWish, Facts, Origin, TaskAsked, TaskFacts, decide, decide_task};
+pub use decide::{Asked, BindingWish, Facts, Origin, OwnerOf, Scene, TaskAsked, TaskFacts, decide, decide_task};
 pub use decision::{Bound, Decision, TaskDecision};
 pub use denied::Denied;
 pub use diff::{Change, ChangeKind, Noun, diff, diff_global, diff_tenant};
-pub use explain::explain;
+pub use explain::{explain, explain_task};
 pub use federated::{Examined, ExaminedClaim, Federated};
 pub use parse::{Document, Extent, parse, parse_with};
 pub use pattern::{InvalidPattern, Pattern};

@@ -10,6 +10,7 @@ use crate::model::{
 };
 
 use super::{
+    cedar::{PolicyTexts, Sets},
     federated::Federated,
     index::Derived,
     pattern::Pattern,
@@ -36,6 +37,22 @@ pub struct GlobalTrust {
     pub operators: BTreeMap<OperatorName, Operator>,
     /// Resource servers of several tenants.
     pub verifiers: BTreeMap<String, GlobalVerifier>,
+    /// Policies over every tenant; they only forbid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardrails: Option<PolicyTexts>,
+    #[serde(skip)]
+    pub(super) sets: Sets,
+    /// Whether it could not be read: then nothing is allowed.
+    #[serde(skip)]
+    pub(super) is_unreadable: bool,
+}
+
+impl GlobalTrust {
+    /// What stands for one that cannot be read: nobody administers, and nothing is allowed.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self { is_unreadable: true, ..Self::default() }
+    }
 }
 
 /// An outside party.
@@ -145,8 +162,12 @@ pub struct TenantTrust {
     pub(super) dormant_after: Option<u32>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) accountability: BTreeMap<PartnerName, Accountability>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<PolicyTexts>,
     #[serde(skip)]
     pub(super) derived: Derived,
+    #[serde(skip)]
+    pub(super) sets: Sets,
 }
 
 impl TenantTrust {
@@ -205,6 +226,12 @@ impl TenantTrust {
     #[must_use]
     pub fn accountability(&self) -> &BTreeMap<PartnerName, Accountability> {
         &self.accountability
+    }
+
+    /// Its policies, when it has any.
+    #[must_use]
+    pub fn policy(&self) -> Option<&PolicyTexts> {
+        self.policy.as_ref()
     }
 
     /// Resource servers of this tenant alone.

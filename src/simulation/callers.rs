@@ -114,6 +114,7 @@ impl World {
             parent_lease: None,
             client_key: None,
             opened_with: None,
+            intent: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -206,6 +207,7 @@ impl World {
             renewals: 0,
             broker_made_key: false,
             ended: None,
+            ruling: None,
         }
     }
 
@@ -394,6 +396,7 @@ impl World {
                 parent_lease: None,
                 client_key: None,
                 opened_with: None,
+                intent: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

@@ -312,6 +312,15 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("confirm_store", request, work).await
     }
 
+    async fn list_policy_differences(
+        &self,
+        request: Request<pb::ListPolicyDifferencesRequest>,
+    ) -> Result<Response<pb::ListPolicyDifferencesResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_policy_differences(&caller, request).await };
+        self.0.answer("list_policy_differences", request, work).await
+    }
+
     type CreateBackupStream = Outflow<pb::CreateBackupResponse>;
 
     async fn create_backup(

@@ -125,7 +125,8 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::TtlTooLong { .. }
         | Denied::BindingRequired(_)
         | Denied::CertificateRequired
-        | Denied::TaskTooLong { .. } => Code::PermissionDenied,
+        | Denied::TaskTooLong { .. }
+        | Denied::Policy(_) => Code::PermissionDenied,
     }
 }
 
@@ -196,7 +197,8 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::LifetimeTooShort(_)
         | Denied::GrantAmbiguous(..)
         | Denied::TaskTooLong { .. }
-        | Denied::ParentEndsSooner(_) => None,
+        | Denied::ParentEndsSooner(_)
+        | Denied::Policy(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ fn arb_event() -> impl Strategy<Value = Event> {
     let time = || prop::option::of((0_i64..4_000_000_000, 0_i32..1_000_000_000));
     let texts = || prop::collection::vec(".{0,8}", 0..3);
     let revision = prop::option::of((any::<u64>(), any::<u64>()));
-    (texts(), any::<u64>(), revision, time(), time(), texts(), prop::collection::vec(".{0,8}", 15), -2_i32..6).prop_map(
+    (texts(), any::<u64>(), revision, time(), time(), texts(), prop::collection::vec(".{0,8}", 16), -2_i32..6).prop_map(
         |(audiences, sequence, revision, at, expires, details, words, credential_kind)| {
             let stamp = |at: Option<(i64, i32)>| at.map(|(seconds, nanos)| Timestamp { seconds, nanos });
             let mut words = words.into_iter();
@@ -36,6 +36,8 @@ fn arb_event() -> impl Strategy<Value = Event> {
                 expires: stamp(expires),
                 trust_hash: word(),
                 reason: "\u{2028}\"\\".into(),
+                policies: details.clone(),
+                policy_set: word(),
                 details,
                 hash: Vec::new(),
                 previous_hash: Vec::new(),

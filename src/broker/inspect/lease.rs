@@ -68,7 +68,7 @@ impl Broker {
                 return Ok(None);
             }
             let found = self.ledger.lease_standing(lease, now)?;
-            Ok(is_wanted(standing, found).then(|| view::lease(lease, found)))
+            Ok(is_wanted(standing, found).then(|| view::lease_in_full(lease, found)))
         };
         let fetch = |prefix: &[u8], after: &[u8], limit| self.ledger.leases(prefix, after, limit);
         let key = |lease: &Lease| lease.id.as_bytes().to_vec();

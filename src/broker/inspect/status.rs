@@ -83,6 +83,7 @@ impl Broker {
             disk_bytes: self.ledger.usage().disk_bytes,
             holds: u32::try_from(self.holds.streams()).unwrap_or(u32::MAX),
             watchers: self.watchers.load(std::sync::atomic::Ordering::Relaxed),
+            unreadable_policies: self.unreadable_policies(&operator),
         })
     }
 }

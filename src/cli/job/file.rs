@@ -12,15 +12,16 @@ use crate::{
         arg,
         exec::need::{BINDINGS, FD_MOST, Job, KINDS, Need, Way, clashes},
         failure::{Failure, Outcome},
+        intent,
     },
     client::{Wanted, Work},
-    config::{
+    model::{PartnerName, Purpose, TenantName, WorkloadName},
+    pb,
+    settings::{
         Problems,
         problem::Notes,
         read::{At, Section},
     },
-    model::{PartnerName, Purpose, TenantName, WorkloadName},
-    pb,
 };
 
 /// Its usual name, in the folder where the job runs.
@@ -86,6 +87,8 @@ fn job(mut section: Section<'_>) -> Job {
         purpose: named::<Purpose>(&mut section, "purpose", "deploy"),
         parent_task_id: String::new(),
         deadline_seconds: section.parsed("deadline", "30m", arg::seconds).map_or(0, |at| at.value),
+        task_type: section.text("task_type", "release").map_or_else(String::new, |at| at.value),
+        parameters: parameters(&mut section),
     };
     let mask = section.flag("mask", false);
     let workload = section.parsed("workload", "ci-runner", name_of::<WorkloadName>);
@@ -102,6 +105,18 @@ fn job(mut section: Section<'_>) -> Job {
     places.into_iter().for_each(Section::finish);
     section.finish();
     Job { work, needs, mask, workload: workload.map(|at| at.value) }
+}
+
+/// What the work is about: `NAME=VALUE`, as `--parameter` takes it.
+fn parameters(section: &mut Section<'_>) -> BTreeMap<String, String> {
+    let mut told = BTreeMap::new();
+    for text in section.one_or_more("parameters", "ticket=INC-4711") {
+        match intent::parameter(&text.value) {
+            Ok((name, value)) => drop(told.insert(name, value)),
+            Err(wrong) => section.note_at(&text, wrong, "mend it here"),
+        }
+    }
+    told
 }
 
 fn need(section: &mut Section<'_>) -> Need {
@@ -173,6 +188,8 @@ purpose = "deploy"
 deadline = "30m"
 workload = "ci-runner"
 mask = true
+task_type = "release"
+parameters = ["ticket=INC-4711", "region=eu"]
 
 [[job.deploy.credential]]
 name = "api"
@@ -200,6 +217,7 @@ endpoint = true
         let job = parsed(GOOD).expect("well said").named("deploy").expect("there");
         assert_eq!((job.work.tenant.as_str(), job.work.deadline_seconds, job.mask), ("acme", 1800, true));
         assert_eq!(job.workload.as_deref(), Some("ci-runner"));
+        assert_eq!((job.work.task_type.as_str(), job.work.parameters["ticket"].as_str()), ("release", "INC-4711"));
         let [api, tls] = job.needs.as_slice() else { panic!("two credentials") };
         assert_eq!((api.wanted.ttl_seconds, api.ways.len()), (300, 2));
         assert_eq!(tls.wanted.audiences.len(), 2);

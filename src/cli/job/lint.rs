@@ -116,6 +116,8 @@ impl LintArgs {
                 dns_names: wanted.dns_names.clone(),
                 ttl_seconds: wanted.ttl_seconds,
                 binding: wanted.binding.into(),
+                task_type: job.work.task_type.clone(),
+                parameters: job.work.parameters.clone(),
                 ..pb::IssueRequest::default()
             };
             let request = pb::ExplainRequest {

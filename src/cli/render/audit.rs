@@ -45,6 +45,8 @@ impl Record for pb::Event {
             .text("trust_hash", &self.trust_hash)
             .text("reason", &self.reason)
             .words("details", &self.details)
+            .words("policies", &self.policies)
+            .text("policy_set", &self.policy_set)
             .hex("hash", &self.hash)
             .hex("previous_hash", &self.previous_hash)
     }

@@ -38,9 +38,15 @@ impl Record for pb::Task {
             .text("issuer", &self.issuer)
             .text("subject", &self.subject)
             .hex("token_sha256", &self.token_sha256)
+            .text("task_type", &self.task_type)
+            .words("parameters", &parameters(self))
             .hex("client_key_sha256", &self.client_key_sha256)
             .time("client_key_until", self.client_key_until.as_ref())
     }
+}
+
+fn parameters(task: &pb::Task) -> Vec<String> {
+    task.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 impl Record for pb::Lease {
@@ -78,6 +84,8 @@ impl Record for pb::Lease {
             .text("key_id", &self.key_id)
             .hex("bound_sha256", &self.bound_sha256)
             .text("parent_lease_id", &self.parent_lease_id)
+            .words("policies", &self.policies)
+            .hex("policy_set", &self.policy_set)
             .number("renewals", self.renewals)
     }
 }

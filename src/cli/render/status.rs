@@ -23,6 +23,7 @@ impl Record for pb::GetStatusResponse {
             .number("disk_bytes", self.disk_bytes)
             .number("holds", self.holds)
             .number("watchers", self.watchers)
+            .words("unreadable_policies", &self.unreadable_policies)
             .records("sinks", self.sinks.iter().map(Record::fields).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! A task that is held open, and completed on every way out.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -24,6 +24,10 @@ pub struct Work {
     pub parent_task_id: String,
     /// Seconds until it ends by itself; 0 for the grant's longest.
     pub deadline_seconds: u32,
+    /// What sort of work it is, for policies; empty for none.
+    pub task_type: String,
+    /// What it is about, for policies. Operators see them: no place for secrets.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// An open task. It is held until [`Task::complete`] or the drop, which completes it as well as it can; should this
@@ -52,6 +56,8 @@ impl Task {
             deadline_seconds: work.deadline_seconds,
             idempotency_key: idempotency_key(),
             hold: true,
+            task_type: work.task_type.clone(),
+            parameters: work.parameters.clone(),
         };
         let open = |mut broker: Calls| {
             let request = request.clone();

@@ -253,6 +253,7 @@ impl Bed {
             parent_lease: None,
             client_key: None,
             opened_with: None,
+            intent: None,
         }
     }
 
@@ -281,6 +282,7 @@ impl Bed {
             renewals: 0,
             broker_made_key: false,
             ended: None,
+            ruling: None,
         }
     }
 

@@ -5,9 +5,12 @@ mod grant;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{GrantName, PartnerName, Scope, TenantName, WorkloadName};
+use crate::model::{Digest, GrantName, PartnerName, Scope, TenantName, WorkloadName};
 
-use super::trust::{GlobalTrust, Operator, Partner, TenantTrust, TrustMap, Verifier, Workload};
+use super::{
+    cedar::PolicyTexts,
+    trust::{GlobalTrust, Operator, Partner, TenantTrust, TrustMap, Verifier, Workload},
+};
 
 use compare::Compared;
 
@@ -71,6 +74,10 @@ pub enum Noun {
     Verifier,
     /// An operator.
     Operator,
+    /// A file of policies.
+    Policy,
+    /// A file of guardrails.
+    Guardrail,
 }
 
 impl Noun {
@@ -84,6 +91,8 @@ impl Noun {
             Self::Grant => "grant",
             Self::Verifier => "verifier",
             Self::Operator => "operator",
+            Self::Policy => "policy",
+            Self::Guardrail => "guardrail",
         }
     }
 }
@@ -131,6 +140,7 @@ pub fn diff_global(old: &GlobalTrust, new: &GlobalTrust) -> Vec<Change> {
         compared
     };
     list.each(Noun::Verifier, &old.verifiers, &new.verifiers, global, |_| None);
+    list.policies(Noun::Guardrail, old.guardrails.as_ref(), new.guardrails.as_ref());
     list.changes
 }
 
@@ -156,6 +166,7 @@ pub fn diff_tenant(old: Option<&TenantTrust>, new: Option<&TenantTrust>) -> Vec<
     let cut = |grant: &GrantName| Some(Scope::Grant(name.clone(), grant.clone()));
     list.each(Noun::Grant, &before.grants, &after.grants, grant::compare, cut);
     list.each(Noun::Verifier, &before.verifiers, &after.verifiers, verifier, |_| None);
+    list.policies(Noun::Policy, before.policy.as_ref(), after.policy.as_ref());
     list.changes
 }
 
@@ -188,6 +199,24 @@ impl Listing<'_> {
         }
     }
 
+    /// Files of policies, by use and name. What a change of them does to authority only Cedar knows, request by request:
+    /// it is edited, and ends nothing; what lives is asked about again when it is renewed.
+    fn policies(&mut self, noun: Noun, old: Option<&PolicyTexts>, new: Option<&PolicyTexts>) {
+        let files = |texts: Option<&PolicyTexts>| -> BTreeMap<String, String> {
+            let uses = texts.map(|texts| [("enforce", &texts.enforce), ("shadow", &texts.shadow)]);
+            let each =
+                uses.into_iter().flatten().flat_map(|(r#use, files)| files.iter().map(move |file| (r#use, file)));
+            each.map(|(r#use, file)| (format!("{} ({use})", file.path), file.text.clone())).collect()
+        };
+        let compare = |old: &String, new: &String| {
+            let mut compared = Compared::default();
+            let spell = |text: &String| format!("{} bytes, {}", text.len(), Digest::of(text.as_bytes()));
+            compared.edit("text", &spell(old), &spell(new));
+            compared
+        };
+        self.each(noun, &files(old), &files(new), compare, |_| None);
+    }
+
     fn compared(&mut self, noun: Noun, name: String, compared: Compared, scope: Option<Scope>) {
         if let Some((kind, details)) = compared.result() {
             self.push(kind, noun, name, details, scope);
@@ -211,7 +240,9 @@ impl TenantTrust {
             verifiers: BTreeMap::new(),
             dormant_after: None,
             accountability: BTreeMap::new(),
+            policy: None,
             derived: super::index::Derived::default(),
+            sets: super::cedar::Sets::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use crate::{
     model::{GrantName, IssuerRules, OperatorName, PartnerName, TenantName, Timestamp, WorkloadName},
     policy::{
+        cedar::{PolicyTexts, Sets, Side},
         index::Derived,
         problem::{Problem, Problems},
         trust::{
@@ -19,6 +20,7 @@ use crate::{
 use super::{
     Extent, grant,
     item::{self, NAME_HELP, TenantHead},
+    policy::Library,
     row::Row,
     source::{Place, Source},
     words::Label,
@@ -35,6 +37,8 @@ pub(super) struct Gather<'a> {
     pub(super) partners: Names<PartnerName, Partner>,
     pub(super) operators: Names<OperatorName, Operator>,
     pub(super) verifiers: Names<String, GlobalVerifier>,
+    pub(super) library: Library<'a>,
+    guardrails: Option<Found<PolicyTexts>>,
 }
 
 /// A tenant in the making.
@@ -72,6 +76,8 @@ impl<'a> Gather<'a> {
             partners: BTreeMap::new(),
             operators: BTreeMap::new(),
             verifiers: BTreeMap::new(),
+            library: Library::default(),
+            guardrails: None,
         }
     }
 
@@ -79,7 +85,13 @@ impl<'a> Gather<'a> {
     pub(super) fn tenants<'t>(&mut self, source: &'t Source<'t>, document: &'t DeTable<'t>) {
         for row in rows("tenant", source, document, &mut self.problems) {
             let name = item::name::<TenantName>(&row, &mut self.problems);
-            let head = Found { place: row.place, value: item::tenant(&row, &mut self.problems) };
+            let mut head = Found { place: row.place, value: item::tenant(&row, &mut self.problems) };
+            if let (true, Some(head)) = (row.has("policy"), &mut head.value) {
+                let help = "write policy = { enforce = \"name.cedar\" }";
+                let table = row.table("policy", help, &mut self.problems);
+                let texts = table.and_then(|table| self.library.texts(&table, Side::Tenant, &mut self.problems));
+                head.policy = texts;
+            }
             let Some(name) = name else { continue };
             if let Some(first) = self.tenants.get(&name).map(|draft| draft.head.place) {
                 twice(self.sources, &row, &name, None, first, &mut self.problems);
@@ -99,6 +111,7 @@ impl<'a> Gather<'a> {
     /// Reads all but tenants and templates; `whole` when every tenant is known by now.
     pub(super) fn items<'t>(&mut self, source: &'t Source<'t>, document: &'t DeTable<'t>, whole: bool) {
         known_sections(source, document, &mut self.problems);
+        self.guardrails(source, document);
         for row in rows("partner", source, document, &mut self.problems) {
             self.is_not_global(&row);
             let value = item::partner(&row, &mut self.problems);
@@ -129,6 +142,23 @@ impl<'a> Gather<'a> {
                 self.accountability(&row, &tenant);
             }
         }
+    }
+
+    /// Reads `[guardrails]`, of which there is one.
+    fn guardrails<'t>(&mut self, source: &'t Source<'t>, document: &'t DeTable<'t>) {
+        let Some(value) = document.get("guardrails") else { return };
+        let Some(row) = Row::new("guardrails", value, source, None, &mut self.problems) else { return };
+        if let Extent::NamedTenants(_) = self.extent {
+            let help = "apply the whole trust map to change them";
+            return row.wrong("enforce", "does not belong to one tenant", help, &mut self.problems);
+        }
+        let value = self.library.texts(&row, Side::Guardrails, &mut self.problems);
+        if let Some(first) = &self.guardrails {
+            let path = self.sources.get(first.place.document).map_or("-", |source| source.path);
+            let message = format!("is defined twice, first at {path}:{}", first.place.line);
+            return row.wrong("enforce", message, "keep one, with a list of files", &mut self.problems);
+        }
+        self.guardrails = Some(Found { place: row.place, value });
     }
 
     fn verifier(&mut self, row: &Row<'_>, whole: bool) {
@@ -194,12 +224,16 @@ impl<'a> Gather<'a> {
 
     /// The trust map, when nothing is wrong.
     pub(super) fn finish(self) -> Result<TrustMap, Problems> {
-        let Self { sources, extent, mut problems, tenants, partners, operators, verifiers, .. } = self;
+        let Self { sources, extent, mut problems, tenants, partners, operators, verifiers, guardrails, .. } = self;
         let global = match extent {
             Extent::NamedTenants(global) => global.clone(),
-            Extent::Whole => {
-                GlobalTrust { partners: values(partners), operators: values(operators), verifiers: values(verifiers) }
-            }
+            Extent::Whole => GlobalTrust {
+                partners: values(partners),
+                operators: values(operators),
+                verifiers: values(verifiers),
+                guardrails: guardrails.and_then(|found| found.value),
+                ..GlobalTrust::default()
+            },
         };
         let tenants: BTreeMap<TenantName, TenantTrust> = tenants
             .into_iter()
@@ -214,7 +248,7 @@ impl<'a> Gather<'a> {
             .collect();
         if problems.is_empty() && global.to_bytes().len() > TenantTrust::MAX_BYTES {
             let place = Place { document: 0, line: 0 };
-            let message = "partners, operators and verifiers together are larger than 1 MiB";
+            let message = "partners, operators, verifiers and guardrails together are larger than 1 MiB";
             problems.push(problem_at(sources, place, "partner", message, "remove some"));
         }
         match Problems::of(problems) {
@@ -241,7 +275,9 @@ impl Draft {
             workloads: values(self.workloads),
             grants,
             verifiers: values(self.verifiers),
+            policy: head.policy,
             derived: Derived::default(),
+            sets: Sets::default(),
         }
     }
 }
@@ -327,5 +363,5 @@ fn values<K: Ord, V>(names: Names<K, V>) -> BTreeMap<K, V> {
     names.into_iter().filter_map(|(name, found)| Some((name, found.value?))).collect()
 }
 
-const SECTIONS: [&str; 8] =
-    ["tenant", "partner", "operator", "verifier", "workload", "grant", "accountability", "template"];
+const SECTIONS: [&str; 9] =
+    ["tenant", "partner", "operator", "verifier", "workload", "grant", "accountability", "template", "guardrails"];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     model::{IssuerRules, OperatorName, PartnerName, TenantName, WorkloadName},
     policy::{
+        cedar::PolicyTexts,
         pattern::Pattern,
         problem::Problem,
         sorted::{Reach, Sorted},
@@ -33,6 +34,8 @@ pub(super) struct TenantHead {
     pub(super) test_environments: Vec<Label>,
     /// The longest life in seconds of what they give.
     pub(super) test_ttl_max: u32,
+    /// Its policies.
+    pub(super) policy: Option<PolicyTexts>,
 }
 
 /// Seconds.
@@ -74,6 +77,7 @@ pub(super) fn tenant(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Tenan
         dormant_after: dormant_after?,
         test_environments: test_environments?,
         test_ttl_max: test_ttl_max?,
+        policy: None,
     })
 }
 
@@ -261,7 +265,7 @@ pub(super) type Revokers = Vec<OperatorName>;
 pub(super) const QUOTA: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
 /// The longest life in seconds of credentials for tests, when the tenant says nothing.
 const TEST_TTL_MAX: u32 = 300;
-const TENANT_FIELDS: [&str; 8] = [
+const TENANT_FIELDS: [&str; 9] = [
     "name",
     "issuer",
     "token_algorithm",
@@ -270,5 +274,6 @@ const TENANT_FIELDS: [&str; 8] = [
     "dormant_after",
     "test_environments",
     "test_ttl_max",
+    "policy",
 ];
 const ID: std::ops::RangeInclusive<u64> = 0..=u32::MAX as u64 - 1;

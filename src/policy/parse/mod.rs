@@ -5,6 +5,7 @@ mod federated;
 mod gather;
 mod grant;
 mod item;
+mod policy;
 mod row;
 mod source;
 mod template;
@@ -22,14 +23,15 @@ use super::{
 };
 
 use gather::Gather;
+use policy::{Library, is_policy};
 use source::Source;
 
-/// One TOML file.
+/// One file: TOML, or policies where its name ends in `.cedar`.
 #[derive(Clone, Copy, Debug)]
 pub struct Document<'a> {
-    /// What messages call it.
+    /// What messages call it, and what policy files are named by.
     pub path: &'a str,
-    /// TOML.
+    /// TOML or Cedar.
     pub text: &'a str,
 }
 
@@ -43,7 +45,8 @@ pub enum Extent<'a> {
 }
 
 /// Reads a trust map. Any document may hold any of `[[tenant]]`, `[[partner]]`, `[[operator]]`, `[[verifier]]`,
-/// `[[workload]]`, `[[grant]]` and `[[template]]`; their order does not matter.
+/// `[[workload]]`, `[[grant]]` and `[[template]]`, and one of them `[guardrails]`; their order does not matter. Policy files
+/// hold what tenants and guardrails name.
 ///
 /// `now` bounds how far ahead a grant may end. A grant that has ended already is read: it gives nothing.
 ///
@@ -68,15 +71,18 @@ pub fn parse_with(
     let tables: Vec<(&Source<'_>, Spanned<DeTable<'_>>)> = sources
         .iter()
         .zip(documents)
+        .filter(|(_, document)| !is_policy(document))
         .filter_map(|(source, document)| Some((source, table(source, document, &mut problems)?)))
         .collect();
-    let whole = tables.len() == documents.len();
+    let whole = tables.len() == documents.iter().filter(|document| !is_policy(document)).count();
     let mut gather = Gather::new(&sources, extent, issuers, now, problems);
+    gather.library = Library::of(documents);
     tables.iter().for_each(|(source, table)| gather.tenants(source, table.get_ref()));
     tables.iter().for_each(|(source, table)| gather.items(source, table.get_ref(), whole));
     if whole {
         tables.iter().for_each(|(source, table)| gather.templates(source, table.get_ref()));
         gather.check();
+        gather.problems.extend(gather.library.leftover());
     }
     gather.finish()
 }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use crate::{
     model::{CredentialKind, GrantName, Scope, Timestamp},
     policy::{
-        Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, TaskAsked, TaskDecision, TaskFacts, TenantTrust,
-        decide, decide_task, explain,
+        Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, Scene, TaskAsked, TaskDecision, TaskFacts,
+        TenantTrust, decide, decide_task, explain,
     },
 };
 
@@ -79,6 +79,7 @@ impl Ask {
             attest_by: &attested,
             proofs: vec![Scope::Everything.id()],
             origin: Origin::Unknown,
+            scene: Scene::default(),
         };
         run(&asked, &facts)
     }
@@ -234,6 +235,7 @@ fn a_task_fits_its_grants_and_its_parent_or_is_refused() {
             attest_by: &|_| None,
             proofs: vec![],
             origin: Origin::Local,
+            scene: Scene::default(),
         };
         decide_task(&trust, &asked, &facts, at).map(|task| task.deadline()).map_err(|why| why.reason())
     };

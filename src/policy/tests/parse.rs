@@ -8,6 +8,7 @@ fn the_sample_folder_is_a_trust_map() {
         Document { path: "global.toml", text: include_str!("../../../examples/trust/global.toml") },
         Document { path: "acme.toml", text: include_str!("../../../examples/trust/acme.toml") },
         Document { path: "globex.toml", text: include_str!("../../../examples/trust/globex.toml") },
+        Document { path: "guardrails.cedar", text: include_str!("../../../examples/trust/guardrails.cedar") },
     ];
     let map = parse_documents(&documents, Extent::Whole, now()).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!((map.tenants.len(), map.global.partners.len(), map.global.operators.len()), (2, 2, 3));

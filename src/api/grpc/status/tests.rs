@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::{
-    model::{CredentialKind, EndReason, Scope, TenantName, Timestamp},
-    policy::{self, Bound, Document, Extent},
+    model::{CredentialKind, Digest, EndReason, Scope, TenantName, Timestamp},
+    policy::{self, Bound, Document, Extent, PolicyAction, PolicyRefusal, RefusedBy},
 };
 
 fn denials() -> Vec<Denied> {
@@ -36,7 +36,32 @@ fn denials() -> Vec<Denied> {
         Denied::GrantAmbiguous(name("g"), name("h")),
         Denied::TaskTooLong { asked, max },
         Denied::ParentEndsSooner(at),
+        policy(RefusedBy::Policy),
+        policy(RefusedBy::Error),
+        policy(RefusedBy::Unreadable),
     ]
+}
+
+fn policy(by: RefusedBy) -> Denied {
+    Denied::Policy(Box::new(PolicyRefusal {
+        by,
+        action: PolicyAction::IssueToken,
+        grant: None,
+        audience: String::new(),
+        policies: vec!["no-debug".into()],
+        errors: vec!["a value".into()],
+        set: Digest::default(),
+        shadow: Vec::new(),
+    }))
+}
+
+#[test]
+fn a_refusal_by_policy_tells_the_caller_neither_policy_nor_value() {
+    for by in [RefusedBy::Policy, RefusedBy::Error, RefusedBy::Unreadable] {
+        let status = of(&Refusal::Denied(policy(by)));
+        let told = format!("{status:?} {:?}", status.get_error_details());
+        assert!(!told.contains("no-debug") && !told.contains("a value"), "{told}");
+    }
 }
 
 fn problems(count: usize) -> Problems {

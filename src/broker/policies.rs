@@ -1,0 +1,274 @@
+//! What policies said that operators ought to know: where those in shadow would decide otherwise, and which cannot be
+//! read.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    Broker, event,
+    refusal::Refusal,
+    registry::Tenant,
+    view,
+    who::{Operator, Workload},
+};
+use crate::{
+    identity::Caller,
+    model::{Digest, GrantName, PartnerName, Purpose, TenantName, Timestamp, WorkloadName},
+    pb,
+    policy::{Denied, Difference, PolicyAction, RefusedBy, Role, Verdict},
+};
+
+/// What policies said since the start. Nothing of it is kept over a restart: events tell it.
+#[derive(Debug, Default)]
+pub struct PolicyLog {
+    differences: Mutex<Differences>,
+    unreadable: Mutex<BTreeMap<TenantName, (Digest, String)>>,
+}
+
+#[derive(Debug, Default)]
+struct Differences {
+    kinds: HashMap<Kind, Seen>,
+    untold: u64,
+}
+
+/// What makes two differences one of a kind.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Kind {
+    tenant: TenantName,
+    partner: PartnerName,
+    workload: WorkloadName,
+    grant: Option<GrantName>,
+    action: PolicyAction,
+    enforced: (&'static str, Vec<String>),
+    shadow: (&'static str, Vec<String>),
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+    told: Timestamp,
+    audience: String,
+    errors: Vec<String>,
+}
+
+/// Whether to tell one more difference.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tell {
+    /// As an event.
+    Yes,
+    /// One of its kind was told within the hour, or there is no room.
+    No,
+}
+
+impl PolicyLog {
+    fn note(&self, kind: Kind, difference: &Difference, now: Timestamp) -> Tell {
+        let mut known = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.kinds.len() >= KINDS_MOST && !known.kinds.contains_key(&kind) {
+            known.untold += 1;
+            return Tell::No;
+        }
+        let is_new = !known.kinds.contains_key(&kind);
+        let (audience, errors) = (difference.audience.clone(), difference.shadow.errors.clone());
+        let seen = known.kinds.entry(kind).or_insert_with(|| Seen {
+            count: 0,
+            first: now,
+            last: now,
+            told: now,
+            audience: String::new(),
+            errors: Vec::new(),
+        });
+        (seen.count, seen.last, seen.audience, seen.errors) = (seen.count.saturating_add(1), now, audience, errors);
+        let is_due = is_new || seen.told.after(TOLD_EVERY) <= now;
+        if is_due {
+            seen.told = now;
+            return Tell::Yes;
+        }
+        Tell::No
+    }
+}
+
+impl Broker {
+    /// Counts where policies in shadow would decide otherwise; the first of a kind in an hour becomes an event.
+    pub(super) fn note_differences(
+        &self,
+        caller: &Caller,
+        workload: &Workload,
+        partner: &PartnerName,
+        purpose: &Purpose,
+        differences: &[Difference],
+        now: Timestamp,
+    ) {
+        for difference in differences {
+            metrics::counter!("mayfly_policy_differences_total", "shadow" => difference.shadow.word()).increment(1);
+            let said = |verdict: &Verdict| (verdict.word(), verdict.policies.clone());
+            let kind = Kind {
+                tenant: workload.tenant.trust.name().clone(),
+                partner: partner.clone(),
+                workload: workload.name.clone(),
+                grant: difference.grant.clone(),
+                action: difference.action,
+                enforced: said(&difference.enforced),
+                shadow: said(&difference.shadow),
+            };
+            if self.policies.note(kind, difference, now) == Tell::No {
+                continue;
+            }
+            let mut event = event::by(caller, workload.actor(), "policy.differs", now);
+            event.tenant = workload.tenant.trust.name().to_string();
+            event.partner = partner.to_string();
+            event.workload = workload.name.to_string();
+            event.grant = difference.grant.as_ref().map(ToString::to_string).unwrap_or_default();
+            event.purpose = purpose.to_string();
+            event.audiences = Some(difference.audience.clone()).filter(|text| !text.is_empty()).into_iter().collect();
+            event.trust_hash = workload.tenant.hash.to_string();
+            event.policies.clone_from(&difference.shadow.policies);
+            event.details.extend([
+                format!("action={}", difference.action.word()),
+                format!("enforced={}", difference.enforced.word()),
+                format!("shadow={}", difference.shadow.word()),
+            ]);
+            event.details.extend(difference.enforced.policies.iter().map(|id| format!("enforced_policy={id}")));
+            event.details.extend(difference.shadow.errors.iter().map(|error| format!("error={error}")));
+            self.note_later(vec![event], now);
+        }
+    }
+
+    /// Keeps in mind whose policies cannot be read.
+    pub(super) fn note_policy(&self, tenant: &Tenant, denied: &Denied) {
+        let Some(refusal) = denied.policy().filter(|refusal| refusal.by == RefusedBy::Unreadable) else { return };
+        let mut known = self.policies.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < UNREADABLE_MOST || known.contains_key(tenant.trust.name()) {
+            known.insert(tenant.trust.name().clone(), (tenant.hash, refusal.errors.join("; ")));
+        }
+    }
+
+    /// Tenants of an operator's whose policies could not be read when they were asked, as they are now.
+    pub(super) fn unreadable_policies(&self, operator: &Operator) -> Vec<String> {
+        let mut known = self.policies.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|name, (hash, _)| {
+            self.registry.tenant(&self.ledger, name).is_ok_and(|now| now.is_some_and(|now| now.hash == *hash))
+        });
+        let seen = known.iter().filter(|(name, _)| operator.reaches(Some(name), None));
+        seen.map(|(name, (_, why))| format!("{name}: {why}")).collect()
+    }
+
+    /// Where policies in shadow would have decided otherwise.
+    ///
+    /// # Errors
+    /// When the caller is no operator, or the tenant is unknown to it.
+    pub async fn list_policy_differences(
+        &self,
+        caller: &Caller,
+        request: pb::ListPolicyDifferencesRequest,
+    ) -> Result<pb::ListPolicyDifferencesResponse, Refusal> {
+        let operator = self.operator(caller)?;
+        operator.require(Role::Auditor)?;
+        let only: Option<TenantName> = view::optional_id("tenant", &request.tenant)?;
+        if let Some(tenant) = &only {
+            let known = self.registry.tenant(&self.ledger, tenant)?.is_some_and(|tenant| operator.knows(&tenant));
+            if !known {
+                return Err(Refusal::Unknown("tenant"));
+            }
+        }
+        let known = self.policies.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = |kind: &Kind| {
+            only.as_ref().is_none_or(|tenant| *tenant == kind.tenant)
+                && operator.reaches(Some(&kind.tenant), Some(&kind.partner))
+        };
+        let mut rows: Vec<(&Kind, &Seen)> = known.kinds.iter().filter(|(kind, _)| wanted(kind)).collect();
+        rows.sort_by_key(|(_, seen)| std::cmp::Reverse((seen.last, seen.count)));
+        let differences = rows.into_iter().take(LISTED_MOST).map(|(kind, seen)| shown(kind, seen)).collect();
+        let untold = if operator.reaches(None, None) { known.untold } else { 0 };
+        Ok(pb::ListPolicyDifferencesResponse { differences, untold })
+    }
+}
+
+/// What has not happened yet shows as zero, so that a rate sees its first time.
+pub(super) fn begin_counting() {
+    for word in ["allowed", "refused", "error"] {
+        metrics::counter!("mayfly_policy_differences_total", "shadow" => word).increment(0);
+    }
+}
+
+fn shown(kind: &Kind, seen: &Seen) -> pb::PolicyDifference {
+    pb::PolicyDifference {
+        tenant: kind.tenant.to_string(),
+        partner: kind.partner.to_string(),
+        workload: kind.workload.to_string(),
+        grant: kind.grant.as_ref().map(ToString::to_string).unwrap_or_default(),
+        action: kind.action.word().to_owned(),
+        enforced: kind.enforced.0.to_owned(),
+        shadow: kind.shadow.0.to_owned(),
+        enforced_policies: kind.enforced.1.clone(),
+        shadow_policies: kind.shadow.1.clone(),
+        audience: seen.audience.clone(),
+        count: seen.count,
+        first: Some(event::stamp(seen.first)),
+        last: Some(event::stamp(seen.last)),
+        errors: seen.errors.clone(),
+    }
+}
+
+/// Kinds of differences that are kept apart.
+const KINDS_MOST: usize = 10_000;
+/// Differences in one answer.
+const LISTED_MOST: usize = 1_000;
+/// Tenants whose unreadable policies are kept in mind.
+const UNREADABLE_MOST: usize = 1_000;
+/// How often one kind becomes an event.
+const TOLD_EVERY: Duration = Duration::from_secs(3_600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference() -> Difference {
+        let verdict = |allowed| Verdict { allowed, policies: Vec::new(), errors: Vec::new() };
+        Difference {
+            action: PolicyAction::IssueToken,
+            grant: None,
+            audience: "https://api.example".into(),
+            enforced: verdict(true),
+            shadow: verdict(false),
+        }
+    }
+
+    fn kind(workload: usize) -> Kind {
+        Kind {
+            tenant: "acme".parse().expect("a name"),
+            partner: "zeta".parse().expect("a name"),
+            workload: format!("w{workload}").parse().expect("a name"),
+            grant: None,
+            action: PolicyAction::IssueToken,
+            enforced: ("allowed", Vec::new()),
+            shadow: ("refused", Vec::new()),
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_kind_in_an_hour_is_told_and_all_are_counted() {
+        let (log, at) = (PolicyLog::default(), |seconds: u64| Timestamp::from_seconds(1_000_000 + seconds));
+        assert_eq!(log.note(kind(1), &difference(), at(0)), Tell::Yes);
+        assert_eq!(log.note(kind(1), &difference(), at(3_599)), Tell::No);
+        assert_eq!(log.note(kind(2), &difference(), at(3_599)), Tell::Yes);
+        assert_eq!(log.note(kind(1), &difference(), at(3_600)), Tell::Yes);
+        let known = log.differences.lock().expect("lock");
+        assert_eq!(known.kinds.get(&kind(1)).map(|seen| seen.count), Some(3));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let (log, now) = (PolicyLog::default(), Timestamp::from_seconds(1));
+        for workload in 0..KINDS_MOST {
+            assert_eq!(log.note(kind(workload), &difference(), now), Tell::Yes);
+        }
+        assert_eq!(log.note(kind(KINDS_MOST), &difference(), now), Tell::No);
+        assert_eq!(log.note(kind(0), &difference(), now), Tell::No);
+        assert_eq!(log.differences.lock().expect("lock").untold, 1);
+    }
+}
