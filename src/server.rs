@@ -37,6 +37,7 @@ use crate::{
         hold::Holds,
         introspect::UseLog,
         lapse, notify,
+        people::{self, People, PeopleError},
         policies::PolicyLog,
         refusals::RefusalLog,
         registry::Registry,
@@ -106,6 +107,9 @@ pub enum ServerError {
     /// An issuer of identity tokens.
     #[error(transparent)]
     Issuers(#[from] IssuersError),
+    /// Where people sign in, or who tells of them.
+    #[error(transparent)]
+    People(#[from] PeopleError),
     /// Key lives do not fit.
     #[error(transparent)]
     Rotation(#[from] RotatesTooFast),
@@ -258,6 +262,7 @@ impl Server {
         loops.spawn(metrics_port::serve(self.metrics, probes, background.clone()));
         let renewing = renew(Arc::clone(&self.broker), self.config, self.tls);
         let renewing = tokio::spawn(background.clone().run_until_cancelled_owned(renewing));
+        loops.spawn(people::keep_fresh(Arc::clone(&self.broker), background.clone()));
         let issuers = Arc::clone(&self.broker.issuers);
         let broker = Arc::clone(&self.broker);
         let fresh = issuers.keep_fresh(move || broker.now(), background.clone());
@@ -356,11 +361,13 @@ fn assemble(
     };
     let registry = Arc::new(Registry::load(&ledger)?);
     let issuers = Arc::new(Issuers::open(&config.issuers)?);
+    let people = Arc::new(People::open(config, &ledger)?);
     let (ledger, rings) = (Arc::new(ledger), Arc::new(Rings::new(seal)));
     let broker = Broker {
         ledger,
         registry,
         issuers,
+        people,
         rings,
         time,
         settings,

@@ -189,6 +189,13 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Identity tokens that came with a second key.",
     ),
+    metric(
+        Kind::Counter,
+        "mayfly_sign_ins_total",
+        Unit::Count,
+        &["outcome"],
+        "Sign-ins of people, by what came of them.",
+    ),
     metric(Kind::Counter, "mayfly_refused_total", Unit::Count, &["reason"], "Requests refused."),
     metric(
         Kind::Counter,

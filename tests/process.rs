@@ -40,6 +40,7 @@ mod process {
     mod revoke;
     mod rig;
     mod root;
+    mod sign_in;
     mod sinks;
     mod start;
     mod store;

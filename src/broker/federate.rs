@@ -31,6 +31,12 @@ pub enum IdentityRefusal {
     /// It was used with another key.
     #[error("the identity token was used with another key; get a fresh one")]
     Spent,
+    /// Who signed in is known, and no rule makes an operator of it.
+    #[error("you are known, but no sign-in rule makes you an operator; ask who runs this broker")]
+    NotMapped,
+    /// The person left, or its sign-ins were ended after the token was issued.
+    #[error("sign-in is closed to you; if that is wrong, ask who runs this broker")]
+    Closed,
     /// It has opened its one task.
     #[error("the identity token has opened a task with this key already; name that task, or get a fresh token")]
     Opened,
@@ -46,6 +52,8 @@ impl IdentityRefusal {
             Self::Unavailable => "IDENTITY_ISSUER_UNAVAILABLE",
             Self::KeyRequired => "CLIENT_KEY_REQUIRED",
             Self::Spent | Self::Opened => "IDENTITY_TOKEN_SPENT",
+            Self::NotMapped => "SIGN_IN_NOT_MAPPED",
+            Self::Closed => "SIGN_IN_CLOSED",
         }
     }
 }
@@ -261,7 +269,7 @@ pub(super) fn spend(caller: &Caller, opens: impl FnOnce() -> Option<Digest>) -> 
     Some(Spend { token: token.token, key: key.spki, keys, opens: opens(), until })
 }
 
-fn told(fault: &TokenFault) -> IdentityRefusal {
+pub(super) fn told(fault: &TokenFault) -> IdentityRefusal {
     match fault.code() {
         TokenCode::Refused => IdentityRefusal::Refused,
         TokenCode::Expired => IdentityRefusal::Expired,

@@ -7,6 +7,7 @@ mod bars;
 pub mod bundle;
 mod confirm;
 mod decommission;
+pub mod directory;
 pub mod event;
 pub mod events;
 mod explain;
@@ -25,6 +26,7 @@ pub mod lastuse;
 pub mod notify;
 mod owners;
 pub mod page;
+pub mod people;
 pub mod policies;
 mod quarantine;
 pub mod reach;
@@ -34,6 +36,8 @@ pub mod registry;
 mod revoke;
 pub mod rings;
 pub mod ship;
+mod sign_in;
+pub mod signals;
 pub mod task;
 pub mod time;
 pub mod trail;
@@ -74,6 +78,8 @@ pub struct Broker {
     pub registry: Arc<registry::Registry>,
     /// Issuers of identity tokens.
     pub issuers: Arc<Issuers>,
+    /// People who sign in, and who tells of them.
+    pub people: Arc<people::People>,
     /// Keys.
     pub rings: Arc<rings::Rings>,
     /// Time.

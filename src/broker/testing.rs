@@ -78,6 +78,7 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         registry: Arc::new(Registry::load(&ledger).expect("loads")),
         ledger: Arc::new(ledger),
         issuers: Arc::new(issuers),
+        people: Arc::default(),
         rings: Arc::new(Rings::new(seal)),
         time,
         settings,

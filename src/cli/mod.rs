@@ -29,6 +29,7 @@ mod key;
 mod lease;
 #[cfg(feature = "server")]
 pub mod local;
+mod login;
 mod notify;
 mod operator;
 mod output;
@@ -107,6 +108,8 @@ enum Command {
     Introspect(verify::IntrospectArgs),
     Watch(verify::WatchArgs),
     Bundle(verify::BundleArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Apply(apply::ApplyArgs),
     /// Lists tenants.
     #[command(subcommand)]
@@ -264,6 +267,8 @@ impl Command {
             Self::Introspect(args) => args.run(session).await,
             Self::Watch(args) => args.run(session).await,
             Self::Bundle(args) => args.run(session).await,
+            Self::Login(args) => args.run(session).await,
+            Self::Logout(args) => args.run(session).await,
             Self::Apply(args) => args.run(session).await,
             Self::Tenant(command) => command.run(session).await,
             Self::Partner(command) => command.run(session).await,

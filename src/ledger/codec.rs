@@ -171,7 +171,8 @@ fn is_authentic(table: Table) -> bool {
         | Table::Sinks
         | Table::Spent
         | Table::Notices
-        | Table::Unmanaged => true,
+        | Table::Unmanaged
+        | Table::People => true,
         Table::Children
         | Table::Expiry
         | Table::Counts

@@ -1,7 +1,7 @@
 //! Where rows live: the key of each table, in one place.
 
 use super::engine::Table;
-use crate::model::{GrantName, LeaseId, ScopeId, Suspension, TaskId, TenantName, TenantNumber};
+use crate::model::{GrantName, LeaseId, PersonId, ScopeId, Suspension, TaskId, TenantName, TenantNumber};
 
 /// The one row of [`super::engine::Table::Meta`].
 pub const META: &[u8] = b"state";
@@ -226,3 +226,19 @@ pub fn reminded(number: TenantNumber, grant: &GrantName) -> Vec<u8> {
 pub fn unmanaged(tenant: &str, name: &str) -> Vec<u8> {
     [tenant.as_bytes(), b"/", name.as_bytes()].concat()
 }
+/// A person's row.
+#[must_use]
+pub fn person(id: &PersonId) -> Vec<u8> {
+    [&[PEOPLE][..], &id.0].concat()
+}
+
+/// A sign-in's row.
+#[must_use]
+pub fn sign_in(id: &PersonId) -> Vec<u8> {
+    [&[SIGN_INS][..], &id.0].concat()
+}
+
+/// What every key of [`person`] starts with.
+pub const PEOPLE: u8 = 1;
+/// What every key of [`sign_in`] starts with.
+pub const SIGN_INS: u8 = 2;

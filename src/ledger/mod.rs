@@ -23,6 +23,7 @@ mod migrate;
 mod notices;
 mod open;
 mod ops;
+mod people;
 mod propose;
 mod read;
 mod refused;
@@ -50,6 +51,7 @@ pub use ops::{
     issue::{IssueDraft, Quota, Retry},
     keys::KeyCommit,
     notices::{NoticeCommit, UnmanagedCommit},
+    people::{PeopleCommit, SignInDraft},
     scope::{BarDraft, CutDraft, Revoked},
     spend::Spend,
     task::OpenDraft,

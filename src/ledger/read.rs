@@ -556,7 +556,7 @@ impl Ledger {
         Ok((rows.iter().filter_map(|(key, value)| read(key, value)).collect(), next))
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
         self.shared.engine.get(table, key).map_err(|e| self.shared.fault(&e))
     }
 

@@ -7,6 +7,7 @@ pub mod id;
 pub mod intent;
 pub mod issuer;
 pub mod lease;
+pub mod person;
 pub mod scope;
 pub mod secret;
 pub mod shape;
@@ -26,6 +27,7 @@ pub use id::{
 pub use intent::{Intent, InvalidIntent, Ruling};
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
+pub use person::{PersonId, SignInRule, SignInRules};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;

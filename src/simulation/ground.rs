@@ -102,6 +102,7 @@ impl Ground {
             registry: Arc::new(Registry::load(&ledger).unwrap()),
             ledger: Arc::new(ledger),
             issuers: Arc::default(),
+            people: Arc::default(),
             rings: Arc::new(Rings::new(seal)),
             time,
             settings: settings(started),

@@ -53,6 +53,15 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_workloads", request, work).await
     }
 
+    async fn end_sign_ins(
+        &self,
+        request: Request<pb::EndSignInsRequest>,
+    ) -> Result<Response<pb::EndSignInsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.end_sign_ins(&caller, request).await };
+        self.0.answer("end_sign_ins", request, work).await
+    }
+
     async fn list_operators(
         &self,
         request: Request<pb::ListOperatorsRequest>,

@@ -347,7 +347,8 @@ fn is_hot(table: Table) -> bool {
         | Table::Sinks
         | Table::Spent
         | Table::Notices
-        | Table::Unmanaged => false,
+        | Table::Unmanaged
+        | Table::People => false,
     }
 }
 

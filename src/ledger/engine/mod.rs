@@ -63,11 +63,13 @@ pub enum Table {
     Notices = 24,
     /// Credentials that others issued and nobody here manages.
     Unmanaged = 25,
+    /// People that a company's directory told of, and their sign-ins.
+    People = 28,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -90,10 +92,11 @@ impl Table {
         Self::Spent,
         Self::Notices,
         Self::Unmanaged,
+        Self::People,
     ];
 
     /// More than the greatest [`Self::code`]: numbers in between may belong to nothing.
-    pub const CODES: usize = 26;
+    pub const CODES: usize = 29;
 
     /// The number in backups: the discriminant.
     #[must_use]
@@ -133,6 +136,7 @@ impl Table {
             Self::Spent => "spent",
             Self::Notices => "notices",
             Self::Unmanaged => "unmanaged",
+            Self::People => "people",
         }
     }
 }
