@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Broker, refusal::Refusal, registry::Tenant, view, who::Operator};
+use super::{Broker, approve, refusal::Refusal, registry::Tenant, view, who::Operator};
 use crate::{
     identity::Caller,
     model::{
@@ -52,6 +52,8 @@ impl Broker {
             binding: binding_of(wish.binding)?,
         };
         let attested = |grant: &GrantName| tenant.attested.get(grant).copied();
+        let leaves = self.leaves(task.as_ref(), &tenant, now)?;
+        let approved = approve::approved(&leaves);
         let facts = Facts {
             basis,
             task_deadline: deadline(task.as_ref(), wish.task_deadline_seconds, now),
@@ -61,6 +63,7 @@ impl Broker {
             attest_by: &attested,
             proofs: Vec::new(),
             origin: policy::Origin::Unknown,
+            approved: &approved,
         };
         let steps = policy::explain(&tenant.trust, &asked, &facts, now);
         let mut answer = pb::ExplainResponse { steps, ..Default::default() };

@@ -244,6 +244,7 @@ impl Broker {
                 grant_states: Vec::new(),
                 custody: Vec::new(),
                 uses: Vec::new(),
+                voided: Vec::new(),
                 events: vec![added.clone()],
                 now,
             };
@@ -394,6 +395,7 @@ mod tests {
             grant_states: vec![],
             custody: Vec::new(),
             uses: Vec::new(),
+            voided: Vec::new(),
             events: vec![event::own("test.event", broker.now())],
             now: broker.now(),
         };

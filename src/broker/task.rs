@@ -1,7 +1,9 @@
 //! Opening, completing and releasing.
 
 use super::{
-    Broker, event,
+    Broker,
+    approve::{Leave, approved},
+    event,
     federate::spend,
     issue::DECIDED_AT_MOST,
     refusal::Refusal,
@@ -68,6 +70,8 @@ impl Broker {
         if let Some(parent) = parent.as_ref().filter(|_| workload.confined_to().is_some()) {
             check_same(parent, &partner, &purpose)?;
         }
+        let named = view::optional_id("approval_id", &request.approval_id)?;
+        let leaves = self.leaves_with(named, None, workload, now)?;
         let opening = self.decide_task(
             caller,
             workload,
@@ -75,15 +79,19 @@ impl Broker {
             &purpose,
             request.deadline_seconds,
             parent.as_ref(),
+            &leaves,
             basis,
             now,
         )?;
-        let task = new_task(workload, &opening, parent.as_ref(), request.hold)?;
+        let mut task = new_task(workload, &opening, parent.as_ref(), request.hold)?;
+        let approval = leaves.into_iter().map(|leave| leave.wanted).next();
+        task.approvals.extend(approval.as_ref().map(|wanted| wanted.id));
         let mut event = event::by(caller, workload.actor(), "task.opened", now);
         event.decision = event::ALLOWED.into();
         event::of_task(&mut event, &task);
         event.trust_hash = opening.trust_hash().to_string();
         event.details.extend(task.parent.map(|id| format!("parent={id}")));
+        event.details.extend(approval.as_ref().map(|wanted| format!("approval={}", wanted.id)));
         let hash = Digest::of(&prost::Message::encode_to_vec(&pb::OpenTaskRequest {
             idempotency_key: String::new(),
             ..request.clone()
@@ -97,7 +105,9 @@ impl Broker {
         }
         drop(room);
         let spend = spend(caller, || task.parent.is_none().then_some(hash));
-        let (id, _) = match self.ledger.open_task(OpenDraft { task: task.clone(), retry, spend, event, now }).await {
+        let velocity = opening.velocity();
+        let draft = OpenDraft { task: task.clone(), retry, spend, approval, velocity, event, now };
+        let (id, _) = match self.ledger.open_task(draft).await {
             Ok(opened) => opened,
             Err(refused) => {
                 // Of what may be in the store all the same, the grace time takes care.
@@ -167,17 +177,20 @@ impl Broker {
         purpose: &Purpose,
         deadline_seconds: u32,
         parent: Option<&Task>,
+        leaves: &[Leave],
         basis: (u64, u64),
         now: Timestamp,
     ) -> Result<TaskDecision, Refusal> {
         let attested = |grant: &crate::model::GrantName| workload.tenant.attested.get(grant).copied();
         let asked = TaskAsked { workload: &workload.name, partner, purpose, deadline_seconds };
+        let approved = approved(leaves);
         let facts = TaskFacts {
             basis,
             parent_deadline: parent.map(|task| task.deadline),
             attest_by: &attested,
             proofs: workload.proofs.clone(),
             origin: policy::Origin::of(caller),
+            approved: &approved,
         };
         Ok(policy::decide_task(&workload.tenant.trust, &asked, &facts, now)?)
     }
@@ -270,6 +283,7 @@ mod tests {
                 grant_states: vec![],
                 custody: Vec::new(),
                 uses: Vec::new(),
+                voided: Vec::new(),
                 events: vec![],
                 now: broker.now(),
             };

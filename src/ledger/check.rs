@@ -12,7 +12,7 @@ use super::{
     shared::AsideRow,
 };
 use crate::{
-    model::{LeaseId, TaskId, id::hex, secret::MacKey},
+    model::{ApprovalId, LeaseId, TaskId, id::hex, secret::MacKey},
     pb, records,
 };
 
@@ -119,6 +119,10 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
             codec.decode::<records::GrantUseRecord>(table, key, value).map(drop)
         }
         Table::GrantStates => codec.decode::<records::GrantStateRecord>(table, key, value).map(drop),
+        Table::Approvals => {
+            let id = ApprovalId::from_bytes(key).ok_or(Unreadable::Field("key"))?;
+            codec.decode_approval(id, value).map(drop)
+        }
         Table::Spent => codec.decode::<records::SpentRecord>(table, key, value).map(drop),
         Table::Checkpoints => codec.decode::<pb::Checkpoint>(table, key, value).map(drop),
     }

@@ -1,12 +1,14 @@
 //! Rows as bytes: a version, a protobuf record and, where the row gives authority, a MAC over both and its place.
 
+mod approval;
+
 use prost::Message;
 
 use super::engine::Table;
 use crate::{
     model::{
-        ClientKey, CredentialKind, Digest, EndReason, Lease, LeaseId, OpenedWith, Scope, ScopeId, Task, TaskId,
-        Timestamp, secret::MacKey, task::LiveBucket,
+        ApprovalId, ClientKey, CredentialKind, Digest, EndReason, Lease, LeaseId, OpenedWith, Pace, Scope, ScopeId,
+        Task, TaskId, Timestamp, secret::MacKey, task::LiveBucket,
     },
     records,
 };
@@ -169,7 +171,8 @@ fn is_authentic(table: Table) -> bool {
         | Table::Keys
         | Table::GrantStates
         | Table::Sinks
-        | Table::Spent => true,
+        | Table::Spent
+        | Table::Approvals => true,
         Table::Children
         | Table::Expiry
         | Table::Counts
@@ -262,6 +265,8 @@ fn task_record(task: &Task) -> records::TaskRecord {
         issuer: task.opened_with.as_ref().map(|with| with.issuer.to_string()).unwrap_or_default(),
         subject: task.opened_with.as_ref().map(|with| with.subject.clone()).unwrap_or_default(),
         token_sha256: task.opened_with.as_ref().map(|with| with.token.0.to_vec()).unwrap_or_default(),
+        approvals: task.approvals.iter().flat_map(|id| *id.as_bytes()).collect(),
+        pace: task.pace.as_deref().map(pace_record),
     }
 }
 
@@ -299,10 +304,38 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
             }
             None => None,
         },
+        approvals: match r.approvals.as_chunks::<{ ApprovalId::BYTES }>() {
+            (ids, []) => ids.iter().map(|id| ApprovalId::from_bytes(id)).collect::<Option<_>>(),
+            (_, _) => None,
+        }
+        .ok_or(Unreadable::Field("approvals"))?,
+        pace: r.pace.map(pace_from).transpose()?.map(Box::new),
     })
 }
 
-fn optional<T>(
+fn pace_record(pace: &Pace) -> records::PaceRecord {
+    records::PaceRecord {
+        began: pace.began.millis(),
+        in_minute: pace.in_minute,
+        total: pace.total,
+        resources: pace.resources.iter().map(|(name, _)| *name).collect(),
+        last: pace.resources.iter().map(|(_, last)| last.millis()).collect(),
+    }
+}
+
+fn pace_from(r: records::PaceRecord) -> Result<Pace, Unreadable> {
+    if r.resources.len() != r.last.len() {
+        return Err(Unreadable::Field("pace"));
+    }
+    Ok(Pace {
+        began: Timestamp::from_millis(r.began),
+        in_minute: r.in_minute,
+        total: r.total,
+        resources: r.resources.into_iter().zip(r.last.into_iter().map(Timestamp::from_millis)).collect(),
+    })
+}
+
+pub(super) fn optional<T>(
     bytes: &[u8],
     field: &'static str,
     parse: impl FnOnce(&[u8]) -> Option<T>,

@@ -1,10 +1,12 @@
 //! Pure values and their transitions: no I/O, no clock, no store.
 
+pub mod approval;
 pub mod chain;
 pub mod domain;
 pub mod id;
 pub mod issuer;
 pub mod lease;
+pub mod pace;
 pub mod scope;
 pub mod secret;
 pub mod stamp;
@@ -13,13 +15,15 @@ pub mod suspension;
 pub mod task;
 pub mod time;
 
+pub use approval::{Approval, ApprovalStanding, ApprovalVote};
 pub use chain::Chain;
 pub use domain::TrustDomain;
 pub use id::{
-    GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,
+    ApprovalId, GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,
 };
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
+pub use pace::{Pace, Tripped, Velocity};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;

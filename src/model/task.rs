@@ -1,7 +1,8 @@
 //! One unit of work.
 
 use super::{
-    id::{GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    id::{ApprovalId, GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    pace::Pace,
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
@@ -49,6 +50,10 @@ pub struct Task {
     pub client_key: Option<ClientKey>,
     /// The identity token that it was opened with; of a child, its parent.
     pub opened_with: Option<Box<OpenedWith>>,
+    /// Approvals that are used in it, at most [`Self::MAX_APPROVALS`].
+    pub approvals: Vec<ApprovalId>,
+    /// What was derived in it and its child tasks, where a grant limits that; kept at the task without a parent.
+    pub pace: Option<Box<Pace>>,
 }
 
 /// An identity token, as people can find it again.
@@ -87,6 +92,8 @@ pub struct LiveBucket {
 impl Task {
     /// The most ancestors a task can have.
     pub const MAX_ANCESTORS: usize = 4;
+    /// Approvals that one task can use.
+    pub const MAX_APPROVALS: usize = 8;
 
     /// Its standing by its own row and the time; cuts, bars and ancestors come on top.
     #[must_use]

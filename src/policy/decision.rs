@@ -2,6 +2,7 @@
 
 use crate::model::{
     CredentialKind, Digest, GrantName, PartnerName, Purpose, ScopeId, TenantName, Timestamp, WorkloadName,
+    pace::Velocity,
 };
 
 /// The limit that decided when something ends (`mayfly.v1.Bound`).
@@ -19,6 +20,8 @@ pub enum Bound {
     CallerProof,
     /// The end of the certificate that will sign.
     IssuerCertificate,
+    /// The end of the approval that the grant needs.
+    Approval,
 }
 
 impl Bound {
@@ -32,6 +35,7 @@ impl Bound {
             Self::TaskDeadline => 4,
             Self::CallerProof => 5,
             Self::IssuerCertificate => 6,
+            Self::Approval => 60,
         }
     }
 
@@ -45,6 +49,7 @@ impl Bound {
             Self::TaskDeadline => "the task's deadline decides",
             Self::CallerProof => "the end of what proves the caller decides",
             Self::IssuerCertificate => "the expiry of the issuing certificate decides",
+            Self::Approval => "the end of the approval decides",
         }
     }
 }
@@ -75,6 +80,8 @@ pub struct Decision {
     pub(super) max_live_leases: u64,
     pub(super) max_leases_per_task: u32,
     pub(super) environment: String,
+    pub(super) approved: bool,
+    pub(super) velocity: Velocity,
 }
 
 /// Proof that policy allowed exactly this task. Only [`super::decide_task`] and [`TaskDecision::with_lease`] build one.
@@ -90,6 +97,7 @@ pub struct TaskDecision {
     pub(super) opened: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) proofs: Vec<ScopeId>,
+    pub(super) velocity: Velocity,
 }
 
 impl TaskDecision {
@@ -107,6 +115,7 @@ impl TaskDecision {
             opened: decision.issued,
             deadline: decision.expires,
             proofs: decision.proofs.clone(),
+            velocity: decision.velocity,
         }
     }
 }
@@ -166,6 +175,10 @@ read! {
         max_leases_per_task: u32 = |this| this.max_leases_per_task;
         /// Where it holds.
         environment: &str = |this| &this.environment;
+        /// Whether it rests on an approval of its grant, which must still hold when it is committed.
+        needs_approval: bool = |this| this.approved;
+        /// How fast one task may go on under the grant.
+        velocity: Velocity = |this| this.velocity;
     }
 }
 
@@ -189,5 +202,7 @@ read! {
         deadline: Timestamp = |this| this.deadline;
         /// Scopes of the proofs it is opened with.
         proofs: &[ScopeId] = |this| &this.proofs;
+        /// The least of what the grants that fit allow a task.
+        velocity: Velocity = |this| this.velocity;
     }
 }

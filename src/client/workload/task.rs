@@ -52,6 +52,7 @@ impl Task {
             deadline_seconds: work.deadline_seconds,
             idempotency_key: idempotency_key(),
             hold: true,
+            approval_id: String::new(),
         };
         let open = |mut broker: Calls| {
             let request = request.clone();

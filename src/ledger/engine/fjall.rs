@@ -345,7 +345,8 @@ fn is_hot(table: Table) -> bool {
         | Table::Held
         | Table::Checkpoints
         | Table::Sinks
-        | Table::Spent => false,
+        | Table::Spent
+        | Table::Approvals => false,
     }
 }
 

@@ -59,11 +59,13 @@ pub enum Table {
     Sinks = 18,
     /// Identity tokens that were used.
     Spent = 19,
+    /// Leave to use grants, asked for and given.
+    Approvals = 20,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -84,6 +86,7 @@ impl Table {
         Self::Checkpoints,
         Self::Sinks,
         Self::Spent,
+        Self::Approvals,
     ];
 
     /// The number in backups: the discriminant.
@@ -122,6 +125,7 @@ impl Table {
             Self::Checkpoints => "checkpoints",
             Self::Sinks => "sinks",
             Self::Spent => "spent",
+            Self::Approvals => "approvals",
         }
     }
 }

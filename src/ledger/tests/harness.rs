@@ -25,7 +25,7 @@ use crate::{
     },
     model::{
         CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, TenantNumber, Timestamp,
-        secret::{MacKey, Secret},
+        Velocity, secret::{MacKey, Secret},
     },
     pb,
 };
@@ -253,6 +253,8 @@ impl Bed {
             parent_lease: None,
             client_key: None,
             opened_with: None,
+            approvals: Vec::new(),
+            pace: None,
         }
     }
 
@@ -290,6 +292,8 @@ impl Bed {
             new_task: None,
             retry: None,
             supersedes: None,
+            approval: None,
+            velocity: Velocity::default(),
             spend: None,
             quota: QUOTA,
             event: self.event("lease.issued", Some(lease.id)),
@@ -311,6 +315,8 @@ impl Bed {
             task: task.clone(),
             retry: None,
             spend: None,
+            approval: None,
+            velocity: Velocity::default(),
             event: self.event("task.opened", None),
             now: self.now,
         };
