@@ -189,6 +189,7 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Identity tokens that came with a second key.",
     ),
+    metric(Kind::Counter, "mayfly_approvals_requested_total", Unit::Count, &[], "Approvals asked for."),
     metric(Kind::Counter, "mayfly_refused_total", Unit::Count, &["reason"], "Requests refused."),
     metric(Kind::Histogram, "mayfly_rpc_seconds", Unit::Seconds, &["method", "code"], "Time of one call."),
     metric(Kind::Histogram, "mayfly_end_seconds", Unit::Seconds, &[], "Time of an end, from the queue to in force."),

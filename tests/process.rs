@@ -18,6 +18,7 @@ mod local_issuer;
 #[path = "process"]
 mod process {
     mod abuse;
+    mod approvals;
     mod authority;
     mod backup;
     mod canary;
@@ -37,6 +38,7 @@ mod process {
     mod revoke;
     mod rig;
     mod root;
+    mod scenarios;
     mod sinks;
     mod start;
     mod store;

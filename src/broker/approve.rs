@@ -178,7 +178,7 @@ impl Broker {
         event.details.push(format!("needed={needed}"));
         event.details.push(format!("waits_until={}", approval.waits_until));
         let receipt = self.ledger.ask_approval(AskDraft { approval: approval.clone(), event, now }).await?;
-        metrics::counter!("mayfly_approvals_total", "act" => "requested").increment(1);
+        metrics::counter!("mayfly_approvals_requested_total").increment(1);
         Ok((approval, receipt))
     }
 
@@ -231,7 +231,8 @@ impl Broker {
         describe(&mut event, &approval);
         event.reason.clone_from(&request.reason);
         if !request.approve {
-            return self.close(CloseDraft { id: approval.id, why: Closed::Denied, event, now }, "denied").await;
+            let draft = CloseDraft { id: approval.id, why: Closed::Denied, event, now };
+            return Ok(self.ledger.close_approval(draft).await?);
         }
         if approval.involves(&operator.name, &caller.key_text()) {
             return Err(Refusal::NotAllowed(INVOLVED));
@@ -241,9 +242,7 @@ impl Broker {
         let terms = self.terms(known.as_deref(), &approval, basis).ok_or(Refusal::Approval(ApprovalStanding::Void))?;
         let valid = Duration::from_secs(need.valid_seconds.into());
         let draft = AgreeDraft { id: approval.id, vote, terms, valid, event, now };
-        let done = self.ledger.agree_approval(draft).await?;
-        metrics::counter!("mayfly_approvals_total", "act" => "approved").increment(1);
-        Ok(done)
+        Ok(self.ledger.agree_approval(draft).await?)
     }
 
     /// A workload takes a request of its own back.
@@ -296,13 +295,8 @@ impl Broker {
     ) -> Result<(Approval, Receipt), Refusal> {
         describe(&mut event, approval);
         event.reason = reason;
-        self.close(CloseDraft { id: approval.id, why: Closed::Withdrawn, event, now }, "withdrawn").await
-    }
-
-    async fn close(&self, draft: CloseDraft, act: &'static str) -> Result<(Approval, Receipt), Refusal> {
-        let done = self.ledger.close_approval(draft).await?;
-        metrics::counter!("mayfly_approvals_total", "act" => act).increment(1);
-        Ok(done)
+        let draft = CloseDraft { id: approval.id, why: Closed::Withdrawn, event, now };
+        Ok(self.ledger.close_approval(draft).await?)
     }
 
     /// Adds to a commit of the trust map what no longer fits it, each with its event.

@@ -513,7 +513,11 @@ impl Ledger {
         }
         let book = self.shared.book();
         let standing = book.standing(&task.scopes(), task.basis.1);
-        standing.and(if book.state(ScopeId::task(task.id)).is_suspended() { Standing::Suspended } else { Standing::Live })
+        standing.and(if book.state(ScopeId::task(task.id)).is_suspended() {
+            Standing::Suspended
+        } else {
+            Standing::Live
+        })
     }
 
     fn record<R: prost::Message + Default>(&self, table: Table, key: &[u8]) -> Result<Option<R>, Refused> {

@@ -248,7 +248,8 @@ mod tests {
         let name = |text: &str| text.parse::<OperatorName>().expect("name");
         assert!(approval.involves(&name("olga"), "k9") && approval.involves(&name("petra"), "k0"));
         assert!(!approval.involves(&name("petra"), "k1"));
-        let vote = ApprovalVote { operator: name("petra"), at: approval.asked, key: "k1".into(), proofs: vec![], basis: 2 };
+        let vote =
+            ApprovalVote { operator: name("petra"), at: approval.asked, key: "k1".into(), proofs: vec![], basis: 2 };
         approval.votes.push(vote);
         assert!(approval.involves(&name("petra"), "k2") && approval.involves(&name("quentin"), "k1"));
         assert!(!approval.involves(&name("quentin"), "k2"));

@@ -19,7 +19,8 @@ pub use approval::{Approval, ApprovalStanding, ApprovalVote};
 pub use chain::Chain;
 pub use domain::TrustDomain;
 pub use id::{
-    ApprovalId, GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,
+    ApprovalId, GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber,
+    WorkloadName,
 };
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};

@@ -5,9 +5,7 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::identity::Caller;
-use crate::model::{
-    CredentialKind, GrantName, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName, pace::Velocity,
-};
+use crate::model::{CredentialKind, GrantName, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName, pace::Velocity};
 
 use super::{
     case::{Case, end_after, from_network, is_approved, is_in_force, may_use},

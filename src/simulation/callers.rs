@@ -139,7 +139,15 @@ impl World {
     fn propose_task(&mut self, task: Task) -> Fine {
         let event = self.event("task.opened", task.tenant.as_str(), task.partner.as_str(), None);
         let (broker, doubts) = (self.broker(), vec![Doubt::Task(Box::new(task.clone()))]);
-        let draft = OpenDraft { task: task.clone(), retry: None, spend: None, approval: None, velocity: Velocity::default(), event, now: task.opened };
+        let draft = OpenDraft {
+            task: task.clone(),
+            retry: None,
+            spend: None,
+            approval: None,
+            velocity: Velocity::default(),
+            event,
+            now: task.opened,
+        };
         self.ask(doubts, async move {
             let at = broker.ledger.open_task(draft).await;
             Said::Opened { task: Box::new(task), at: at.map(|(_, receipt)| receipt.number()).map_err(Not::from) }

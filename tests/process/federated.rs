@@ -18,7 +18,7 @@ use crate::{
     signer::{self, AUDIENCE, Signer},
 };
 
-type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
+pub type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
 
 pub struct Setting {
     pub world: World,
@@ -29,6 +29,11 @@ pub struct Setting {
 
 impl Setting {
     pub async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With more in the issuer's section of the configuration.
+    pub async fn with(more: &str) -> Self {
         let signer = Signer::new();
         let local = LocalIssuer::start(&signer.key_set()).await;
         let folder = tempfile::tempdir().expect("folder");
@@ -36,7 +41,7 @@ impl Setting {
         std::fs::write(&ca, &local.ca_pem).expect("written");
         let world = World::configured(&format!(
             "[[issuer]]\nname = \"github\"\nkind = \"github\"\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
-             allow_private = true\n",
+             allow_private = true\n{more}",
             local.url
         ))
         .await;
@@ -64,7 +69,7 @@ impl Setting {
         Connection::open(&config).await.expect("connects").channel()
     }
 
-    async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
+    pub async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
         BrokerClient::with_interceptor(self.connect(own).await, calls.clone())
     }
 
@@ -73,7 +78,7 @@ impl Setting {
     }
 }
 
-fn opening() -> pb::OpenTaskRequest {
+pub fn opening() -> pb::OpenTaskRequest {
     pb::OpenTaskRequest {
         tenant: "alpha".into(),
         partner: PARTNER.into(),
@@ -83,7 +88,7 @@ fn opening() -> pb::OpenTaskRequest {
     }
 }
 
-fn under(task: &pb::Task) -> pb::IssueRequest {
+pub fn under(task: &pb::Task) -> pb::IssueRequest {
     pb::IssueRequest { task_id: task.task_id.clone(), ..request("alpha", CredentialKind::Opaque) }
 }
 

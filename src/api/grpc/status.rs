@@ -86,7 +86,9 @@ fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::Denied(denied) => code_of_denied(denied),
         Refusal::Barred(_) | Refusal::NotAllowed(_) => Code::PermissionDenied,
-        Refusal::Approval(_) | Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => Code::FailedPrecondition,
+        Refusal::Approval(_) | Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => {
+            Code::FailedPrecondition
+        }
         Refusal::Fault(_) => Code::Internal,
         Refusal::Identity(IdentityRefusal::Unavailable) => Code::Unavailable,
         Refusal::Identity(_) => Code::Unauthenticated,
@@ -106,7 +108,9 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::DnsNamesNotForKind { .. }
         | Denied::BindingNotForKind
         | Denied::GrantAmbiguous(..) => Code::InvalidArgument,
-        Denied::ApprovalNeeded { .. } | Denied::LifetimeTooShort(_) | Denied::ParentEndsSooner(_) => Code::FailedPrecondition,
+        Denied::ApprovalNeeded { .. } | Denied::LifetimeTooShort(_) | Denied::ParentEndsSooner(_) => {
+            Code::FailedPrecondition
+        }
         Denied::UnknownWorkload
         | Denied::AmbiguousWorkload
         | Denied::PartnerNotGranted(_)

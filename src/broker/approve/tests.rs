@@ -286,7 +286,11 @@ async fn a_request_waits_an_hour_and_what_is_granted_ends_when_its_time_is_over(
 async fn a_grant_that_changed_makes_what_was_agreed_to_void_for_good() {
     let bed = Bed::new().await;
     let (open, granted) = (bed.request().await, bed.granted().await);
-    apply(&bed.broker, &map(NEED).replace("https://db.example", "https://*")).await;
+    apply(
+        &bed.broker,
+        &map(NEED).replace("[\"https://db.example\"]", "[\"https://db.example\", \"https://more.example\"]"),
+    )
+    .await;
     for id in [&open, &granted] {
         assert_eq!(bed.standing(id), "void");
         assert_eq!(bed.use_it(id).await.err(), Some("APPROVAL_OVER"));

@@ -13,7 +13,10 @@ use crate::{
 
 async fn bed(limits: &str) -> (Arc<Broker>, impl Fn(u64)) {
     let (broker, hands) = founded().await;
-    let trust = TRUST.replace("[\"https://api.example\"]", "[\"https://*\"]");
+    let trust = TRUST.replace(
+        "[\"https://api.example\"]",
+        "[\"https://a\", \"https://b\", \"https://c\", \"https://d\", \"https://api.example\"]",
+    );
     apply(&broker, &format!("{trust}velocity = {{ {limits} }}\n")).await;
     (broker, move |seconds| hands.advance(std::time::Duration::from_secs(seconds)))
 }

@@ -28,7 +28,15 @@ async fn open(broker: &Broker, number: TenantNumber) -> Task {
         approvals: vec![],
         pace: None,
     };
-    let draft = OpenDraft { task: task.clone(), retry: None, spend: None, approval: None, velocity: Velocity::default(), event: event::own("task.opened", now), now };
+    let draft = OpenDraft {
+        task: task.clone(),
+        retry: None,
+        spend: None,
+        approval: None,
+        velocity: Velocity::default(),
+        event: event::own("task.opened", now),
+        now,
+    };
     broker.ledger.open_task(draft).await.expect("opens");
     broker.ledger.hold(task.id, now).await.expect("held");
     task

@@ -3,10 +3,7 @@
 use super::{Codec, Unreadable, optional};
 use crate::{
     ledger::engine::Table,
-    model::{
-        Approval, ApprovalId, ApprovalVote, Digest, ScopeId, TaskId, Timestamp,
-        approval::Closed,
-    },
+    model::{Approval, ApprovalId, ApprovalVote, Digest, ScopeId, TaskId, Timestamp, approval::Closed},
     records,
 };
 

@@ -6,8 +6,8 @@ use super::{apply::trust_map, end, live_task};
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{
-        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, EndReason, GrantName, OperatorName, ScopeId, Task,
-        TaskId, Timestamp, approval::Closed,
+        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, EndReason, GrantName, OperatorName, ScopeId,
+        Task, TaskId, Timestamp, approval::Closed,
     },
     pb,
 };
@@ -124,6 +124,9 @@ pub(in crate::ledger) fn check_room(
 /// Notes a yes; with the last that is needed it can be used.
 pub(in crate::ledger) fn agree(tx: &mut Tx<'_>, draft: &AgreeDraft) -> Result<Approval, Refused> {
     let (terms, now) = (&draft.terms, draft.now);
+    if let Some(hold) = tx.shared.holds.first() {
+        return Err(Refused::Held(hold.explanation()));
+    }
     let mut approval = fitting(tx, draft.id, terms)?;
     match approval.standing(tx.shared.incarnation, now) {
         ApprovalStanding::Open => {}

@@ -25,7 +25,8 @@ use crate::{
     },
     model::{
         CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, TenantNumber, Timestamp,
-        Velocity, secret::{MacKey, Secret},
+        Velocity,
+        secret::{MacKey, Secret},
     },
     pb,
 };
