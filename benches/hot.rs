@@ -7,9 +7,10 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BatchSize, Criterion};
 use mayfly::{
     audit::{chain, page},
+    client::Key,
     mint::{
         ca::{self, CaName, Validity},
-        jwt, opaque, request,
+        jwt, opaque,
         signing::{Algorithm, SigningKey},
         x509::{self, LeafKey, LeafSpec},
     },
@@ -71,7 +72,7 @@ fn certificates(criterion: &mut Criterion) {
     let issuing =
         ca::create_issuing(&root.key, &name("issuing", Some("mayfly.example")), validity(2)).expect("issuing");
     let tenant = ca::create_tenant(&issuing.key, &name("acme", Some("acme.example")), validity(1)).expect("tenant");
-    let (_, csr_der) = request::fresh().expect("entropy");
+    let csr_der = Key::fresh().and_then(|key| key.request()).expect("entropy");
     let stamp = stamp();
     let spec = LeafSpec {
         spiffe_id: "spiffe://acme.example/w/exporter",

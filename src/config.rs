@@ -12,15 +12,15 @@ use std::{
 
 mod issuers;
 mod parse;
-pub(crate) mod problem;
-pub(crate) mod read;
 mod sinks;
 mod values;
 
-pub use problem::{Problem, Problems};
 pub use values::PublicUrl;
 
-use crate::model::{IssuerRules, TrustDomain};
+use crate::{
+    model::{IssuerRules, TrustDomain},
+    settings::{Problems, problem, read},
+};
 
 /// A commented configuration with every field, as `mayfly init` writes it.
 pub const SAMPLE: &str = include_str!("config/sample.toml");

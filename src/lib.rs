@@ -9,7 +9,7 @@ pub mod api;
 pub mod audit;
 #[cfg(feature = "server")]
 pub mod broker;
-#[cfg(feature = "server")]
+#[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "connection")]
 pub mod client;
@@ -28,6 +28,8 @@ pub mod model;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "cli")]
+pub mod settings;
 #[cfg(feature = "server")]
 #[cfg(test)]
 mod simulation;

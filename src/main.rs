@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Issuing makes and drops some hundred small values per lease on several threads at once; see Cargo.toml.
+/// Of the daemon: issuing makes and drops some hundred small values per lease on several threads at once; see Cargo.toml.
+#[cfg(feature = "server")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -11,9 +11,10 @@ use std::{path::Path, process::Command};
 
 use mayfly::{
     audit::{chain, export},
+    client::Key,
     config::{self, Config},
     mint::{
-        jwt, opaque, request,
+        jwt, opaque,
         signing::{Algorithm, SigningKey},
         x509::parse_csr,
     },
@@ -96,7 +97,7 @@ fn valid() -> Vec<Vec<u8>> {
     vec![
         token().into_bytes(),
         opaque::mint(lease()).expect("entropy").text.expose().as_bytes().to_vec(),
-        request::fresh().expect("entropy").1,
+        Key::fresh().and_then(|key| key.request()).expect("entropy"),
         stamp().to_extension(),
         stamp().to_bytes(),
         event_line().into_bytes(),
@@ -170,7 +171,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         purpose: "export".into(),
         audiences: vec!["https://api.example".into()],
         actions: vec!["read".into()],
-        csr_der: request::fresh().expect("entropy").1.into(),
+        csr_der: Key::fresh().and_then(|key| key.request()).expect("entropy").into(),
         ..pb::IssueRequest::default()
     };
     let scope = pb::Scope { kind: pb::ScopeKind::Partner.into(), partner: "globex".into(), ..pb::Scope::default() };

@@ -4,10 +4,7 @@ use std::{error::Error, fmt::Write as _, io, path::Path, process::ExitCode};
 
 use tonic::{Code, Status};
 
-use crate::{
-    client::{self, CallError, ConnectError, UnusableFile},
-    mint::x509::NotIssued,
-};
+use crate::client::{self, CallError, ConnectError, UnusableFile};
 
 use super::cell::printable;
 
@@ -44,9 +41,6 @@ pub enum Failure {
         #[source]
         source: io::Error,
     },
-    /// A key or certificate request could not be made.
-    #[error("cannot make a certificate request")]
-    Request(#[from] NotIssued),
     /// Pieces that a job needs, each with its name and why it is not there.
     #[error("{} of what is needed cannot be had", .0.len())]
     Missing(Vec<(String, Self)>),
@@ -104,7 +98,7 @@ impl Failure {
             ) => Exit::Usage,
             Self::CheckFailed(_) => Exit::CheckFailed,
             Self::Missing(pieces) => pieces.first().map_or(Exit::Internal, |(_, failure)| failure.exit()),
-            Self::Io { .. } | Self::Request(_) | Self::Internal(_) => Exit::Internal,
+            Self::Io { .. } | Self::Internal(_) => Exit::Internal,
             Self::StdoutClosed => Exit::Ok,
         }
     }
@@ -152,7 +146,6 @@ impl Failure {
             | Self::CheckFailed(_)
             | Self::Missing(_)
             | Self::Io { .. }
-            | Self::Request(_)
             | Self::Internal(_)
             | Self::StdoutClosed => None,
         }

@@ -4,6 +4,7 @@ mod apply;
 mod approval;
 mod arg;
 mod attest;
+#[cfg(feature = "server")]
 mod backup;
 mod bar;
 mod cell;
@@ -11,7 +12,9 @@ mod completions;
 mod confirm;
 mod decommission;
 mod delivery;
+#[cfg(feature = "server")]
 mod demo;
+#[cfg(feature = "server")]
 mod events;
 mod exec;
 mod explain;
@@ -24,6 +27,7 @@ mod issuer;
 mod job;
 mod key;
 mod lease;
+#[cfg(feature = "server")]
 pub mod local;
 mod operator;
 mod output;
@@ -33,6 +37,7 @@ mod private_file;
 mod quarantine;
 mod render;
 mod request;
+#[cfg(feature = "server")]
 mod restore;
 mod revocation;
 mod revoke;
@@ -43,8 +48,10 @@ mod task;
 mod trust;
 mod verify;
 
+#[cfg(feature = "server")]
 #[cfg(test)]
 mod runbooks;
+#[cfg(feature = "server")]
 #[cfg(test)]
 mod tests;
 
@@ -55,6 +62,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 pub use failure::{Exit, Failure, Outcome};
 pub use output::{Format, Output};
@@ -142,6 +150,7 @@ enum Command {
     #[command(subcommand)]
     Revocation(revocation::RevocationCommand),
     /// Reads, exports and checks the audit.
+    #[cfg(feature = "server")]
     #[command(subcommand)]
     Events(events::EventsCommand),
     /// Lists and rotates keys.
@@ -151,8 +160,10 @@ enum Command {
     /// Shows what the daemon thinks of itself.
     Status,
     /// Makes and checks backups.
+    #[cfg(feature = "server")]
     #[command(subcommand)]
     Backup(backup::BackupCommand),
+    #[cfg(feature = "server")]
     Restore(restore::RestoreArgs),
     /// Confirms what the daemon is in doubt about, so that issuing goes on.
     #[command(subcommand)]
@@ -160,10 +171,13 @@ enum Command {
     /// Confirms the daemon's clock.
     #[command(subcommand)]
     Time(status::TimeCommand),
+    #[cfg(feature = "server")]
     Demo(demo::DemoArgs),
+    #[cfg(feature = "server")]
     #[command(hide = true)]
     DemoResourceServer(demo::ResourceServerArgs),
     Completions(completions::CompletionsArgs),
+    #[cfg(feature = "server")]
     #[command(flatten)]
     Local(local::LocalCommand),
 }
@@ -207,14 +221,22 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
 }
 
 fn execute(command: Command, session: &Session) -> Outcome {
-    let mut runtime = if matches!(&command, Command::Local(_)) {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
-    };
-    let runtime = runtime.event_interval(crate::server::EVENT_INTERVAL).enable_all().build();
+    let runtime = runtime(&command).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("start the runtime", error))?;
     runtime.block_on(command.run(session))
+}
+
+/// A client waits for one thing after the other; a server does many at once.
+fn runtime(command: &Command) -> Builder {
+    #[cfg(feature = "server")]
+    if matches!(command, Command::Local(_)) {
+        let mut many = Builder::new_multi_thread();
+        many.event_interval(crate::server::EVENT_INTERVAL);
+        return many;
+    }
+    #[cfg(not(feature = "server"))]
+    let _ = command;
+    Builder::new_current_thread()
 }
 
 impl Command {
@@ -253,17 +275,23 @@ impl Command {
             Self::Trust(command) => command.run(session).await,
             Self::WhoCanRevoke(args) => args.run(session).await,
             Self::Revocation(command) => command.run(session).await,
+            #[cfg(feature = "server")]
             Self::Events(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
             Self::Explain(args) => args.run(session).await,
             Self::Status => status::run(session).await,
+            #[cfg(feature = "server")]
             Self::Backup(command) => command.run(session).await,
+            #[cfg(feature = "server")]
             Self::Restore(args) => args.run(&session.output).await,
             Self::Confirm(command) => command.run(session).await,
             Self::Time(command) => command.run(session).await,
+            #[cfg(feature = "server")]
             Self::Demo(args) => args.run(&session.output).await,
+            #[cfg(feature = "server")]
             Self::DemoResourceServer(args) => args.run(session).await,
             Self::Completions(args) => args.run(&session.output),
+            #[cfg(feature = "server")]
             Self::Local(command) => command.run(&session.output).await,
         }
     }

@@ -23,6 +23,7 @@ pub enum OperatorCommand {
     List(LimitArgs),
     /// Makes a key here and has it certified for an operator that the trust map names.
     Add(AddArgs),
+    #[cfg(feature = "server")]
     #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
     Recover(super::local::RecoverArgs),
 }
@@ -48,6 +49,7 @@ impl OperatorCommand {
     pub async fn run(self, session: &Session) -> Outcome {
         match self {
             Self::Add(args) => args.run(session).await,
+            #[cfg(feature = "server")]
             Self::Recover(args) => super::local::recover(&args).await,
             Self::List(limit) => list(session, limit).await,
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::{client::pem, mint};
+use crate::client::Key;
 
 use super::failure::{Failure, Outcome};
 
@@ -22,8 +22,7 @@ impl OwnRequest {
     /// # Errors
     /// When the system has no entropy.
     pub fn fresh() -> Outcome<Self> {
-        let (pkcs8, csr_der) = mint::request::fresh()?;
-        Ok(Self { key_pem: pem::encode(pem::PRIVATE_KEY, pkcs8.expose()), csr_der })
+        Self::of(&Key::fresh()?)
     }
 
     /// With the key of an earlier certificate, for its renewal.
@@ -31,10 +30,14 @@ impl OwnRequest {
     /// # Errors
     /// When the PEM holds no key that can sign a request.
     pub fn with_key(key_pem: &[u8]) -> Outcome<Self> {
-        let pkcs8 = mint::pem::parse_private_key(key_pem)
-            .map_err(|error| Failure::Usage(format!("the key file cannot be used: {error}")))?;
-        let csr_der = mint::request::with_key(&pkcs8)?;
-        Ok(Self { key_pem: pem::encode(pem::PRIVATE_KEY, pkcs8.expose()), csr_der })
+        let key = Key::from_pem(key_pem).ok_or_else(|| {
+            Failure::Usage("the key file has no key that signs; it begins with `-----BEGIN PRIVATE KEY-----`".into())
+        })?;
+        Self::of(&key)
+    }
+
+    fn of(key: &Key) -> Outcome<Self> {
+        Ok(Self { key_pem: key.expose_pem(), csr_der: key.request()? })
     }
 }
 

@@ -9,7 +9,6 @@ pub mod jwt;
 pub mod keyring;
 pub mod opaque;
 pub mod pem;
-pub mod request;
 pub mod seal;
 mod secret_bytes;
 pub mod signing;

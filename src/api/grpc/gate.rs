@@ -100,7 +100,7 @@ impl Gate {
     /// # Errors
     /// The status of the refusal.
     pub fn admit(&self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let admitted = self.admitted(&request).map_err(|refusal| status::of(&refusal))?;
+        let admitted = self.admitted(&request).map_err(|refusal| not_admitted(&request, &refusal))?;
         request.extensions_mut().insert(admitted);
         Ok(request)
     }
@@ -114,7 +114,7 @@ impl Gate {
         if self.broker.issuers.is_empty() {
             return self.admit(request);
         }
-        let admitted = self.federated(&request).map_err(|refusal| status::of(&refusal))?;
+        let admitted = self.federated(&request).map_err(|refusal| not_admitted(&request, &refusal))?;
         request.extensions_mut().insert(admitted);
         Ok(request)
     }
@@ -330,6 +330,14 @@ impl Drop for Room {
     fn drop(&mut self) {
         metrics::gauge!(self.gauge).decrement(1);
     }
+}
+
+/// Who asks too often, or without a proof, is heard more slowly.
+fn not_admitted(request: &Request<()>, refusal: &Refusal) -> Status {
+    if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+        peer.slow_down();
+    }
+    status::of(refusal)
 }
 
 fn admission<Q>(request: &Request<Q>) -> Result<Admitted, Refusal> {

@@ -56,7 +56,8 @@ pub(super) async fn serve<I>(
         return turned_away("anonymous_full");
     };
     let entry = edge.connections.enter(&link);
-    let peer = Arc::new(Peer::new(link, entry.cut.clone()));
+    let pace = Pace::default();
+    let peer = Arc::new(Peer::new(link, entry.cut.clone(), pace.clone()));
     let asked = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&asked);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -66,7 +67,7 @@ pub(super) async fn serve<I>(
         // INVARIANT: a router is always ready.
         async move { answer(&mut router, request).await }
     });
-    let (builder, pace) = (builder(protocol, &edge.limits), Pace::default());
+    let builder = builder(protocol, &edge.limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(Paced::new(io, pace.clone())), service));
     let mut first = pin!(sleep(edge.limits.first_request));
     let (mut stopping, mut waiting, mut turn) = (false, anonymous, Turn::default());

@@ -11,6 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use super::pace::Pace;
 use crate::{
     identity::{Caller, IdentityError, PeerKey, Shown, UnixProof, unix},
     model::{Digest, Timestamp},
@@ -21,6 +22,7 @@ use crate::{
 pub struct Peer {
     link: Link,
     cut: CancellationToken,
+    pace: Pace,
 }
 
 /// What a connection is.
@@ -46,8 +48,17 @@ pub enum Link {
 }
 
 impl Peer {
-    pub(super) fn new(link: Link, cut: CancellationToken) -> Self {
-        Self { link, cut }
+    pub(super) fn new(link: Link, cut: CancellationToken, pace: Pace) -> Self {
+        Self { link, cut, pace }
+    }
+
+    /// It asks for more than its rate, or without a proof, and is read more slowly for a moment. Not so a proxy: others ask over the same
+    /// connection.
+    pub fn slow_down(&self) {
+        match &self.link {
+            Link::Tls { .. } | Link::Unix { .. } => self.pace.slow_down(),
+            Link::Plain { .. } => (),
+        }
     }
 
     /// What the connection is.

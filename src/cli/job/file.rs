@@ -14,13 +14,13 @@ use crate::{
         failure::{Failure, Outcome},
     },
     client::{Wanted, Work},
-    config::{
+    model::{PartnerName, Purpose, TenantName, WorkloadName},
+    pb,
+    settings::{
         Problems,
         problem::Notes,
         read::{At, Section},
     },
-    model::{PartnerName, Purpose, TenantName, WorkloadName},
-    pb,
 };
 
 /// Its usual name, in the folder where the job runs.

@@ -1,7 +1,9 @@
 //! Keys of workloads, made where they are used.
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use std::fmt;
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use super::{CallError, pem};
@@ -16,6 +18,13 @@ impl Key {
     /// When the system has no entropy.
     pub fn fresh() -> Result<Self, CallError> {
         Self::generate().map_err(CallError::Key)
+    }
+
+    /// The one of an earlier certificate: the first PKCS #8 key of a PEM text; `None` when there is none that can sign.
+    #[must_use]
+    pub fn from_pem(text: &[u8]) -> Option<Self> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(text).ok()?;
+        KeyPair::try_from(&der).ok().map(Self)
     }
 
     pub(super) fn generate() -> Result<Self, rcgen::Error> {
@@ -64,5 +73,8 @@ mod tests {
         assert_eq!(format!("{key:?}"), "Key(..)");
         assert!(key.expose_pem().starts_with("-----BEGIN PRIVATE KEY-----"));
         assert!(pem::request_der(&key.request().expect("signs")).is_some());
+        let again = Key::from_pem(key.expose_pem().as_bytes()).expect("its own text");
+        assert_eq!(again.expose_pem(), key.expose_pem());
+        assert!(Key::from_pem(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").is_none());
     }
 }
