@@ -64,6 +64,9 @@ async fn an_abandoned_test_credential_leads_nowhere() {
     assert_eq!(left.code, 0, "{left:?}");
     assert!(!is_active(&mut sandbox, &reply).await);
 
+    let closed = || world.process.ask(&operator, &["--output", "json", "inventory", "--tenant", "alpha"]).out;
+    assert!(closed().contains("owner left"), "{}", closed());
+
     // 3. Months later somebody finds the credential and tries it: for the sandbox, for the customer, by its grant's name.
     assert_eq!(reason(&issue(&mut prototype, asking(SANDBOX)).await), "BARRED");
     assert_eq!(reason(&issue(&mut prototype, asking(&audience("alpha"))).await), "AUDIENCE_NOT_GRANTED");
@@ -87,7 +90,6 @@ async fn an_abandoned_test_credential_leads_nowhere() {
         pb::ListEventsRequest { kind_prefix: "lease.refused".into(), tenant: "alpha".into(), ..Default::default() };
     let told = world.admin().await.list_events(events).await.expect("listed").into_inner().events;
     assert!(told.iter().any(|event| event.actor == "workload:prototype" && event.reason == "BARRED"), "{told:?}");
-    let shown = world.process.ask(&operator, &["--output", "json", "inventory", "--tenant", "alpha"]);
-    assert!(shown.out.contains("owner left") && shown.out.contains("attestation overdue"), "{shown:?}");
+    assert!(closed().contains("transfer pending") && closed().contains("attestation overdue"), "{}", closed());
     issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await.expect("goes on");
 }
