@@ -196,6 +196,7 @@ pub const METRICS: &[Metric] = &[
         &["outcome"],
         "Sign-ins of people, by what came of them.",
     ),
+    metric(Kind::Counter, "mayfly_approvals_requested_total", Unit::Count, &[], "Approvals asked for."),
     metric(Kind::Counter, "mayfly_refused_total", Unit::Count, &["reason"], "Requests refused."),
     metric(
         Kind::Counter,

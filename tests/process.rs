@@ -18,6 +18,7 @@ mod local_issuer;
 #[path = "process"]
 mod process {
     mod abuse;
+    mod approvals;
     mod authority;
     mod backup;
     mod canary;
@@ -40,6 +41,7 @@ mod process {
     mod revoke;
     mod rig;
     mod root;
+    mod scenarios;
     mod sign_in;
     mod sinks;
     mod start;

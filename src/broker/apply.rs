@@ -157,6 +157,7 @@ impl Broker {
             grant_states: Vec::new(),
             custody: Vec::new(),
             uses: Vec::new(),
+            voided: Vec::new(),
             events: Vec::new(),
             now,
         };
@@ -215,6 +216,7 @@ impl Broker {
         }
         if let Some(old) = old {
             leave_behind(commit, old, new);
+            self.void_approvals(commit, (caller, operator), old, new)?;
         }
         if let Some(new) = new {
             self.take_up(commit, (caller, operator), number, old, new)?;

@@ -76,6 +76,7 @@ impl Broker {
             grant_states: vec![(known.number, grant, record)],
             custody: vec![(Custody::Release { scope, causes: lifted_by_attestation() }, released)],
             uses: Vec::new(),
+            voided: Vec::new(),
             events: vec![event],
             now,
         };

@@ -5,11 +5,12 @@ use super::{
     refusal::Refusal,
     revoke::{barrable, check_reason},
     task::revision,
+    view,
 };
 use crate::{
     identity::Caller,
     ledger::{BarDraft, Custody, CustodyDraft},
-    model::{Scope, Suspension},
+    model::{Scope, Suspension, TaskId},
     pb,
     policy::Role,
 };
@@ -32,6 +33,9 @@ impl Broker {
     /// the quarantine.
     pub async fn lift(&self, caller: &Caller, request: pb::LiftRequest) -> Result<pb::LiftResponse, Refusal> {
         self.operator(caller)?.require(Role::Admin)?;
+        if let Some(Scope::Task(id)) = request.scope.as_ref().map(view::scope_of).transpose()? {
+            return self.lift_task(caller, id, request.reason).await;
+        }
         let draft = self.bar_draft(caller, request.scope.as_ref(), false, request.reason, "scope.lifted")?;
         let state = self.ledger.scope(draft.scope.id());
         if !request.only_quarantine && state.bar > 0 && state.held.has(Suspension::Quarantine) {
@@ -55,6 +59,23 @@ impl Broker {
         let (released, receipt) = self.ledger.custody(CustodyDraft { acts, basis: None, now: draft.now }).await?;
         let receipt = last.take().filter(|_| released == 0).unwrap_or(receipt);
         Ok(pb::LiftResponse { revision: Some(revision(&receipt)), changed: barred || released > 0 })
+    }
+
+    /// Lets a task go on that exceeded a limit of its grant; it counts anew.
+    async fn lift_task(&self, caller: &Caller, id: TaskId, reason: String) -> Result<pb::LiftResponse, Refusal> {
+        let (operator, now, scope) = (self.operator(caller)?, self.now(), Scope::Task(id));
+        check_reason(&reason)?;
+        self.may_end(&operator, &scope)?;
+        let task = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;
+        let mut event = event::by(caller, operator.actor(), "task.resumed", now);
+        event::of_task(&mut event, &task);
+        event.reason = reason;
+        event.details.push(format!("scope={scope}"));
+        event.details.push(format!("cause={}", Suspension::Velocity.words()));
+        let causes = [Suspension::Velocity].into_iter().collect();
+        let acts = vec![(Custody::Release { scope, causes }, event)];
+        let (released, receipt) = self.ledger.custody(CustodyDraft { acts, basis: None, now }).await?;
+        Ok(pb::LiftResponse { revision: Some(revision(&receipt)), changed: released > 0 })
     }
 
     fn bar_draft(
@@ -86,3 +107,6 @@ impl Broker {
         Ok(BarDraft { scope, suspend, operator: operator.name.to_string(), reason, event, now })
     }
 }
+
+#[cfg(test)]
+mod velocity;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Broker,
+    Broker, approve,
     refusal::Refusal,
     registry::Tenant,
     view,
@@ -59,6 +59,8 @@ impl Broker {
             binding: binding_of(wish.binding)?,
         };
         let attested = |grant: &GrantName| tenant.attested.get(grant).copied();
+        let leaves = self.leaves(task.as_ref(), &tenant, now)?;
+        let approved = approve::approved(&leaves);
         let owner = |grant: &GrantName| tenant.new_owner(grant).map(str::to_owned);
         let global = self.registry.global();
         let told = intent(&wish.task_type, &wish.parameters)?;
@@ -72,6 +74,7 @@ impl Broker {
             attest_by: &attested,
             proofs: Vec::new(),
             origin: policy::Origin::Unknown,
+            approved: &approved,
             scene: Scene {
                 global: Some(&global),
                 intent: intent.as_deref(),

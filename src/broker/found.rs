@@ -248,6 +248,7 @@ impl Broker {
                 grant_states: Vec::new(),
                 custody: Vec::new(),
                 uses: Vec::new(),
+                voided: Vec::new(),
                 events: vec![added.clone()],
                 now,
             };
@@ -398,6 +399,7 @@ mod tests {
             grant_states: vec![],
             custody: Vec::new(),
             uses: Vec::new(),
+            voided: Vec::new(),
             events: vec![event::own("test.event", broker.now())],
             now: broker.now(),
         };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, event,
+    Broker,
+    approve::{Leave, approved},
+    event,
     federate::{job_url, spend},
     refusal::Refusal,
     registry::Tenant,
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{IssueDraft, Quota},
+    ledger::{ApprovalUse, IssueDraft, Quota},
     mint::{
         Minted, jwt, opaque,
         x509::{self, LeafKey, LeafSpec, MintedLeaf},
@@ -158,12 +160,14 @@ impl Broker {
         }
         let task = self.task_for(caller, workload, wish, now)?;
         let ring = self.rings.ring(&self.ledger, workload.tenant.number)?;
+        let leaves = self.leaves_with(wish.approval, task.as_ref(), workload, now)?;
         let deciding = tracing::trace_span!(target: "mayfly::spans", "decide");
-        let decision = deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &ring, basis, now))?;
+        let decision =
+            deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &leaves, &ring, basis, now))?;
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
-                let task = self.opened_here(caller, workload, wish, &decision, now)?;
+                let task = self.opened_here(caller, workload, wish, &leaves, &decision, now)?;
                 (task.id, Some(task))
             }
         };
@@ -175,7 +179,9 @@ impl Broker {
         let minting = tracing::trace_span!(target: "mayfly::spans", "mint", kind = lease.kind.word());
         let credential = minting.in_scope(|| self.mint(workload, wish, &decision, &mut lease, &stamp, &ring))?;
         let fresh = Fresh { credential, bound: decision.bound_by() };
-        Ok((Arc::new(self.draft(caller, workload, wish, &decision, lease, new_task, now)), fresh))
+        let approval = leaves.into_iter().map(|leave| leave.wanted).find(|wanted| wanted.grant == *decision.grant());
+        let approval = approval.filter(|_| decision.needs_approval());
+        Ok((Arc::new(self.draft(caller, workload, wish, &decision, lease, new_task, approval, now)), fresh))
     }
 
     /// The task to issue under: the one named, or the one that the caller's certificate confines it to.
@@ -213,6 +219,7 @@ impl Broker {
         workload: &Workload,
         wish: &Wish,
         task: Option<&Task>,
+        leaves: &[Leave],
         ring: &Ring,
         basis: (u64, u64),
         now: Timestamp,
@@ -238,6 +245,7 @@ impl Broker {
         } else {
             Some(now.after(std::time::Duration::from_secs(wish.task_deadline_seconds.into())))
         };
+        let approved = approved(leaves);
         let facts = Facts {
             basis,
             task_deadline: task.map(|task| task.deadline).or(own),
@@ -255,6 +263,7 @@ impl Broker {
                 opens: task.is_none() && wish.task_deadline_seconds == 0,
                 owner: Some(&owner),
             },
+            approved: &approved,
         };
         let decided = policy::decide(&workload.tenant.trust, &asked, &facts, now);
         let shadow = decided.as_ref().map_or_else(Denied::shadow, Decision::shadow);
@@ -270,6 +279,7 @@ impl Broker {
         caller: &Caller,
         workload: &Workload,
         wish: &Wish,
+        leaves: &[Leave],
         decision: &Decision,
         now: Timestamp,
     ) -> Result<Task, Refusal> {
@@ -284,6 +294,7 @@ impl Broker {
                 wish.task_deadline_seconds,
                 None,
                 wish.intent.as_deref(),
+                leaves,
                 decision.basis(),
                 now,
             )?
@@ -377,6 +388,7 @@ impl Broker {
         decision: &Decision,
         lease: Lease,
         new_task: Option<Task>,
+        approval: Option<ApprovalUse>,
         now: Timestamp,
     ) -> IssueDraft {
         let kind = if wish.renews.is_some() { "lease.renewed" } else { "lease.issued" };
@@ -389,6 +401,7 @@ impl Broker {
             event.details.push(format!("renews={}", old.id));
         }
         event.details.extend(new_task.iter().flat_map(|task| &task.intent).flat_map(|intent| intent.details()));
+        event.details.extend(approval.as_ref().map(|wanted| format!("approval={}", wanted.id)));
         let global = self.registry.global();
         let everywhere = global.partners.get(decision.partner()).map_or(0, |partner| partner.max_live_leases);
         let most = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
@@ -397,6 +410,8 @@ impl Broker {
             new_task,
             retry: wish.retry,
             spend: wish.spend,
+            approval,
+            velocity: decision.velocity(),
             supersedes: wish.renews.as_ref().map(|lease| lease.id),
             quota: Quota {
                 task: decision.max_leases_per_task(),
@@ -487,6 +502,7 @@ impl Broker {
             task_deadline_seconds: 0,
             retry: retry(&request.idempotency_key, hash, workload, Some(lease.id.task()), caller),
             spend: spend(caller, || None),
+            approval: None,
             renews: Some(lease),
         })
     }

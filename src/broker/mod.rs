@@ -1,6 +1,7 @@
 //! One file per use case. The order of checks in each is the security argument.
 
 mod apply;
+mod approve;
 mod attest;
 pub mod backup;
 mod bars;

@@ -85,6 +85,7 @@ impl Broker {
             grant_states: vec![(known.number, grant, record)],
             custody,
             uses: Vec::new(),
+            voided: Vec::new(),
             events: vec![event],
             now,
         };

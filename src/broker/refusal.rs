@@ -3,13 +3,16 @@
 use super::federate::IdentityRefusal;
 use crate::{
     ledger::Refused,
-    model::{EndReason, ScopeId, secret::EntropyUnavailable},
+    model::{ApprovalStanding, EndReason, ScopeId, secret::EntropyUnavailable},
     policy::{Denied, Problems},
 };
 
 /// Why the broker did not do as asked. Nothing of it was done.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// The approval cannot be used, or no longer changed; where it stands.
+    #[error("the approval {}", approval_words(*.0))]
+    Approval(ApprovalStanding),
     /// A scope of the request is barred.
     #[error("this is barred for now; ask the grant's owner")]
     Barred(ScopeId),
@@ -81,6 +84,8 @@ impl Refusal {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Approval(ApprovalStanding::Open) => "APPROVAL_PENDING",
+            Self::Approval(_) => "APPROVAL_OVER",
             Self::Barred(_) => "BARRED",
             Self::Denied(denied) => denied.reason(),
             Self::Ended { what: "task", .. } => "TASK_ENDED",
@@ -128,6 +133,9 @@ impl From<Refused> for Refusal {
             // Decided anew a few times, and changed again each time.
             Refused::Moved | Refused::Busy => Self::Busy { retry_ms: 50 },
             Refused::TaskEnded(why) => Self::Ended { what: "task", why },
+            Refused::Approval(standing) => Self::Approval(standing),
+            Refused::Involved => Self::NotAllowed(INVOLVED),
+            Refused::TooFast(_) => Self::Suspended("task"),
             Refused::TaskSuspended => Self::Suspended("task"),
             Refused::LeaseEnded(why) => Self::Ended { what: "lease", why },
             Refused::Unknown => Self::Unknown("lease or task"),
@@ -151,3 +159,18 @@ impl From<EntropyUnavailable> for Refusal {
         Self::Unavailable("the system has no entropy")
     }
 }
+
+fn approval_words(standing: ApprovalStanding) -> &'static str {
+    match standing {
+        ApprovalStanding::Open => "waits for more people to agree; see `mayfly approval show`",
+        ApprovalStanding::Granted => "can be used",
+        ApprovalStanding::Used => "is used by another task, or is for another; ask for one of its own",
+        ApprovalStanding::Denied => "was denied",
+        ApprovalStanding::Withdrawn => "was withdrawn; ask anew",
+        ApprovalStanding::Void => "is void: the grant changed since, or the store was restored; ask anew",
+        ApprovalStanding::Expired => "is past its time; ask anew",
+    }
+}
+
+/// Who asked for something, or has agreed to it already, by name or by key.
+pub(super) const INVOLVED: &str = "who asked for it, or has agreed to it already, does not agree to it";

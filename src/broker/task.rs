@@ -1,7 +1,9 @@
 //! Opening, completing and releasing.
 
 use super::{
-    Broker, event,
+    Broker,
+    approve::{Leave, approved},
+    event,
     federate::{job_url, spend},
     issue::DECIDED_AT_MOST,
     refusal::Refusal,
@@ -75,6 +77,8 @@ impl Broker {
             Some(parent) => told.or_else(|| parent.intent.clone()),
             None => told,
         };
+        let named = view::optional_id("approval_id", &request.approval_id)?;
+        let leaves = self.leaves_with(named, None, workload, now)?;
         let opening = self.decide_task(
             caller,
             workload,
@@ -83,17 +87,21 @@ impl Broker {
             request.deadline_seconds,
             parent.as_ref(),
             intent.as_deref(),
+            &leaves,
             basis,
             now,
         )?;
         let job_url = job_url(caller, &request.job_url)?;
-        let task = new_task(workload, &opening, parent.as_ref(), request.hold, intent, job_url)?;
+        let mut task = new_task(workload, &opening, parent.as_ref(), request.hold, intent, job_url)?;
+        let approval = leaves.into_iter().map(|leave| leave.wanted).next();
+        task.approvals.extend(approval.as_ref().map(|wanted| wanted.id));
         let mut event = event::by(caller, workload.actor(), "task.opened", now);
         event.decision = event::ALLOWED.into();
         event::of_task(&mut event, &task);
         event.trust_hash = opening.trust_hash().to_string();
         event::ruled(&mut event, opening.ruling());
         event.details.extend(task.parent.map(|id| format!("parent={id}")));
+        event.details.extend(approval.as_ref().map(|wanted| format!("approval={}", wanted.id)));
         let hash = Digest::of(&prost::Message::encode_to_vec(&pb::OpenTaskRequest {
             idempotency_key: String::new(),
             ..request.clone()
@@ -107,7 +115,9 @@ impl Broker {
         }
         drop(room);
         let spend = spend(caller, || task.parent.is_none().then_some(hash));
-        let (id, _) = match self.ledger.open_task(OpenDraft { task: task.clone(), retry, spend, event, now }).await {
+        let velocity = opening.velocity();
+        let draft = OpenDraft { task: task.clone(), retry, spend, approval, velocity, event, now };
+        let (id, _) = match self.ledger.open_task(draft).await {
             Ok(opened) => opened,
             Err(refused) => {
                 // Of what may be in the store all the same, the grace time takes care.
@@ -178,12 +188,14 @@ impl Broker {
         deadline_seconds: u32,
         parent: Option<&Task>,
         intent: Option<&Intent>,
+        leaves: &[Leave],
         basis: (u64, u64),
         now: Timestamp,
     ) -> Result<TaskDecision, Refusal> {
         let global = self.registry.global();
         let attested = |grant: &crate::model::GrantName| workload.tenant.attested.get(grant).copied();
         let asked = TaskAsked { workload: &workload.name, partner, purpose, deadline_seconds };
+        let approved = approved(leaves);
         let facts = TaskFacts {
             basis,
             parent_deadline: parent.map(|task| task.deadline),
@@ -191,6 +203,7 @@ impl Broker {
             proofs: workload.proofs.clone(),
             origin: policy::Origin::of(caller),
             scene: Scene { global: Some(&global), intent, ..Scene::default() },
+            approved: &approved,
         };
         let decided = policy::decide_task(&workload.tenant.trust, &asked, &facts, now);
         let shadow = decided.as_ref().map_or_else(Denied::shadow, TaskDecision::shadow);
@@ -286,6 +299,7 @@ mod tests {
                 grant_states: vec![],
                 custody: Vec::new(),
                 uses: Vec::new(),
+                voided: Vec::new(),
                 events: vec![],
                 now: broker.now(),
             };

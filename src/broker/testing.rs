@@ -144,6 +144,7 @@ pub(super) async fn add_tenant(broker: &Broker, name: &str) -> TenantNumber {
         grant_states: vec![],
         custody: Vec::new(),
         uses: Vec::new(),
+        voided: Vec::new(),
         events: vec![],
         now,
     };

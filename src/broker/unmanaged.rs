@@ -205,7 +205,7 @@ fn problems(credential: &pb::UnmanagedCredential, now: Timestamp) -> Vec<(&'stat
     }
     let fingerprint = &credential.fingerprint;
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if !fingerprint.is_empty() && !(fingerprint.len() == 64 && fingerprint.bytes().all(hex)) {
+    if !(fingerprint.is_empty() || fingerprint.len() == 64 && fingerprint.bytes().all(hex)) {
         let mend = "is not a SHA-256 in 64 lower-case hex digits; `--fingerprint-of FILE` makes one";
         found.push(("fingerprint", mend.to_owned()));
     }

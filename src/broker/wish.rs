@@ -7,7 +7,7 @@ use crate::{
     identity::Caller,
     ledger::{Retry, Spend},
     mint::x509::{Csr, KnownCsrs},
-    model::{CredentialKind, Digest, Intent, Lease, LeaseId, Task, TaskId, Timestamp},
+    model::{ApprovalId, CredentialKind, Digest, Intent, Lease, LeaseId, Task, TaskId, Timestamp},
     pb,
     policy::{BindingWish, Decision, TaskDecision},
 };
@@ -29,6 +29,8 @@ pub(super) struct Wish {
     pub(super) retry: Option<Retry>,
     /// The identity token that it is obtained with.
     pub(super) spend: Option<Spend>,
+    /// The approval that the request names.
+    pub(super) approval: Option<ApprovalId>,
     /// The lease to take the place of.
     pub(super) renews: Option<Lease>,
     /// What the task is about: its own words when it is open, else those of the request.
@@ -133,6 +135,8 @@ pub(super) fn new_task(
         },
         job_url: job_url.or_else(|| parent.and_then(|task| task.job_url.clone())),
         intent,
+        approvals: Vec::new(),
+        pace: None,
     })
 }
 
@@ -221,6 +225,7 @@ pub(super) fn wish(
         retry: idempotency(request, workload, task.as_ref(), caller),
         spend: spend(caller, || task.is_none().then(|| request_hash(request))),
         task,
+        approval: view::optional_id("approval_id", &request.approval_id)?,
         renews: None,
     })
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     client::{pem, read_key},
-    model::{GrantName, LeaseId, PartnerName, Purpose, TaskId, TenantName},
+    model::{ApprovalId, GrantName, LeaseId, PartnerName, Purpose, TaskId, TenantName},
     pb,
 };
 
@@ -98,6 +98,9 @@ pub struct IssueArgs {
     /// Without --task: how long the new task lives, as in 1h; with the credential when left out.
     #[arg(long, value_parser = arg::seconds, value_name = "TTL", conflicts_with = "task")]
     task_deadline: Option<u32>,
+    /// The approval to use, where the grant needs one (`mayfly approval request`).
+    #[arg(long, value_name = "ID")]
+    approval: Option<ApprovalId>,
     /// Makes a retry safe: the same key and request end the first credential and return a new one.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     idempotency_key: String,
@@ -123,6 +126,7 @@ impl IssueArgs {
             generate_key: self.generate_key,
             task_deadline_seconds: self.task_deadline.unwrap_or(0),
             idempotency_key: self.idempotency_key,
+            approval_id: text(self.approval.as_ref()),
             ..self.wanted.request()
         };
         let reply = session.broker().await?.issue(request).await?.into_inner();

@@ -1,6 +1,7 @@
 //! The command line: one file per noun. Each command parses its arguments, makes its calls and shows the answers.
 
 mod apply;
+mod approval;
 mod arg;
 mod attest;
 #[cfg(feature = "server")]
@@ -138,6 +139,9 @@ enum Command {
     Lift(bar::LiftArgs),
     Quarantine(quarantine::QuarantineArgs),
     Attest(attest::AttestArgs),
+    /// Asks for leave to use a grant, and gives it.
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
     /// Gives grants to new owners, and suspends those of owners who leave.
     #[command(subcommand)]
     Owner(owner::OwnerCommand),
@@ -283,6 +287,7 @@ impl Command {
             Self::Lift(args) => args.run(session).await,
             Self::Quarantine(args) => args.run(session).await,
             Self::Attest(args) => args.run(session).await,
+            Self::Approval(command) => command.run(session).await,
             Self::Owner(command) => command.run(session).await,
             Self::Offboard(args) => args.run(session).await,
             Self::Closeout(args) => args.run(session).await,

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::{
-    model::{PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    model::{ApprovalId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
     pb,
 };
 
@@ -73,6 +73,9 @@ pub struct OpenArgs {
     hold: bool,
     #[command(flatten)]
     intent: IntentArgs,
+    /// The approval to use, where the grant needs one (`mayfly approval request`).
+    #[arg(long, value_name = "ID")]
+    approval: Option<ApprovalId>,
     /// Makes a retry safe: the same key and request answer with the first task.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     idempotency_key: String,
@@ -94,6 +97,7 @@ impl OpenArgs {
             idempotency_key: self.idempotency_key,
             hold: self.hold,
             job_url: self.job_url,
+            approval_id: text(self.approval.as_ref()),
         };
         let reply = session.broker().await?.open_task(request).await?.into_inner();
         session.output.one(&reply.task.unwrap_or_default().fields())

@@ -181,7 +181,7 @@ fn webhook(mut section: Section<'_>) -> Option<Webhook> {
     if let Some(file) = &secret_file {
         section.check_file(file, FileRule::Private);
     }
-    let url = url.and_then(|url| {
+    let url = url.map(|url| {
         let host = webhook_host(&url.value);
         if host.is_none() {
             // The URL may hold what only its receiver should know, and so is not shown.
@@ -190,7 +190,7 @@ fn webhook(mut section: Section<'_>) -> Option<Webhook> {
         if !allow_private && host.and_then(|host| host.parse::<IpAddr>().ok()).is_some_and(is_private) {
             section.note_at(&url, "is at a private address", "set allow_private if that is meant");
         }
-        Some(url.value)
+        url.value
     });
     section.finish();
     Some(Webhook { url: url?, secret_file: secret_file?.value, ca_file: ca_file?, allow_private })

@@ -12,7 +12,7 @@ use super::{
     shared::AsideRow,
 };
 use crate::{
-    model::{LeaseId, TaskId, id::hex, secret::MacKey},
+    model::{ApprovalId, LeaseId, TaskId, id::hex, secret::MacKey},
     pb, records,
 };
 
@@ -126,6 +126,10 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
             codec.decode::<records::GrantUseRecord>(table, key, value).map(drop)
         }
         Table::GrantStates => codec.decode::<records::GrantStateRecord>(table, key, value).map(drop),
+        Table::Approvals => {
+            let id = ApprovalId::from_bytes(key).ok_or(Unreadable::Field("key"))?;
+            codec.decode_approval(id, value).map(drop)
+        }
         Table::Spent => codec.decode::<records::SpentRecord>(table, key, value).map(drop),
         Table::People if key.first() == Some(&keys::SIGN_INS) => {
             codec.decode::<records::SignInRecord>(table, key, value).map(drop)

@@ -1,12 +1,14 @@
 //! Rows as bytes: a version, a protobuf record and, where the row gives authority, a MAC over both and its place.
 
+mod approval;
+
 use prost::Message;
 
 use super::engine::Table;
 use crate::{
     model::{
-        ClientKey, CredentialKind, Digest, EndReason, Intent, Lease, LeaseId, OpenedWith, Ruling, Scope, ScopeId, Task,
-        TaskId, Timestamp, secret::MacKey, task::LiveBucket,
+        ApprovalId, ClientKey, CredentialKind, Digest, EndReason, Intent, Lease, LeaseId, OpenedWith, Pace, Ruling,
+        Scope, ScopeId, Task, TaskId, Timestamp, secret::MacKey, task::LiveBucket,
     },
     records,
 };
@@ -172,7 +174,8 @@ fn is_authentic(table: Table) -> bool {
         | Table::Spent
         | Table::Notices
         | Table::Unmanaged
-        | Table::People => true,
+        | Table::People
+        | Table::Approvals => true,
         Table::Children
         | Table::Expiry
         | Table::Counts
@@ -272,6 +275,8 @@ fn task_record(task: &Task) -> records::TaskRecord {
         job_url: task.job_url.as_deref().unwrap_or_default().to_owned(),
         task_type: task.intent.as_ref().map(|intent| intent.task_type().to_owned()).unwrap_or_default(),
         parameters: task.intent.as_ref().map(|intent| parameters(intent)).unwrap_or_default(),
+        approvals: task.approvals.iter().flat_map(|id| *id.as_bytes()).collect(),
+        pace: task.pace.as_deref().map(pace_record),
     }
 }
 
@@ -319,10 +324,38 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
             let told = r.parameters.into_iter().map(|told| (told.name, told.value)).collect();
             Intent::new(&r.task_type, told).map_err(|_| Unreadable::Field("parameters"))?.map(Box::new)
         },
+        approvals: match r.approvals.as_chunks::<{ ApprovalId::BYTES }>() {
+            (ids, []) => ids.iter().map(|id| ApprovalId::from_bytes(id)).collect::<Option<_>>(),
+            (_, _) => None,
+        }
+        .ok_or(Unreadable::Field("approvals"))?,
+        pace: r.pace.map(pace_from).transpose()?.map(Box::new),
     })
 }
 
-fn optional<T>(
+fn pace_record(pace: &Pace) -> records::PaceRecord {
+    records::PaceRecord {
+        began: pace.began.millis(),
+        in_minute: pace.in_minute,
+        total: pace.total,
+        resources: pace.resources.iter().map(|(name, _)| *name).collect(),
+        last: pace.resources.iter().map(|(_, last)| last.millis()).collect(),
+    }
+}
+
+fn pace_from(r: records::PaceRecord) -> Result<Pace, Unreadable> {
+    if r.resources.len() != r.last.len() {
+        return Err(Unreadable::Field("pace"));
+    }
+    Ok(Pace {
+        began: Timestamp::from_millis(r.began),
+        in_minute: r.in_minute,
+        total: r.total,
+        resources: r.resources.into_iter().zip(r.last.into_iter().map(Timestamp::from_millis)).collect(),
+    })
+}
+
+pub(super) fn optional<T>(
     bytes: &[u8],
     field: &'static str,
     parse: impl FnOnce(&[u8]) -> Option<T>,

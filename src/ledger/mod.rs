@@ -7,6 +7,7 @@
 //! ```
 
 pub mod anchor;
+mod approvals;
 mod ballast;
 mod book;
 mod check;
@@ -46,6 +47,7 @@ pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
 pub use ops::{
     apply::{TenantChange, TrustCommit},
+    approve::{AgreeDraft, ApprovalUse, AskDraft, CloseDraft, Terms},
     custody::{Custody, CustodyDraft, UseRow},
     end::{EndLease, EndTask},
     issue::{IssueDraft, Quota, Retry},

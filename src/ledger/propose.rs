@@ -19,17 +19,24 @@ use crate::{
 /// Proposals. Each returns once it is on disk and published.
 #[expect(clippy::missing_errors_doc, reason = "every one: refused, with nothing done")]
 impl Ledger {
-    /// Begins a lease.
+    /// Begins a lease. With [`Refused::TooFast`] its task is suspended instead.
     pub async fn issue(&self, draft: impl Into<Arc<issue::IssueDraft>>) -> Result<Receipt, Refused> {
         let draft = draft.into();
         let lane = Lane::Begin(draft.lease.id.tenant());
-        Ok(self.propose(lane, move |tx| issue::run(tx, &draft)).await?.1)
+        match self.propose(lane, move |tx| issue::run(tx, &draft)).await? {
+            (issue::Issued::Begun, receipt) => Ok(receipt),
+            (issue::Issued::Suspended(tripped), _) => Err(Refused::TooFast(tripped)),
+        }
     }
 
-    /// Opens a task; answers with the one that the same idempotency key opened before.
+    /// Opens a task; answers with the one that the same idempotency key opened before. With [`Refused::TooFast`] the task
+    /// above it is suspended instead.
     pub async fn open_task(&self, draft: task::OpenDraft) -> Result<(TaskId, Receipt), Refused> {
         let lane = Lane::Begin(draft.task.id.tenant());
-        self.propose(lane, move |tx| task::open(tx, &draft)).await
+        match self.propose(lane, move |tx| task::open(tx, &draft)).await? {
+            (task::Opened::Task(id), receipt) => Ok((id, receipt)),
+            (task::Opened::Suspended(tripped), _) => Err(Refused::TooFast(tripped)),
+        }
     }
 
     /// Notes that a task is held by a stream.

@@ -513,7 +513,13 @@ impl Ledger {
         if task.basis.0 != self.shared.incarnation {
             return Standing::Ended(EndReason::Revoked);
         }
-        self.shared.book().standing(&task.scopes(), task.basis.1)
+        let book = self.shared.book();
+        let standing = book.standing(&task.scopes(), task.basis.1);
+        standing.and(if book.state(ScopeId::task(task.id)).is_suspended() {
+            Standing::Suspended
+        } else {
+            Standing::Live
+        })
     }
 
     pub(super) fn record<R: prost::Message + Default>(&self, table: Table, key: &[u8]) -> Result<Option<R>, Refused> {

@@ -1,6 +1,6 @@
 //! Why the ledger did not do as proposed.
 
-use crate::model::{EndReason, ScopeId, TaskId};
+use crate::model::{ApprovalStanding, EndReason, ScopeId, TaskId, Tripped};
 
 /// Why a proposal was not carried out. Nothing of it is in the store.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum Refused {
     /// The task is suspended.
     #[error("the task is suspended")]
     TaskSuspended,
+    /// It would have been too much for the task, which was suspended for it: that, and its event, are in the store.
+    #[error("the task is suspended: its velocity.{} allows {}", .0.rule, .0.limit)]
+    TooFast(Tripped),
     /// The lease is over.
     #[error("the lease has ended: {}", .0.word())]
     LeaseEnded(EndReason),
@@ -35,6 +38,12 @@ pub enum Refused {
     /// The identity token and its key have a task already.
     #[error("the identity token has opened a task with this key")]
     TokenOpened,
+    /// The approval cannot be used, or no longer changed; where it stands.
+    #[error("the approval is {}", .0.word())]
+    Approval(ApprovalStanding),
+    /// Who asked, or has agreed already, does not agree.
+    #[error("who asked for it or has agreed to it does not agree to it")]
+    Involved,
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     RetryMismatch,

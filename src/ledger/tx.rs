@@ -169,6 +169,11 @@ impl<'a> Tx<'a> {
         self.shared.engine.scan(table, range, Order::Ascending, limit).map_err(|e| self.fault(&e))
     }
 
+    /// Keys under a prefix that this commit writes or deletes, in no order.
+    pub(super) fn staged<'t>(&'t self, table: Table, prefix: &'t [u8]) -> impl Iterator<Item = &'t [u8]> {
+        self.at.keys().filter(move |(of, key)| *of == table && key.starts_with(prefix)).map(|(_, key)| key.as_slice())
+    }
+
     pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.note_authority(table, &key, Some(&value));
         self.write(table, key.clone(), Op::Put(table, key, value));

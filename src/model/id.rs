@@ -253,6 +253,43 @@ impl LeaseId {
     }
 }
 
+/// Names one approval: its tenant's number and 8 random bytes.
+///
+/// Not a secret: only the workload that it is for can use it. 24 hex digits as text.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ApprovalId([u8; Self::BYTES]);
+
+impl ApprovalId {
+    /// Length in keys.
+    pub const BYTES: usize = 12;
+
+    /// A new random id.
+    ///
+    /// # Errors
+    /// When the system has no entropy.
+    pub fn fresh(tenant: TenantNumber) -> Result<Self, EntropyUnavailable> {
+        TaskId::fresh(tenant).map(|id| Self(id.0))
+    }
+
+    /// As in keys.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// From a key or record; `None` unless well formed.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        TaskId::from_bytes(bytes).map(|id| Self(id.0))
+    }
+
+    /// The tenant it belongs to.
+    #[must_use]
+    pub fn tenant(&self) -> TenantNumber {
+        tenant_of(&self.0).unwrap_or(TenantNumber::BROKER)
+    }
+}
+
 fn tenant_of(id: &[u8]) -> Option<TenantNumber> {
     TenantNumber::from_bytes(id.first_chunk::<4>().copied()?)
 }
@@ -286,6 +323,7 @@ macro_rules! hex_text {
 }
 
 hex_text!(TaskId, "24 hex digits");
+hex_text!(ApprovalId, "24 hex digits");
 hex_text!(LeaseId, "40 hex digits");
 
 /// Lower-case hex.

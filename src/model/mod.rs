@@ -1,12 +1,14 @@
 //! Pure values and their transitions: no I/O, no clock, no store.
 
 pub mod address;
+pub mod approval;
 pub mod chain;
 pub mod domain;
 pub mod id;
 pub mod intent;
 pub mod issuer;
 pub mod lease;
+pub mod pace;
 pub mod person;
 pub mod scope;
 pub mod secret;
@@ -19,14 +21,17 @@ pub mod time;
 pub mod topic;
 pub mod unmanaged;
 
+pub use approval::{Approval, ApprovalStanding, ApprovalVote};
 pub use chain::Chain;
 pub use domain::TrustDomain;
 pub use id::{
-    GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber, WorkloadName,
+    ApprovalId, GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber,
+    WorkloadName,
 };
 pub use intent::{Intent, InvalidIntent, Ruling};
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
+pub use pace::{Pace, Tripped, Velocity};
 pub use person::{PersonId, SignInRule, SignInRules};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};

@@ -13,12 +13,20 @@ pub enum Suspension {
     OwnerLeft,
     /// The grant was not used for too long.
     Dormant,
+    /// A task derived more, or reached further, than its grant allows.
+    Velocity,
 }
 
 impl Suspension {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::Quarantine, Self::AttestationOverdue, Self::TransferPending, Self::OwnerLeft, Self::Dormant];
+    pub const ALL: [Self; 6] = [
+        Self::Quarantine,
+        Self::AttestationOverdue,
+        Self::TransferPending,
+        Self::OwnerLeft,
+        Self::Dormant,
+        Self::Velocity,
+    ];
 
     /// The number in keys and records.
     #[must_use]
@@ -29,6 +37,7 @@ impl Suspension {
             Self::TransferPending => 3,
             Self::OwnerLeft => 4,
             Self::Dormant => 5,
+            Self::Velocity => 6,
         }
     }
 
@@ -47,6 +56,7 @@ impl Suspension {
             Self::TransferPending => "transfer pending",
             Self::OwnerLeft => "owner left",
             Self::Dormant => "dormant",
+            Self::Velocity => "velocity",
         }
     }
 

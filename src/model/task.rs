@@ -1,8 +1,9 @@
 //! One unit of work.
 
 use super::{
-    id::{GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
+    id::{ApprovalId, GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
     intent::Intent,
+    pace::Pace,
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
@@ -54,6 +55,10 @@ pub struct Task {
     pub job_url: Option<Box<str>>,
     /// What its workload said it is about to do.
     pub intent: Option<Box<Intent>>,
+    /// Approvals that are used in it, at most [`Self::MAX_APPROVALS`].
+    pub approvals: Vec<ApprovalId>,
+    /// What was derived in it and its child tasks, where a grant limits that; kept at the task without a parent.
+    pub pace: Option<Box<Pace>>,
 }
 
 /// An identity token, as people can find it again.
@@ -92,6 +97,8 @@ pub struct LiveBucket {
 impl Task {
     /// The most ancestors a task can have.
     pub const MAX_ANCESTORS: usize = 4;
+    /// Approvals that one task can use.
+    pub const MAX_APPROVALS: usize = 8;
 
     /// Its standing by its own row and the time; cuts, bars and ancestors come on top.
     #[must_use]

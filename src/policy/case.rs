@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{CredentialKind, GrantName, Timestamp, WorkloadName};
+use crate::model::{CredentialKind, GrantName, Purpose, Timestamp, WorkloadName};
 
 use super::{
     cedar::{self, Judged, PolicyAction, Question},
@@ -26,7 +26,7 @@ pub(super) struct Case<'a> {
 pub(super) type Check = fn(&Case<'_>) -> Result<(), Denied>;
 
 /// Every check, in order, with its name for people.
-pub(super) const CHECKS: [(&str, Check); 13] = [
+pub(super) const CHECKS: [(&str, Check); 14] = [
     ("partner", |case| case.partner()),
     ("workload and environment", |case| case.caller()),
     ("source network", |case| from_network(case.name, case.grant, case.facts.origin)),
@@ -38,6 +38,7 @@ pub(super) const CHECKS: [(&str, Check); 13] = [
     ("expiry and attestation", |case| case.in_force()),
     ("ttl", |case| case.ttl()),
     ("binding", |case| case.binding()),
+    ("approvals", |case| is_approved(case.name, case.grant, case.asked.purpose, case.facts.approved)),
     ("task, proof and issuer", |case| case.limits()),
     ("lifetime", |case| case.lifetime()),
 ];
@@ -121,10 +122,17 @@ impl Case<'_> {
         }
     }
 
+    /// When the approval of this grant ends, where it needs one.
+    fn approved_until(&self) -> Option<Timestamp> {
+        self.grant.approvals_for(self.asked.purpose)?;
+        until(self.name, self.facts.approved)
+    }
+
     /// Whether all that limits the end from outside the grant lies ahead.
     fn limits(&self) -> Result<(), Denied> {
         let outside = [
             (self.facts.task_deadline, Bound::TaskDeadline),
+            (self.approved_until(), Bound::Approval),
             (self.facts.proof_expires, Bound::CallerProof),
             (self.facts.issuer_expires, Bound::IssuerCertificate),
         ];
@@ -148,6 +156,7 @@ impl Case<'_> {
         let others = [
             (Some(self.grant.expires), Bound::GrantExpiry),
             (self.facts.task_deadline, Bound::TaskDeadline),
+            (self.approved_until(), Bound::Approval),
             (self.facts.proof_expires, Bound::CallerProof),
             (self.facts.issuer_expires, Bound::IssuerCertificate),
         ];
@@ -227,6 +236,8 @@ impl Case<'_> {
             proofs: self.facts.proofs.clone(),
             max_live_leases: self.grant.max_live_leases,
             max_leases_per_task: self.grant.max_leases_per_task,
+            approved: self.grant.approvals_for(self.asked.purpose).is_some(),
+            velocity: self.grant.velocity,
             environment: self.grant.environment.clone(),
             ruling,
             opening,
@@ -257,6 +268,25 @@ pub(super) fn may_use(
 pub(super) fn from_network(name: &GrantName, grant: &Grant, origin: Origin) -> Result<(), Denied> {
     let within = origin.is_within(&grant.sources);
     within.then_some(()).ok_or_else(|| Denied::SourceNotGranted { grant: name.clone() })
+}
+
+/// Refuses a grant that needs approvals for the purpose and has none.
+pub(super) fn is_approved(
+    name: &GrantName,
+    grant: &Grant,
+    purpose: &Purpose,
+    approved: &[(GrantName, Timestamp)],
+) -> Result<(), Denied> {
+    match grant.approvals_for(purpose) {
+        Some(need) if until(name, approved).is_none() => {
+            Err(Denied::ApprovalNeeded { grant: name.clone(), purpose: purpose.clone(), needed: need.needed })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn until(name: &GrantName, approved: &[(GrantName, Timestamp)]) -> Option<Timestamp> {
+    approved.iter().find(|(grant, _)| grant == name).map(|(_, until)| *until)
 }
 
 pub(super) fn is_in_force(

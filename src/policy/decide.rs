@@ -5,10 +5,12 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::identity::Caller;
-use crate::model::{CredentialKind, GrantName, Intent, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName};
+use crate::model::{
+    CredentialKind, GrantName, Intent, PartnerName, Purpose, ScopeId, Timestamp, WorkloadName, pace::Velocity,
+};
 
 use super::{
-    case::{Case, end_after, from_network, is_in_force, may_use},
+    case::{Case, end_after, from_network, is_approved, is_in_force, may_use},
     cedar::{self, PolicyAction, Question},
     decision::{Bound, Decision, TaskDecision},
     denied::Denied,
@@ -100,6 +102,8 @@ pub struct Facts<'a> {
     pub proofs: Vec<ScopeId>,
     /// Where it asks from.
     pub origin: Origin,
+    /// Grants that were approved for this task, each until when.
+    pub approved: &'a [(GrantName, Timestamp)],
     /// What only policies look at.
     pub scene: Scene<'a>,
 }
@@ -160,6 +164,8 @@ pub struct TaskFacts<'a> {
     pub proofs: Vec<ScopeId>,
     /// As [`Facts::origin`].
     pub origin: Origin,
+    /// As [`Facts::approved`].
+    pub approved: &'a [(GrantName, Timestamp)],
     /// As [`Facts::scene`].
     pub scene: Scene<'a>,
 }
@@ -214,12 +220,17 @@ pub fn decide_task(
     let workload = trust.workloads.get(asked.workload).ok_or(Denied::UnknownWorkload)?;
     let mut longest: Option<u32> = None;
     let mut closest: Option<Denied> = None;
+    let mut velocity = Velocity::default();
     for (name, grant) in candidates(trust, asked.partner, asked.purpose, None)? {
         let usable = may_use(name, grant, asked.workload, workload)
             .and_then(|()| from_network(name, grant, facts.origin))
-            .and_then(|()| is_in_force(name, grant, facts.attest_by, now));
+            .and_then(|()| is_in_force(name, grant, facts.attest_by, now))
+            .and_then(|()| is_approved(name, grant, asked.purpose, facts.approved));
         match usable {
-            Ok(()) => longest = longest.max(Some(grant.task_max_seconds)),
+            Ok(()) => {
+                longest = longest.max(Some(grant.task_max_seconds));
+                velocity = velocity.least(grant.velocity);
+            }
             Err(why) => closest = closest.or(Some(why)),
         }
     }
@@ -239,6 +250,7 @@ pub fn decide_task(
         opened: now,
         deadline,
         proofs: facts.proofs.clone(),
+        velocity,
         ruling,
         shadow,
     })

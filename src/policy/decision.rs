@@ -2,6 +2,7 @@
 
 use crate::model::{
     CredentialKind, Digest, GrantName, PartnerName, Purpose, Ruling, ScopeId, TenantName, Timestamp, WorkloadName,
+    pace::Velocity,
 };
 
 use super::cedar::Difference;
@@ -21,6 +22,8 @@ pub enum Bound {
     CallerProof,
     /// The end of the certificate that will sign.
     IssuerCertificate,
+    /// The end of the approval that the grant needs.
+    Approval,
 }
 
 impl Bound {
@@ -34,6 +37,7 @@ impl Bound {
             Self::TaskDeadline => 4,
             Self::CallerProof => 5,
             Self::IssuerCertificate => 6,
+            Self::Approval => 60,
         }
     }
 
@@ -47,6 +51,7 @@ impl Bound {
             Self::TaskDeadline => "the task's deadline decides",
             Self::CallerProof => "the end of what proves the caller decides",
             Self::IssuerCertificate => "the expiry of the issuing certificate decides",
+            Self::Approval => "the end of the approval decides",
         }
     }
 }
@@ -77,6 +82,8 @@ pub struct Decision {
     pub(super) max_live_leases: u64,
     pub(super) max_leases_per_task: u32,
     pub(super) environment: String,
+    pub(super) approved: bool,
+    pub(super) velocity: Velocity,
     pub(super) ruling: Option<Ruling>,
     pub(super) opening: Option<Ruling>,
     pub(super) shadow: Vec<Difference>,
@@ -95,6 +102,7 @@ pub struct TaskDecision {
     pub(super) opened: Timestamp,
     pub(super) deadline: Timestamp,
     pub(super) proofs: Vec<ScopeId>,
+    pub(super) velocity: Velocity,
     pub(super) ruling: Option<Ruling>,
     pub(super) shadow: Vec<Difference>,
 }
@@ -114,6 +122,7 @@ impl TaskDecision {
             opened: decision.issued,
             deadline: decision.expires,
             proofs: decision.proofs.clone(),
+            velocity: decision.velocity,
             ruling: decision.opening.clone(),
             // Told with the credential's.
             shadow: Vec::new(),
@@ -176,6 +185,10 @@ read! {
         max_leases_per_task: u32 = |this| this.max_leases_per_task;
         /// Where it holds.
         environment: &str = |this| &this.environment;
+        /// Whether it rests on an approval of its grant, which must still hold when it is committed.
+        needs_approval: bool = |this| this.approved;
+        /// How fast one task may go on under the grant.
+        velocity: Velocity = |this| this.velocity;
         /// The policies that allow it; `None` where there are none.
         ruling: Option<&Ruling> = |this| this.ruling.as_ref();
         /// Where policies in shadow say otherwise.
@@ -203,6 +216,8 @@ read! {
         deadline: Timestamp = |this| this.deadline;
         /// Scopes of the proofs it is opened with.
         proofs: &[ScopeId] = |this| &this.proofs;
+        /// The least of what the grants that fit allow a task.
+        velocity: Velocity = |this| this.velocity;
         /// The policies that allow it; `None` where there are none.
         ruling: Option<&Ruling> = |this| this.ruling.as_ref();
         /// Where policies in shadow say otherwise.

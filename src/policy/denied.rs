@@ -114,6 +114,19 @@ pub enum Denied {
         /// Since when.
         at: Timestamp,
     },
+    /// The grant needs approvals for the purpose, and the request names none.
+    #[error(
+        "grant `{grant}` needs {needed} approval(s) for purpose `{purpose}`: ask with RequestApproval (`mayfly approval \
+         request`), then name it in `approval_id`"
+    )]
+    ApprovalNeeded {
+        /// The grant looked at.
+        grant: GrantName,
+        /// What it is asked for.
+        purpose: Purpose,
+        /// How many must agree.
+        needed: u32,
+    },
     /// More life asked for than the grant allows.
     #[error("{asked} s exceed the {max} s that grant `{grant}` allows")]
     TtlTooLong {
@@ -181,6 +194,7 @@ impl Denied {
             Self::GrantExpired { .. } => "GRANT_EXPIRED",
             Self::AttestationOverdue { .. } => "ATTESTATION_OVERDUE",
             Self::GrantDormant { .. } => "GRANT_DORMANT",
+            Self::ApprovalNeeded { .. } => "APPROVAL_NEEDED",
             Self::TtlTooLong { .. } => "TTL_TOO_LONG",
             Self::BindingNotForKind => "BINDING_NOT_FOR_KIND",
             Self::BindingRequired(_) => "BINDING_REQUIRED",

@@ -9,6 +9,7 @@ mod cedar;
 mod claim;
 mod decide;
 mod decision;
+mod demand;
 mod denied;
 mod diff;
 mod explain;
@@ -32,6 +33,7 @@ pub use cedar::{
 pub use claim::{ClaimPattern, ClaimRule, InvalidClaimPattern};
 pub use decide::{Asked, BindingWish, Facts, Origin, OwnerOf, Scene, TaskAsked, TaskFacts, decide, decide_task};
 pub use decision::{Bound, Decision, TaskDecision};
+pub use demand::Approvals;
 pub use denied::Denied;
 pub use diff::{Change, ChangeKind, Noun, diff, diff_global, diff_tenant};
 pub use explain::{explain, explain_task};

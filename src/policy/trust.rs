@@ -6,11 +6,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    CredentialKind, GrantName, OperatorName, PartnerName, Purpose, TenantName, Timestamp, WorkloadName,
+    CredentialKind, GrantName, OperatorName, PartnerName, Purpose, TenantName, Timestamp, WorkloadName, pace::Velocity,
 };
 
 use super::{
     cedar::{PolicyTexts, Sets},
+    demand::Approvals,
     federated::Federated,
     index::Derived,
     pattern::Pattern,
@@ -376,6 +377,12 @@ pub struct Grant {
     /// Whether it is for tests: short-lived, and for no audience that another grant reaches.
     #[serde(default, skip_serializing_if = "spelling::is_false")]
     pub test: bool,
+    /// Who must agree before it is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<Approvals>,
+    /// How fast one task may go on under it.
+    #[serde(default, skip_serializing_if = "Velocity::is_unlimited")]
+    pub velocity: Velocity,
 }
 
 /// Who answers for a partner's integration in a tenant, and whom to call.

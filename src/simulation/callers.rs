@@ -11,7 +11,7 @@ use super::{
 use crate::{
     broker::event,
     ledger::{BarDraft, CheckpointDraft, CutDraft, EndLease, EndTask, IssueDraft, OpenDraft, Quota, TrustCommit},
-    model::{CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Task, TaskId, TenantName, Timestamp},
+    model::{CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Task, TaskId, TenantName, Timestamp, Velocity},
     pb,
 };
 
@@ -116,6 +116,8 @@ impl World {
             opened_with: None,
             job_url: None,
             intent: None,
+            approvals: Vec::new(),
+            pace: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -139,7 +141,15 @@ impl World {
     fn propose_task(&mut self, task: Task) -> Fine {
         let event = self.event("task.opened", task.tenant.as_str(), task.partner.as_str(), None);
         let (broker, doubts) = (self.broker(), vec![Doubt::Task(Box::new(task.clone()))]);
-        let draft = OpenDraft { task: task.clone(), retry: None, spend: None, event, now: task.opened };
+        let draft = OpenDraft {
+            task: task.clone(),
+            retry: None,
+            spend: None,
+            approval: None,
+            velocity: Velocity::default(),
+            event,
+            now: task.opened,
+        };
         self.ask(doubts, async move {
             let at = broker.ledger.open_task(draft).await;
             Said::Opened { task: Box::new(task), at: at.map(|(_, receipt)| receipt.number()).map_err(Not::from) }
@@ -253,6 +263,8 @@ impl World {
             new_task: None,
             retry: None,
             supersedes: replaces,
+            approval: None,
+            velocity: Velocity::default(),
             spend: None,
             quota: QUOTA,
             event,
@@ -362,6 +374,7 @@ impl World {
             grant_states: Vec::new(),
             custody: Vec::new(),
             uses: Vec::new(),
+            voided: Vec::new(),
             events: vec![self.event("trust.changed", "", "", None)],
             now: self.now(),
         };
@@ -399,6 +412,8 @@ impl World {
                 opened_with: None,
                 job_url: None,
                 intent: None,
+                approvals: Vec::new(),
+                pace: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

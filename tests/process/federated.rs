@@ -30,7 +30,12 @@ pub struct Setting {
 
 impl Setting {
     pub async fn new() -> Self {
-        Self::of("github", "{ repository_id = \"74\", ref = \"refs/heads/main\" }", "").await
+        Self::with("").await
+    }
+
+    /// With more in the issuer's section of the configuration.
+    pub async fn with(more: &str) -> Self {
+        Self::of("github", "{ repository_id = \"74\", ref = \"refs/heads/main\" }", more).await
     }
 
     /// One issuer of a kind, whose tokens with these claims are alpha's `job`; `extra` is appended to the configuration.

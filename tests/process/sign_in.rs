@@ -293,7 +293,7 @@ async fn a_token_signs_in_once_and_only_as_the_rules_say() {
     let refused = company.events("sign_in.refused");
     assert!(refused.iter().any(|event| event.to_string().contains("nonce")), "{refused:?}");
     // The provider of people vouches for no workload (A9).
-    let mut job = mayfly::pb::broker_client::BrokerClient::new(company.world.channel(None).await);
+    let mut job = pb::broker_client::BrokerClient::new(company.world.channel(None).await);
     let mut opening = tonic::Request::new(pb::OpenTaskRequest { tenant: "alpha".into(), ..Default::default() });
     let bearer = format!("Bearer {}", company.signer.rs256(&company.claims()));
     opening.metadata_mut().insert("authorization", bearer.parse().expect("ASCII"));

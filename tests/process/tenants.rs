@@ -85,6 +85,14 @@ async fn ask_broker(world: &World, own: &str, names: &Names, kind: CredentialKin
     };
     let under =
         |tenant: &str| pb::IssueRequest { task_id: names.task.clone(), tenant: tenant.into(), ..request(own, kind) };
+    let ask = pb::RequestApprovalRequest {
+        tenant: names.tenant.clone(),
+        grant: names.grant.clone(),
+        purpose: "report".into(),
+        task_id: String::new(),
+        reason: "test".into(),
+    };
+    let approved = pb::IssueRequest { approval_id: names.task.clone(), ..request(own, kind) };
     let hold = tokio_stream::iter([pb::HoldTaskRequest { task_id: names.task.clone() }]);
     vec![
         ("Issue/tenant", issued(broker.issue(request(&names.tenant, kind)).await)),
@@ -92,6 +100,12 @@ async fn ask_broker(world: &World, own: &str, names: &Names, kind: CredentialKin
         ("Issue/task of own tenant", issued(broker.issue(under(own)).await)),
         ("OpenTask/tenant", said(broker.open_task(open(&names.tenant, "")).await)),
         ("OpenTask/parent", said(broker.open_task(open(own, &names.task)).await)),
+        ("RequestApproval", said(broker.request_approval(ask).await)),
+        ("Issue/approval", issued(broker.issue(approved).await)),
+        (
+            "CheckApproval",
+            said(broker.check_approval(pb::CheckApprovalRequest { approval_id: names.task.clone() }).await),
+        ),
         ("Renew", issued(broker.renew(renew).await)),
         ("Release", said(broker.release(pb::ReleaseRequest { lease_id: names.lease.clone() }).await)),
         ("CompleteTask", said(broker.complete_task(pb::CompleteTaskRequest { task_id: names.task.clone() }).await)),
@@ -212,6 +226,26 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
         };
         note(format!("TransferGrant/dry={dry_run}"), said(admin.transfer_grant(transfer).await));
     }
+    let approvals = pb::ListApprovalsRequest { tenant: tenant(), ..Default::default() };
+    note("ListApprovals".into(), said(admin.list_approvals(approvals).await));
+    // Approvals have ids as tasks do; that of nobody's and that of another tenant's task are none.
+    let approval = || names.task.clone();
+    note("GetApproval".into(), said(admin.get_approval(pb::GetApprovalRequest { approval_id: approval() }).await));
+    for approve in [true, false] {
+        let decide = pb::DecideApprovalRequest { approval_id: approval(), approve, reason: "test".into() };
+        note(format!("DecideApproval/{approve}"), said(admin.decide_approval(decide).await));
+    }
+    let retract = pb::RetractApprovalRequest { approval_id: approval(), reason: "test".into() };
+    note("RetractApproval".into(), said(admin.retract_approval(retract).await));
+    let ask = pb::RequestApprovalForRequest {
+        tenant: tenant(),
+        grant: names.grant.clone(),
+        purpose: "report".into(),
+        workload: names.workload.clone(),
+        task_id: String::new(),
+        reason: "test".into(),
+    };
+    note("RequestApprovalFor".into(), said(admin.request_approval_for(ask).await));
     let inventory = pb::InventoryRequest { tenant: tenant(), ..Default::default() };
     note("Inventory".into(), said(admin.inventory(inventory).await));
     let edges = pb::ListTrustEdgesRequest { tenant: tenant(), ..Default::default() };

@@ -366,6 +366,51 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_policy_differences", request, work).await
     }
 
+    async fn request_approval_for(
+        &self,
+        request: Request<pb::RequestApprovalForRequest>,
+    ) -> Result<Response<pb::RequestApprovalForResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.request_approval_for(&caller, request).await };
+        self.0.answer("request_approval_for", request, work).await
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<pb::ListApprovalsRequest>,
+    ) -> Result<Response<pb::ListApprovalsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_approvals(&caller, request).await };
+        self.0.answer("list_approvals", request, work).await
+    }
+
+    async fn get_approval(
+        &self,
+        request: Request<pb::GetApprovalRequest>,
+    ) -> Result<Response<pb::GetApprovalResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.get_approval(&caller, &request) };
+        self.0.answer("get_approval", request, work).await
+    }
+
+    async fn decide_approval(
+        &self,
+        request: Request<pb::DecideApprovalRequest>,
+    ) -> Result<Response<pb::DecideApprovalResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.decide_approval(&caller, request).await };
+        self.0.answer("decide_approval", request, work).await
+    }
+
+    async fn retract_approval(
+        &self,
+        request: Request<pb::RetractApprovalRequest>,
+    ) -> Result<Response<pb::RetractApprovalResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.retract_approval(&caller, request).await };
+        self.0.answer("retract_approval", request, work).await
+    }
+
     type CreateBackupStream = Outflow<pb::CreateBackupResponse>;
 
     async fn create_backup(

@@ -51,6 +51,33 @@ impl pb::broker_server::Broker for BrokerService {
         self.0.answer("complete_task", request, work).await
     }
 
+    async fn request_approval(
+        &self,
+        request: Request<pb::RequestApprovalRequest>,
+    ) -> Result<Response<pb::RequestApprovalResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.request_approval(&caller, request).await };
+        self.0.begin("request_approval", request, work).await
+    }
+
+    async fn check_approval(
+        &self,
+        request: Request<pb::CheckApprovalRequest>,
+    ) -> Result<Response<pb::CheckApprovalResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.check_approval(&caller, &request) };
+        self.0.answer("check_approval", request, work).await
+    }
+
+    async fn withdraw_approval(
+        &self,
+        request: Request<pb::WithdrawApprovalRequest>,
+    ) -> Result<Response<pb::WithdrawApprovalResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.withdraw_approval(&caller, request).await };
+        self.0.answer("withdraw_approval", request, work).await
+    }
+
     type HoldTaskStream = Outflow<pb::HoldTaskResponse>;
 
     async fn hold_task(

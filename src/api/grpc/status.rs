@@ -33,7 +33,8 @@ pub fn of(refusal: &Refusal) -> Status {
         Refusal::Busy { retry_ms } => {
             details.set_retry_info(Some(Duration::from_millis(u64::from(*retry_ms))));
         }
-        Refusal::Barred(_)
+        Refusal::Approval(_)
+        | Refusal::Barred(_)
         | Refusal::Denied(_)
         | Refusal::Ended { .. }
         | Refusal::Fault(_)
@@ -85,7 +86,9 @@ fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::Denied(denied) => code_of_denied(denied),
         Refusal::Barred(_) | Refusal::NotAllowed(_) => Code::PermissionDenied,
-        Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => Code::FailedPrecondition,
+        Refusal::Approval(_) | Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => {
+            Code::FailedPrecondition
+        }
         Refusal::Fault(_) => Code::Internal,
         Refusal::Identity(IdentityRefusal::Unavailable) => Code::Unavailable,
         Refusal::Identity(IdentityRefusal::NotMapped | IdentityRefusal::Closed) => Code::PermissionDenied,
@@ -106,7 +109,9 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::DnsNamesNotForKind { .. }
         | Denied::BindingNotForKind
         | Denied::GrantAmbiguous(..) => Code::InvalidArgument,
-        Denied::LifetimeTooShort(_) | Denied::ParentEndsSooner(_) => Code::FailedPrecondition,
+        Denied::ApprovalNeeded { .. } | Denied::LifetimeTooShort(_) | Denied::ParentEndsSooner(_) => {
+            Code::FailedPrecondition
+        }
         Denied::UnknownWorkload
         | Denied::AmbiguousWorkload
         | Denied::PartnerNotGranted(_)
@@ -155,6 +160,7 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::Problems(problems) => vec![("problems", (problems.list().len() + problems.more()).to_string())],
         Refusal::Quota(whose) => vec![("quota", (*whose).to_owned())],
         Refusal::Suspended(what) => vec![("what", (*what).to_owned())],
+        Refusal::Approval(standing) => vec![("standing", standing.word().to_owned())],
         Refusal::Barred(_)
         | Refusal::Fault(_)
         | Refusal::Held(_)
@@ -185,6 +191,7 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::GrantExpired { grant, .. }
         | Denied::AttestationOverdue { grant, .. }
         | Denied::GrantDormant { grant, .. }
+        | Denied::ApprovalNeeded { grant, .. }
         | Denied::TtlTooLong { grant, .. } => Some(grant.to_string()),
         Denied::UnknownWorkload
         | Denied::AmbiguousWorkload

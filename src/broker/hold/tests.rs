@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     broker::testing::{add_tenant, founded},
     ledger::OpenDraft,
-    model::TenantNumber,
+    model::{TenantNumber, Velocity},
 };
 
 async fn open(broker: &Broker, number: TenantNumber) -> Task {
@@ -27,8 +27,18 @@ async fn open(broker: &Broker, number: TenantNumber) -> Task {
         opened_with: None,
         job_url: None,
         intent: None,
+        approvals: vec![],
+        pace: None,
     };
-    let draft = OpenDraft { task: task.clone(), retry: None, spend: None, event: event::own("task.opened", now), now };
+    let draft = OpenDraft {
+        task: task.clone(),
+        retry: None,
+        spend: None,
+        approval: None,
+        velocity: Velocity::default(),
+        event: event::own("task.opened", now),
+        now,
+    };
     broker.ledger.open_task(draft).await.expect("opens");
     broker.ledger.hold(task.id, now).await.expect("held");
     task

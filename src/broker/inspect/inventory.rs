@@ -92,7 +92,8 @@ impl Broker {
                 Suspension::AttestationOverdue
                 | Suspension::TransferPending
                 | Suspension::OwnerLeft
-                | Suspension::Dormant => cause.words().to_owned(),
+                | Suspension::Dormant
+                | Suspension::Velocity => cause.words().to_owned(),
             }));
         }
         // In force before a sweep has written it.

@@ -172,6 +172,7 @@ async fn a_damaged_tenant_keeps_nobody_else_from_being_seen_to() {
         grant_states: Vec::new(),
         custody: Vec::new(),
         uses: Vec::new(),
+        voided: Vec::new(),
         events: Vec::new(),
         now: stage.broker.now(),
     };

@@ -39,6 +39,7 @@ async fn a_staging_workload_obtains_no_production_grant_through_child_tasks_eith
         grant_states: vec![],
         custody: vec![],
         uses: vec![],
+        voided: Vec::new(),
         events: vec![],
         now: stage.broker.now(),
     };

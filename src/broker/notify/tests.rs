@@ -325,7 +325,7 @@ async fn each_event_finds_its_route() {
     };
     let owner = "owner@example.com".to_owned();
     // The owner has no route, and whoever revokes has one, which takes only some.
-    assert_eq!(find("quarantine.lapsed", &["scope=grant acme/g"]), [(0, owner.clone())]);
+    assert_eq!(find("quarantine.lapsed", &["scope=grant acme/g"]), [(0, owner)]);
     assert_eq!(find("scope.suspended", &["scope=grant acme/g", "cause=dormant"]), []);
     // An alarm reaches the default route in any case.
     assert_eq!(find("identity.token_reused", &["scope=workload acme/w"]), [(1, String::new())]);

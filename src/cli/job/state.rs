@@ -233,7 +233,7 @@ mod tests {
         let path = folder.path().join("state");
         let state = State::claim(&path, left(folder.path())).expect("claimed");
         assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o600);
-        let next = Left { folder: folder.path().join("next"), files: Vec::new(), ..state.left.clone() };
+        let next = Left { folder: folder.path().join("next"), files: Vec::new(), ..state.left };
         State::claim(&path, next).expect("claimed").wipe();
         let rest: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.path()).collect();
         assert!(rest.is_empty(), "{rest:?}");

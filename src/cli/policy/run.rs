@@ -118,8 +118,15 @@ fn decide(
             purpose: &case.purpose,
             deadline_seconds: case.ttl,
         };
-        let facts =
-            TaskFacts { basis: (0, 0), parent_deadline: None, attest_by: &|_| None, proofs: Vec::new(), origin, scene };
+        let facts = TaskFacts {
+            basis: (0, 0),
+            parent_deadline: None,
+            attest_by: &|_| None,
+            proofs: Vec::new(),
+            origin,
+            approved: &[],
+            scene,
+        };
         let decided = policy::decide_task(trust, &asked, &facts, at);
         steps.extend(policy::explain_task(trust, &facts, &decided));
         return decided.map(|decision| decision.ruling().cloned());
@@ -145,6 +152,7 @@ fn decide(
         attest_by: &|_| None,
         proofs: Vec::new(),
         origin,
+        approved: &[],
         scene,
     };
     steps.extend(policy::explain(trust, &asked, &facts, at));

@@ -42,6 +42,7 @@ fn every_heading_names_a_field_that_is_always_there() {
     check::<pb::VerifyEventsResponse>();
     check::<pb::GetStatusResponse>();
     check::<pb::SinkStatus>();
+    check::<pb::Approval>();
     check::<pb::PolicyDifference>();
 }
 

@@ -117,7 +117,7 @@ impl Credential {
     #[must_use]
     pub fn is_renewable(&self) -> bool {
         match self.bound {
-            pb::Bound::TaskDeadline | pb::Bound::GrantExpiry => false,
+            pb::Bound::TaskDeadline | pb::Bound::GrantExpiry | pb::Bound::Approval => false,
             pb::Bound::Unspecified
             | pb::Bound::Requested
             | pb::Bound::GrantDefault

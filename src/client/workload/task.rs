@@ -61,6 +61,7 @@ impl Task {
             job_url: work.job_url.clone(),
             task_type: work.task_type.clone(),
             parameters: work.parameters.clone(),
+            approval_id: String::new(),
         };
         let open = |mut broker: Calls| {
             let request = request.clone();

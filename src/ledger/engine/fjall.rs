@@ -348,7 +348,8 @@ fn is_hot(table: Table) -> bool {
         | Table::Spent
         | Table::Notices
         | Table::Unmanaged
-        | Table::People => false,
+        | Table::People
+        | Table::Approvals => false,
     }
 }
 

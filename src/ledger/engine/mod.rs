@@ -65,11 +65,13 @@ pub enum Table {
     Unmanaged = 25,
     /// People that a company's directory told of, and their sign-ins.
     People = 28,
+    /// Leave to use grants, asked for and given.
+    Approvals = 20,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -93,6 +95,7 @@ impl Table {
         Self::Notices,
         Self::Unmanaged,
         Self::People,
+        Self::Approvals,
     ];
 
     /// More than the greatest [`Self::code`]: numbers in between may belong to nothing.
@@ -137,6 +140,7 @@ impl Table {
             Self::Notices => "notices",
             Self::Unmanaged => "unmanaged",
             Self::People => "people",
+            Self::Approvals => "approvals",
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The trust map: rows, what changed and what ends, in one commit.
 
 use super::{
+    approve,
     custody::{self, Custody, UseRow},
     scope::{self, CutDraft},
 };
 use crate::{
     ledger::{book::ScopeState, engine::Table, keys, refused::Refused, tx::Tx},
-    model::{Digest, GrantName, Scope, TenantName, TenantNumber, Timestamp},
+    model::{ApprovalId, Digest, GrantName, Scope, ScopeId, TenantName, TenantNumber, Timestamp},
     pb, records,
 };
 
@@ -31,6 +32,8 @@ pub struct TrustCommit {
     pub custody: Vec<(Custody, pb::Event)>,
     /// When grants that are new were added.
     pub uses: Vec<UseRow>,
+    /// Approvals that no longer fit, each with its event.
+    pub voided: Vec<(ApprovalId, pb::Event)>,
     /// Events, one a tenant and one of the whole.
     pub events: Vec<pb::Event>,
     /// When.
@@ -66,7 +69,7 @@ pub(in crate::ledger) fn reserve(tx: &mut Tx<'_>, count: u32) -> Result<u32, Ref
 
 /// Writes a change of the trust map.
 pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<(), Refused> {
-    let map = Scope::SigningKey(TRUST_MAP.to_owned()).id();
+    let map = trust_map();
     if tx.scope(map).changed > commit.basis {
         return Err(Refused::Moved);
     }
@@ -75,6 +78,7 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<()
         tx.audit(event)?;
     }
     let custody = custody::admit(tx, &commit.custody)?;
+    let voided = approve::void(tx, &commit.voided, commit.now)?;
     for tenant in &commit.tenants {
         put_tenant(tx, tenant, commit.now);
     }
@@ -95,6 +99,7 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<()
     }
     custody.into_iter().try_for_each(|act| custody::write(tx, act, commit.now))?;
     custody::note_uses(tx, &commit.uses);
+    voided.into_iter().for_each(|approval| approve::put(tx, &approval));
     commit.cuts.iter().for_each(|cut| scope::write_cut(tx, cut));
     Ok(())
 }
@@ -109,6 +114,11 @@ fn put_tenant(tx: &mut Tx<'_>, tenant: &TenantChange, now: Timestamp) {
     };
     tx.put_record(Table::Trust, keys::tenant(tenant.number), &record);
     tx.put(Table::Trust, keys::tenant_name(&tenant.name), tenant.number.to_bytes().to_vec());
+}
+
+/// The pseudo scope that every change of the trust map, or of what is known of a grant, changes.
+pub(in crate::ledger) fn trust_map() -> ScopeId {
+    Scope::SigningKey(TRUST_MAP.to_owned()).id()
 }
 
 /// The pseudo scope whose change stands for the whole trust map; no key id can be spelled so.

@@ -138,7 +138,8 @@ pub(in crate::ledger) fn write(tx: &mut Tx<'_>, act: &Custody, now: Timestamp) -
                 Suspension::AttestationOverdue
                 | Suspension::TransferPending
                 | Suspension::OwnerLeft
-                | Suspension::Dormant => (until.unwrap_or_default().millis(), *auto_lift, 0),
+                | Suspension::Dormant
+                | Suspension::Velocity => (until.unwrap_or_default().millis(), *auto_lift, 0),
             };
             let record = records::BarRecord {
                 scope: Some(codec::scope_name(scope)),
@@ -153,7 +154,14 @@ pub(in crate::ledger) fn write(tx: &mut Tx<'_>, act: &Custody, now: Timestamp) -
             };
             suspend(tx, scope, *cause, &record, now);
         }
-        Custody::Release { scope, causes } => release(tx, scope, *causes, now),
+        Custody::Release { scope, causes } => {
+            if let Scope::Task(id) = scope
+                && causes.has(Suspension::Velocity)
+            {
+                super::pace::forgive(tx, *id)?;
+            }
+            release(tx, scope, *causes, now);
+        }
         Custody::Expire { scope, seen } => {
             if as_seen(tx, scope, *seen)?.is_some() {
                 release(tx, scope, [Suspension::Quarantine].into_iter().collect(), now);

@@ -1,14 +1,17 @@
 //! Issue and renew: a lease, its task when it is new, its counts and its event in one commit.
 
 use super::{
-    counted, end, ended_or, lease_standing, live_task, proof_standing,
+    approve::{self, ApprovalUse},
+    counted, end, ended_or, lease_standing, live_task,
+    pace::{self, Counted},
+    proof_standing,
     spend::{self, Spend, Use},
 };
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{
-        Digest, EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Task, TaskId, Timestamp, task::LiveBucket,
-        time::SKEW,
+        Approval, Digest, EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Task, TaskId, Timestamp, Tripped,
+        Velocity, task::LiveBucket, time::SKEW,
     },
     pb, records,
 };
@@ -24,6 +27,10 @@ pub struct IssueDraft {
     pub retry: Option<Retry>,
     /// The identity token that it is obtained with.
     pub spend: Option<Spend>,
+    /// The approval that it rests on.
+    pub approval: Option<ApprovalUse>,
+    /// How fast its task may go on.
+    pub velocity: Velocity,
     /// The lease it takes the place of.
     pub supersedes: Option<LeaseId>,
     /// Limits.
@@ -58,7 +65,16 @@ pub struct Quota {
     pub tenant: u32,
 }
 
-pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), Refused> {
+/// What became of a draft that was not refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::ledger) enum Issued {
+    /// The lease has begun.
+    Begun,
+    /// It would have been too much for its task, which is suspended for it; there is no lease.
+    Suspended(Tripped),
+}
+
+pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<Issued, Refused> {
     let (lease, now) = (&draft.lease, draft.now);
     if let Some(hold) = tx.shared.holds.first() {
         return Err(Refused::Held(hold.explanation()));
@@ -81,6 +97,12 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), 
         }
     }
     check_quota(tx, draft, &task, replaced.as_ref())?;
+    let approval = approved(tx, draft, &task, replaced.as_ref())?;
+    let paced = pace::count(tx, &task, draft.velocity, &lease.audiences, now)?;
+    if let Counted::Beyond(first, tripped) = &paced {
+        pace::suspend(tx, first, *tripped, &draft.event, now)?;
+        return Ok(Issued::Suspended(*tripped));
+    }
 
     // Nothing was written before this line; nothing is refused after it, but for a failing store.
     if let Some(old) = replaced {
@@ -91,7 +113,26 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<(), 
         Some((spend, Use::Retry(before))) => spend::replace(tx, spend, before, task.id, now)?,
         None => {}
     }
-    write(tx, draft, task)
+    if let Some(approval) = approval {
+        approve::put(tx, &approval);
+    }
+    write(tx, draft, task, paced)?;
+    Ok(Issued::Begun)
+}
+
+/// The row of the approval that the lease rests on, when this is its first use.
+fn approved(
+    tx: &Tx<'_>,
+    draft: &IssueDraft,
+    task: &Task,
+    replaced: Option<&Lease>,
+) -> Result<Option<Approval>, Refused> {
+    let Some(wanted) = &draft.approval else { return Ok(None) };
+    if task.approvals.len() >= Task::MAX_APPROVALS && !task.approvals.contains(&wanted.id) {
+        return Err(Refused::Quota("task's approvals"));
+    }
+    let instead = replaced.map(|old| old.id.task());
+    approve::admit(tx, wanted, task, draft.new_task.is_some(), instead, draft.now)
 }
 
 /// Live leases that still count under a task.
@@ -171,7 +212,7 @@ fn check_quota(tx: &Tx<'_>, draft: &IssueDraft, task: &Task, replaced: Option<&L
     }
 }
 
-fn write(tx: &mut Tx<'_>, draft: &IssueDraft, task: Task) -> Result<(), Refused> {
+fn write(tx: &mut Tx<'_>, draft: &IssueDraft, task: Task, paced: Counted) -> Result<(), Refused> {
     let (lease, now) = (&draft.lease, draft.now);
     // The superseded lease may have changed the task's row just now.
     let mut task = match &draft.new_task {
@@ -184,6 +225,14 @@ fn write(tx: &mut Tx<'_>, draft: &IssueDraft, task: Task) -> Result<(), Refused>
     add_bucket(&mut task, lease, now);
     if draft.new_task.is_some() {
         begin_task(tx, &task);
+    }
+    if let Some(wanted) = &draft.approval {
+        approve::bind(&mut task, wanted.id);
+    }
+    match paced {
+        Counted::Within(first, pace) if first == task.id => task.pace = Some(Box::new(pace)),
+        Counted::Within(first, pace) => pace::note(tx, first, pace)?,
+        Counted::Free | Counted::Beyond(..) => {}
     }
     tx.put_task(&task);
     tx.put_lease(lease);

@@ -1,11 +1,13 @@
 //! What can be proposed: one file a kind.
 
 pub mod apply;
+pub mod approve;
 pub mod custody;
 pub mod end;
 pub mod issue;
 pub mod keys;
 pub mod notices;
+pub mod pace;
 pub mod people;
 pub mod scope;
 pub mod spend;
@@ -95,7 +97,8 @@ pub(super) fn live_task(tx: &Tx<'_>, id: TaskId, now: Timestamp) -> Result<Task,
 }
 
 fn own_task_standing(tx: &Tx<'_>, task: &Task, now: Timestamp) -> Standing {
-    task.own_standing(now).and(scopes_standing(tx, &task.scopes(), task.basis))
+    let own = task.own_standing(now).and(scopes_standing(tx, &task.scopes(), task.basis));
+    own.and(if tx.scope(ScopeId::task(task.id)).is_suspended() { Standing::Suspended } else { Standing::Live })
 }
 
 fn scopes_standing(tx: &Tx<'_>, scopes: &[ScopeId], (incarnation, basis): (u64, u64)) -> Standing {

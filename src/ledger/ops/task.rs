@@ -1,12 +1,15 @@
 //! Opening a task, and holding it.
 
 use super::{
-    issue, live_task, proof_standing,
+    approve::{self, ApprovalUse},
+    issue, live_task,
+    pace::{self, Counted},
+    proof_standing,
     spend::{self, Spend, Use},
 };
 use crate::{
     ledger::{engine::Table, ops::issue::Retry, refused::Refused, tx::Tx},
-    model::{EndReason, Task, TaskId, Timestamp},
+    model::{EndReason, Task, TaskId, Timestamp, Tripped, Velocity},
     pb, records,
 };
 
@@ -19,14 +22,27 @@ pub struct OpenDraft {
     pub retry: Option<Retry>,
     /// The identity token that opens it.
     pub spend: Option<Spend>,
+    /// The approval that is used in it.
+    pub approval: Option<ApprovalUse>,
+    /// How fast the task above it may go on, to which it counts.
+    pub velocity: Velocity,
     /// Its event.
     pub event: pb::Event,
     /// When it was decided.
     pub now: Timestamp,
 }
 
+/// What became of a draft that was not refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::ledger) enum Opened {
+    /// This task is open: the draft's, or the one that the same idempotency key opened before.
+    Task(TaskId),
+    /// It would have been too much for the task above, which is suspended for it; there is no task.
+    Suspended(Tripped),
+}
+
 /// Opens the task, or answers with the one that the same idempotency key opened before.
-pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<TaskId, Refused> {
+pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Opened, Refused> {
     let (task, now) = (&draft.task, draft.now);
     if let Some(hold) = tx.shared.holds.first() {
         return Err(Refused::Held(hold.explanation()));
@@ -39,17 +55,33 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Task
         return Err(Refused::LeaseEnded(EndReason::Revoked));
     }
     if let Some(before) = opened_before(tx, draft.retry)? {
-        return Ok(before);
+        return Ok(Opened::Task(before));
     }
     let spent = match &draft.spend {
         None => None,
         Some(spend) => match spend::judge(tx, spend, task)? {
-            Use::Retry(before) => return Ok(before),
+            Use::Retry(before) => return Ok(Opened::Task(before)),
             Use::Fresh(record) => Some((spend, record)),
         },
     };
+    let approval = match &draft.approval {
+        Some(wanted) => approve::admit(tx, wanted, task, true, None, now)?,
+        None => None,
+    };
+    let limits = if task.parent.is_some() { draft.velocity } else { Velocity::default() };
+    let paced = pace::count(tx, task, limits, &[], now)?;
+    if let Counted::Beyond(first, tripped) = &paced {
+        pace::suspend(tx, first, *tripped, &draft.event, now)?;
+        return Ok(Opened::Suspended(*tripped));
+    }
     tx.mark_time(now);
     tx.audit(&draft.event)?;
+    if let Some(approval) = approval {
+        approve::put(tx, &approval);
+    }
+    if let Counted::Within(first, pace) = paced {
+        pace::note(tx, first, pace)?;
+    }
     issue::begin_task(tx, task);
     tx.put_task(task);
     if let Some(retry) = draft.retry {
@@ -58,7 +90,7 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Task
     if let Some((spend, record)) = &spent {
         spend::write(tx, spend, record);
     }
-    Ok(task.id)
+    Ok(Opened::Task(task.id))
 }
 
 /// Marks a task as held by a stream, or no longer.

@@ -20,7 +20,7 @@ use crate::{
         refused::Refused,
         tx::Tx,
     },
-    model::{Digest, EndReason, LeaseId, PersonId, ScopeId, TenantNumber, Timestamp},
+    model::{ApprovalId, Digest, EndReason, LeaseId, PersonId, ScopeId, TenantNumber, Timestamp},
     pb, records,
 };
 
@@ -150,6 +150,9 @@ fn sweep_page(tx: &mut Tx<'_>, page: &records::ExpiryPage) -> u64 {
     for id in tasks {
         tx.delete(Table::Tasks, id.to_vec());
         tx.delete(Table::Held, id.to_vec());
+        if let Some(id) = crate::model::TaskId::from_bytes(id) {
+            super::pace::forget(tx, id);
+        }
     }
     for key in page.children.chunks_exact(2 * crate::model::TaskId::BYTES) {
         tx.delete(Table::Children, key.to_vec());
@@ -162,6 +165,9 @@ fn sweep_page(tx: &mut Tx<'_>, page: &records::ExpiryPage) -> u64 {
     }
     for token in page.spent.chunks_exact(32) {
         tx.delete(Table::Spent, token.to_vec());
+    }
+    for id in page.approvals.chunks_exact(ApprovalId::BYTES) {
+        tx.delete(Table::Approvals, id.to_vec());
     }
     removed as u64
 }

@@ -25,6 +25,7 @@ use crate::{
     },
     model::{
         CredentialKind, Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, TenantNumber, Timestamp,
+        Velocity,
         secret::{MacKey, Secret},
     },
     pb,
@@ -255,6 +256,8 @@ impl Bed {
             opened_with: None,
             job_url: None,
             intent: None,
+            approvals: Vec::new(),
+            pace: None,
         }
     }
 
@@ -293,6 +296,8 @@ impl Bed {
             new_task: None,
             retry: None,
             supersedes: None,
+            approval: None,
+            velocity: Velocity::default(),
             spend: None,
             quota: QUOTA,
             event: self.event("lease.issued", Some(lease.id)),
@@ -314,6 +319,8 @@ impl Bed {
             task: task.clone(),
             retry: None,
             spend: None,
+            approval: None,
+            velocity: Velocity::default(),
             event: self.event("task.opened", None),
             now: self.now,
         };

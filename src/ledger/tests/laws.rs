@@ -337,6 +337,7 @@ fn a_bar_refuses_beginnings_and_apply_does_not_lift_it(bed: &mut Bed) {
         grant_states: Vec::new(),
         custody: Vec::new(),
         uses: Vec::new(),
+        voided: Vec::new(),
         events: Vec::new(),
         now: bed.now,
     };

@@ -1,6 +1,7 @@
 //! The laws of the ledger, the same on every engine.
 
 mod anchor;
+mod approve;
 mod damage;
 mod faults;
 mod harness;

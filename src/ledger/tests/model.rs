@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::harness::{Bed, Kind, QUOTA, wait};
 use crate::{
     ledger::{EndLease, IssueDraft, Quota, engine::faulty::Fault},
-    model::{Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId},
+    model::{Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, Velocity},
 };
 
 #[derive(Clone, Debug)]
@@ -273,7 +273,15 @@ impl Pair {
         let expected = self.model.may_begin(Model::concerns_task, row.basis.1)
             && parent.is_none_or(|id| self.model.task(id).is_live());
         let event = self.bed.event("task.opened", None);
-        let draft = crate::ledger::OpenDraft { task: row.clone(), retry: None, spend: None, event, now: self.bed.now };
+        let draft = crate::ledger::OpenDraft {
+            task: row.clone(),
+            retry: None,
+            spend: None,
+            approval: None,
+            velocity: Velocity::default(),
+            event,
+            now: self.bed.now,
+        };
         let opened = wait(self.bed.ledger().open_task(draft));
         prop_assert_eq!(opened.is_ok(), expected && !self.struck(fault), "{:?}", opened);
         if opened.is_ok() {

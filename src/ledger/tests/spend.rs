@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ledger::{IssueDraft, OpenDraft, Refused, Spend, engine::Table},
-    model::{Digest, EndReason, Standing, Task, TaskId},
+    model::{Digest, EndReason, Standing, Task, TaskId, Velocity},
 };
 
 on_each_engine! {
@@ -34,6 +34,8 @@ fn draft(bed: &Bed, spend: Spend) -> OpenDraft {
         task: bed.new_task(),
         retry: None,
         spend: Some(spend),
+        approval: None,
+        velocity: Velocity::default(),
         event: bed.event("task.opened", None),
         now: bed.now,
     }

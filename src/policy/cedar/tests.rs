@@ -125,6 +125,7 @@ impl Ask {
             attest_by: &|_| None,
             proofs: Vec::new(),
             origin: self.origin,
+            approved: &[],
             scene,
         };
         run(&asked, &facts)
@@ -296,6 +297,7 @@ fn a_task_that_is_opened_for_one_credential_is_asked_about_too() {
         attest_by: &|_| None,
         proofs: Vec::new(),
         origin: Origin::Local,
+        approved: &[],
         scene: Scene { global: Some(&map.global), ..Scene::default() },
     };
     let refused = decide_task(acme(&map), &asked, &facts, now()).expect_err("refused");

@@ -32,7 +32,48 @@ pub(super) fn compare(old: &Grant, new: &Grant) -> Compared {
     let every = |period: Option<u32>| period.map_or("by date".to_owned(), seconds);
     compared.edit("attest_every", &every(old.attest_every), &every(new.attest_every));
     compared.moved("test", &old.test, &new.test);
+    demands(&mut compared, old, new);
     compared
+}
+
+/// Approvals that are demanded where they were not, or more of them, take what lives; fewer give. Who approves is no
+/// authority over what lives: a request that no longer fits is void by itself.
+fn demands(compared: &mut Compared, old: &Grant, new: &Grant) {
+    let spell = |grant: &Grant| grant.approvals.as_ref().map_or("none".to_owned(), ToString::to_string);
+    compared.edit("approvals", &spell(old), &spell(new));
+    for purpose in new.purposes.iter() {
+        let needed = |grant: &Grant| std::cmp::Reverse(grant.approvals_for(purpose).map_or(0, |need| need.needed));
+        compared.ordered(&format!("approvals for {purpose}"), needed(old), needed(new), |needed| needed.0.to_string());
+    }
+    for ((field, before), (_, after)) in old.velocity.limits().into_iter().zip(new.velocity.limits()) {
+        compared.quota(&format!("velocity.{field}"), Most(before), Most(after));
+    }
+}
+
+/// A bound that may be absent, which is more than any.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Most(Option<u32>);
+
+impl Ord for Most {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let most = |bound: &Self| bound.0.map_or(u64::MAX, u64::from);
+        most(self).cmp(&most(other))
+    }
+}
+
+impl PartialOrd for Most {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl std::fmt::Display for Most {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(bound) => bound.fmt(f),
+            None => f.write_str("no limit"),
+        }
+    }
 }
 
 fn words(grant: &Grant) -> Sorted<&'static str> {

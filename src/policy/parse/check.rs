@@ -85,6 +85,11 @@ impl Gather<'_> {
             let message = format!("operator `{name}` is not defined");
             found.push(self.at(place, "grant.revokers", &message, "add an [[operator]] with this name"));
         }
+        let approvers = grant.approvals.iter().flat_map(|approvals| approvals.by.iter());
+        for name in approvers.filter(|name| !self.knows_operator(name)) {
+            let message = format!("operator `{name}` is not defined");
+            found.push(self.at(place, "grant.approvals.by", &message, "add an [[operator]] with this name"));
+        }
         for name in grant.workloads.iter() {
             match draft.workloads.get(name).map(|workload| &workload.value) {
                 None => {

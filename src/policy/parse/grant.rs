@@ -8,6 +8,7 @@ use crate::{
 };
 
 use super::{
+    demand,
     item::{QUOTA, Revokers, Workloads, environment},
     row::Row,
     words::{Action, DnsName, Kind, Network},
@@ -34,6 +35,8 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let max_live_leases = row.number("max_live_leases", QUOTA, Some(10_000), problems);
     let attest_every = row.seconds_if_any("attest_every", DAYS_400, problems);
     let test = row.flag("test", false, problems);
+    let approvals = demand::approvals(row, problems);
+    let velocity = demand::velocity(row, problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
     let (expires, attest_by) = (expires?, attest_by?);
     let dated = dates(row, expires, attest_by, now, problems);
@@ -62,8 +65,11 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         max_leases_per_task: u32::try_from(max_leases_per_task?).ok()?,
         attest_every: attest_every?,
         test: test?,
+        approvals: approvals?,
+        velocity: velocity?,
     };
-    dated.then_some(grant)
+    let approvable = demand::fits(row, &grant, problems);
+    (dated && approvable).then_some(grant)
 }
 
 /// Default life, longest life, longest task.
@@ -99,7 +105,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 25] = [
     "tenant",
     "name",
     "partner",
@@ -123,4 +129,6 @@ const FIELDS: [&str; 23] = [
     "max_leases_per_task",
     "attest_every",
     "test",
+    "approvals",
+    "velocity",
 ];

@@ -1,6 +1,7 @@
 //! Trust files to a trust map, or all that is wrong with them.
 
 mod check;
+mod demand;
 mod federated;
 mod gather;
 mod grant;

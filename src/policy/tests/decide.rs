@@ -79,6 +79,7 @@ impl Ask {
             attest_by: &attested,
             proofs: vec![Scope::Everything.id()],
             origin: Origin::Unknown,
+            approved: &[],
             scene: Scene::default(),
         };
         run(&asked, &facts)
@@ -235,6 +236,7 @@ fn a_task_fits_its_grants_and_its_parent_or_is_refused() {
             attest_by: &|_| None,
             proofs: vec![],
             origin: Origin::Local,
+            approved: &[],
             scene: Scene::default(),
         };
         decide_task(&trust, &asked, &facts, at).map(|task| task.deadline()).map_err(|why| why.reason())

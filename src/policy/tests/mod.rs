@@ -1,6 +1,7 @@
 //! Policy as laws.
 
 mod decide;
+mod demand;
 mod diff;
 mod federated;
 mod limits;

@@ -1,0 +1,197 @@
+//! Approvals and a task's pace.
+
+use std::time::Duration;
+
+use super::{
+    harness::{Bed, Kind, wait},
+    on_each_engine,
+};
+use crate::{
+    ledger::{AgreeDraft, ApprovalUse, AskDraft, CloseDraft, IssueDraft, Refused, SweepReport, Terms, engine::Table},
+    model::{
+        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, Lease, Pace, Scope, Standing, Suspension, Task,
+        TenantNumber, Tripped, Velocity, approval::Closed,
+    },
+};
+
+on_each_engine! {
+    an_approval_is_used_by_one_task_in_the_commit_of_its_lease_and_stays_so_after_reopening,
+    of_many_tasks_that_come_at_once_one_uses_an_approval,
+    what_was_withdrawn_or_changed_between_decision_and_commit_refuses,
+    a_word_whose_proof_was_cut_no_longer_counts,
+    a_damaged_approval_gives_nothing,
+    an_approval_is_swept_when_nobody_can_use_it,
+    a_task_beyond_its_pace_is_suspended_after_reopening_too_and_forgotten_with_its_row,
+}
+
+fn terms(bed: &Bed) -> Terms {
+    let by = vec!["anna".parse().unwrap(), "bert".parse().unwrap()];
+    Terms { needed: 1, by, hash: Digest::of(b"terms"), basis: bed.ledger().basis().1 }
+}
+
+fn asked(bed: &Bed) -> Approval {
+    let task = bed.new_task();
+    Approval {
+        id: ApprovalId::fresh(TenantNumber::new(1).unwrap()).unwrap(),
+        tenant: task.tenant.clone(),
+        partner: task.partner.clone(),
+        grant: bed.new_lease(&task).grant,
+        workload: task.workload.clone(),
+        purpose: task.purpose.clone(),
+        task: None,
+        reason: "test".into(),
+        asked_by: "workload:runner".into(),
+        asked_key: "k0".into(),
+        asked: bed.now,
+        waits_until: bed.now.after(Duration::from_secs(3_600)),
+        votes: Vec::new(),
+        until: None,
+        used_by: None,
+        closed: None,
+        terms: Digest::of(b"terms"),
+        basis: bed.ledger().basis(),
+    }
+}
+
+fn agree(bed: &Bed, id: ApprovalId, proof: Scope) -> Result<Approval, Refused> {
+    let vote = ApprovalVote {
+        operator: "anna".parse().unwrap(),
+        at: bed.now,
+        key: "k1".into(),
+        proofs: vec![proof.id()],
+        basis: bed.ledger().basis().1,
+    };
+    let event = bed.event("approval.approved", None);
+    let draft = AgreeDraft { id, vote, terms: terms(bed), valid: Duration::from_secs(900), event, now: bed.now };
+    wait(bed.ledger().agree_approval(draft)).map(|(approval, _)| approval)
+}
+
+/// A request that enough have agreed to.
+fn granted(bed: &Bed) -> ApprovalId {
+    let approval = asked(bed);
+    let id = approval.id;
+    let event = bed.event("approval.requested", None);
+    wait(bed.ledger().ask_approval(AskDraft { approval, event, now: bed.now })).unwrap();
+    assert!(agree(bed, id, Scope::Proof(Digest::of(b"anna"))).unwrap().until.is_some());
+    id
+}
+
+fn close(bed: &Bed, id: ApprovalId) {
+    let event = bed.event("approval.withdrawn", None);
+    wait(bed.ledger().close_approval(CloseDraft { id, why: Closed::Withdrawn, event, now: bed.now })).unwrap();
+}
+
+/// A lease that opens its task with an approval.
+fn draft(bed: &Bed, id: ApprovalId) -> (Task, IssueDraft) {
+    let task = bed.new_task();
+    let lease = bed.new_lease(&task);
+    let approval = Some(ApprovalUse { id, grant: lease.grant.clone(), terms: terms(bed) });
+    (task.clone(), IssueDraft { new_task: Some(task), approval, ..bed.draft(&lease) })
+}
+
+fn issue(bed: &Bed, id: ApprovalId) -> Result<Task, Refused> {
+    let (task, draft) = draft(bed, id);
+    wait(bed.ledger().issue(draft)).map(|_| task)
+}
+
+fn an_approval_is_used_by_one_task_in_the_commit_of_its_lease_and_stays_so_after_reopening(bed: &mut Bed) {
+    let id = granted(bed);
+    let task = issue(bed, id).unwrap();
+    for _ in 0..2 {
+        assert_eq!(issue(bed, id), Err(Refused::Approval(ApprovalStanding::Used)));
+        assert_eq!(bed.ledger().approval(id).unwrap().unwrap().used_by, Some(task.id));
+        assert_eq!(bed.ledger().task(task.id).unwrap().unwrap().approvals, [id]);
+        let lease = bed.new_lease(&task);
+        let approval = Some(ApprovalUse { id, grant: lease.grant.clone(), terms: terms(bed) });
+        wait(bed.ledger().issue(IssueDraft { approval, ..bed.draft(&lease) })).unwrap();
+        bed.reopen();
+    }
+}
+
+fn of_many_tasks_that_come_at_once_one_uses_an_approval(bed: &mut Bed) {
+    let id = granted(bed);
+    let bed = &*bed;
+    let won: Vec<bool> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..16).map(|_| scope.spawn(move || issue(bed, id).is_ok())).collect();
+        asking.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(won.iter().filter(|won| **won).count(), 1);
+}
+
+fn what_was_withdrawn_or_changed_between_decision_and_commit_refuses(bed: &mut Bed) {
+    let id = granted(bed);
+    let (_, decided) = draft(bed, id);
+    close(bed, id);
+    assert_eq!(wait(bed.ledger().issue(decided)), Err(Refused::Approval(ApprovalStanding::Withdrawn)));
+
+    let id = granted(bed);
+    let (task, mut decided) = draft(bed, id);
+    decided.approval.as_mut().unwrap().terms.hash = Digest::of(b"others");
+    assert_eq!(wait(bed.ledger().issue(decided)), Err(Refused::Approval(ApprovalStanding::Void)));
+    let (_, mut decided) = draft(bed, id);
+    decided.approval.as_mut().unwrap().grant = "other".parse().unwrap();
+    assert_eq!(wait(bed.ledger().issue(decided)), Err(Refused::Unknown));
+    let (_, mut decided) = draft(bed, id);
+    decided.approval.as_mut().unwrap().terms.needed = 2;
+    assert_eq!(wait(bed.ledger().issue(decided)), Err(Refused::Approval(ApprovalStanding::Open)));
+    assert_eq!(bed.ledger().task(task.id).unwrap(), None, "nothing of it is there");
+
+    // With a task that uses it, a withdrawal ends that.
+    let task = issue(bed, id).unwrap();
+    close(bed, id);
+    assert!(!bed.ledger().task_standing(&bed.ledger().task(task.id).unwrap().unwrap(), bed.now).unwrap().is_live());
+}
+
+fn a_word_whose_proof_was_cut_no_longer_counts(bed: &mut Bed) {
+    let id = granted(bed);
+    bed.cut(Scope::Proof(Digest::of(b"anna")), false).unwrap();
+    assert_eq!(issue(bed, id), Err(Refused::Approval(ApprovalStanding::Open)));
+    assert_eq!(agree(bed, id, Scope::Proof(Digest::of(b"new"))), Err(Refused::Approval(ApprovalStanding::Granted)));
+}
+
+fn a_damaged_approval_gives_nothing(bed: &mut Bed) {
+    let id = granted(bed);
+    bed.damage(Table::Approvals);
+    bed.reopen();
+    assert_eq!(issue(bed, id), Err(Refused::Approval(ApprovalStanding::Void)));
+    assert_eq!(bed.ledger().approval(id).unwrap(), None);
+}
+
+fn sweep(bed: &Bed) -> SweepReport {
+    wait(bed.ledger().sweep(bed.now, bed.now, 0)).unwrap()
+}
+
+fn an_approval_is_swept_when_nobody_can_use_it(bed: &mut Bed) {
+    let id = granted(bed);
+    bed.advance(3_600 + 86_400);
+    sweep(bed);
+    assert!(bed.ledger().approval(id).unwrap().is_some());
+    bed.advance(3_600 + 61);
+    sweep(bed);
+    assert_eq!(bed.ledger().approval(id).unwrap(), None);
+}
+
+fn a_task_beyond_its_pace_is_suspended_after_reopening_too_and_forgotten_with_its_row(bed: &mut Bed) {
+    let velocity = Velocity { derivations: Some(1), ..Velocity::default() };
+    let (task, other) = (bed.task(), bed.task());
+    let one = |bed: &Bed, lease: &Lease| wait(bed.ledger().issue(IssueDraft { velocity, ..bed.draft(lease) }));
+    let first = bed.new_lease(&task);
+    one(bed, &first).unwrap();
+    let tripped = Tripped { rule: "derivations", limit: 1, count: 2 };
+    assert_eq!(one(bed, &bed.new_lease(&task)), Err(Refused::TooFast(tripped)));
+    let scope = Scope::Task(task.id).id();
+    for _ in 0..2 {
+        assert_eq!(bed.standing(first.id), Standing::Suspended);
+        assert_eq!(bed.issue(&bed.new_lease(&task)), Err(Refused::TaskSuspended));
+        assert_eq!(bed.ledger().held_for(Suspension::Velocity), [scope]);
+        bed.reopen();
+    }
+    let pace = bed.ledger().task(task.id).unwrap().unwrap().pace;
+    assert_eq!(pace.map(|pace: Box<Pace>| pace.total), Some(1));
+    one(bed, &bed.new_lease(&other)).unwrap();
+    bed.advance(3_600 + 120);
+    sweep(bed);
+    assert_eq!(bed.ledger().held_for(Suspension::Velocity), []);
+    bed.reopen();
+    assert_eq!((bed.ledger().doubt, bed.ledger().held_for(Suspension::Velocity)), (None, vec![]));
+}
