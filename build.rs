@@ -4,8 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const CONTRACT: [&str; 4] =
-    ["mayfly/v1/types.proto", "mayfly/v1/broker.proto", "mayfly/v1/verifier.proto", "mayfly/v1/admin.proto"];
+const CONTRACT: [&str; 5] = [
+    "mayfly/v1/types.proto",
+    "mayfly/v1/broker.proto",
+    "mayfly/v1/verifier.proto",
+    "mayfly/v1/admin.proto",
+    "mayfly/v1/sign_in.proto",
+];
 const RECORDS: &str = "mayfly/store/v1/records.proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".mayfly.v1.IdentifyRequest",
             ".mayfly.v1.RevokeRequest",
             ".mayfly.v1.TestIdentityTokenRequest",
+            ".mayfly.v1.SignInRequest",
         ])
         .compile_fds(contract)?;
     let records = protox::compile([RECORDS], ["proto"])?;

@@ -11,16 +11,21 @@ use std::{
 };
 
 mod issuers;
+mod notify;
 mod parse;
+mod sign_in;
 mod sinks;
 mod values;
 
+pub use notify::{Notify, Route, Smtp, SmtpTls, Webhook};
 pub use values::PublicUrl;
 
 use crate::{
-    model::{IssuerRules, TrustDomain},
+    model::{IssuerRules, SignInRules, TrustDomain},
     settings::{Problems, problem, read},
 };
+
+pub(crate) use issuers::system_roots;
 
 /// A commented configuration with every field, as `mayfly init` writes it.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
@@ -49,6 +54,12 @@ pub struct Config {
     pub client_cas: Vec<ClientCa>,
     /// Issuers whose identity tokens count; all others are refused.
     pub issuers: Vec<Issuer>,
+    /// How people sign in as operators. Default: they do not.
+    pub sign_in: Option<SignIn>,
+    /// A company's directory that says who is there. Default none.
+    pub scim: Option<Scim>,
+    /// An identity provider that tells who left. Default none.
+    pub shared_signals: Option<SharedSignals>,
     /// Where metrics and probes are served; loopback. Default 127.0.0.1:7444.
     pub metrics: SocketAddr,
     /// What bounds load.
@@ -61,6 +72,8 @@ pub struct Config {
     pub retention: Retention,
     /// Where audit events are copied to. Default none.
     pub audit_sinks: Vec<AuditSink>,
+    /// Who is notified. Default nobody.
+    pub notify: Notify,
     /// Logs.
     pub telemetry: Telemetry,
 }
@@ -122,6 +135,12 @@ pub enum Service {
     Admin,
     /// OAuth and PKI endpoints.
     Http,
+    /// For people who sign in.
+    SignIn,
+    /// For a company's directory.
+    Scim,
+    /// For events of an identity provider.
+    SharedSignals,
 }
 
 /// Where the server's own certificate comes from.
@@ -150,6 +169,44 @@ pub struct ClientCa {
     pub file: PathBuf,
     /// SPIFFE trust domains that it may vouch for; empty for any but the broker's own.
     pub trust_domains: Vec<String>,
+}
+
+/// How people sign in as operators.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SignIn {
+    /// Who may, as what.
+    pub rules: Arc<SignInRules>,
+    /// The provider, and where its keys come from.
+    pub issuer: Issuer,
+}
+
+/// A company's directory (SCIM 2.0).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Scim {
+    /// One or two lines, each the hex SHA-256 of a bearer token that it may come with. Read for each request.
+    pub token_hashes_file: PathBuf,
+}
+
+/// An identity provider that tells of events (Shared Signals Framework 1.0).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SharedSignals {
+    /// The transmitter, and where its keys come from; its `audience` is that of the events.
+    pub issuer: Issuer,
+    /// Formats of subjects that are believed. Default `iss_sub` and `email`.
+    pub subjects: Vec<SubjectFormat>,
+    /// Whether a revoked session means that the person left, and not only that its sign-ins end. Default false.
+    pub session_revoked_leaves: bool,
+}
+
+/// How an event names its subject (RFC 9493 section 3.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SubjectFormat {
+    /// Issuer and subject.
+    IssuerAndSubject,
+    /// A mail address.
+    Email,
+    /// An id that both sides know: the directory's id or external id, or the subject at the provider.
+    Opaque,
 }
 
 /// An issuer of identity tokens, and where its keys come from.
@@ -354,17 +411,21 @@ impl Config {
             seal: SealSource::KeyFile(data_dir.join("seal.key")),
             listeners: vec![Listener {
                 socket: Socket::Tls(([127, 0, 0, 1], port).into()),
-                services: Service::ALL.to_vec(),
+                services: Service::USUAL.to_vec(),
             }],
             server_certificate: ServerCertificate::default(),
             client_cas: Vec::new(),
             issuers: Vec::new(),
+            sign_in: None,
+            scim: None,
+            shared_signals: None,
             metrics: ([127, 0, 0, 1], metrics_port).into(),
             limits: Limits::default(),
             clock: ClockBounds::default(),
             keys: KeyLives::default(),
             retention: Retention::default(),
             audit_sinks: Vec::new(),
+            notify: Notify::default(),
             telemetry: Telemetry::default(),
         }
     }
@@ -372,7 +433,24 @@ impl Config {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 4] = [Self::Broker, Self::Verifier, Self::Admin, Self::Http];
+    pub const ALL: [Self; 7] =
+        [Self::Broker, Self::Verifier, Self::Admin, Self::Http, Self::SignIn, Self::Scim, Self::SharedSignals];
+    /// Those that need nothing declared.
+    pub const USUAL: [Self; 4] = [Self::Broker, Self::Verifier, Self::Admin, Self::Http];
+
+    /// The word in the config.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Verifier => "verifier",
+            Self::Admin => "admin",
+            Self::Http => "http",
+            Self::SignIn => "sign_in",
+            Self::Scim => "scim",
+            Self::SharedSignals => "shared_signals",
+        }
+    }
 }
 
 impl Default for ServerCertificate {

@@ -25,6 +25,8 @@ pub mod ledger;
 pub mod mint;
 pub mod model;
 #[cfg(feature = "server")]
+pub mod notify;
+#[cfg(feature = "server")]
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod server;

@@ -36,7 +36,8 @@ use crate::{
         found::{self, Founding},
         hold::Holds,
         introspect::UseLog,
-        lapse,
+        lapse, notify,
+        people::{self, People, PeopleError},
         policies::PolicyLog,
         refusals::RefusalLog,
         registry::Registry,
@@ -59,6 +60,7 @@ use crate::{
         x509::{CaKey, KnownCsrs, NotIssued},
     },
     model::{Chain, Clock, Digest, TenantNumber, Timestamp, Ttl, time::SKEW},
+    notify::{Outlet, OutletError},
     policy::Role,
     sink::AnySink,
 };
@@ -105,6 +107,9 @@ pub enum ServerError {
     /// An issuer of identity tokens.
     #[error(transparent)]
     Issuers(#[from] IssuersError),
+    /// Where people sign in, or who tells of them.
+    #[error(transparent)]
+    People(#[from] PeopleError),
     /// Key lives do not fit.
     #[error(transparent)]
     Rotation(#[from] RotatesTooFast),
@@ -132,6 +137,9 @@ pub enum ServerError {
     /// An audit sink.
     #[error("the audit sink `{0}` cannot be used")]
     Sink(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A route of notifications.
+    #[error("the route `{0}` of notifications cannot be used")]
+    Notify(String, #[source] OutletError),
     /// The descriptors for reflection.
     #[error("the contract's descriptors cannot be read")]
     Reflection(#[from] routes::DescriptorError),
@@ -214,6 +222,11 @@ impl Server {
         // Set once: the broker was made above.
         let _first = broker.connections.set(Box::new(closer));
         let sinks = sinks::open(&config)?;
+        if !config.notify.routes.is_empty() {
+            let outlets = Outlet::open(&config.notify, config.public_url.as_str());
+            let outlets = outlets.map_err(|(route, error)| ServerError::Notify(route, error))?;
+            broker.notify_by(config.notify.clone(), outlets)?;
+        }
         Ok(Self { broker, config, tls, edge, listeners, metrics, addresses, health, stop, sinks, threads, _lock: lock })
     }
 
@@ -249,6 +262,7 @@ impl Server {
         loops.spawn(metrics_port::serve(self.metrics, probes, background.clone()));
         let renewing = renew(Arc::clone(&self.broker), self.config, self.tls);
         let renewing = tokio::spawn(background.clone().run_until_cancelled_owned(renewing));
+        loops.spawn(people::keep_fresh(Arc::clone(&self.broker), background.clone()));
         let issuers = Arc::clone(&self.broker.issuers);
         let broker = Arc::clone(&self.broker);
         let fresh = issuers.keep_fresh(move || broker.now(), background.clone());
@@ -258,6 +272,7 @@ impl Server {
         });
         // Shipping first: retention only respects the sinks that it knows.
         let mut ships = ship::start(&self.broker, self.sinks, &background);
+        let mut notices = notify::start(&self.broker, &background);
         let mut upkeep = upkeep::start(&self.broker, &background).unwrap_or_else(|error| {
             tracing::error!(error = %Chain(&error), "the background work did not start");
             JoinSet::new()
@@ -275,6 +290,7 @@ impl Server {
         background.cancel();
         while loops.join_next().await.is_some() {}
         while ships.join_next().await.is_some() {}
+        while notices.join_next().await.is_some() {}
         while upkeep.join_next().await.is_some() {}
         let _ = renewing.await;
         let broker = self.broker;
@@ -345,11 +361,13 @@ fn assemble(
     };
     let registry = Arc::new(Registry::load(&ledger)?);
     let issuers = Arc::new(Issuers::open(&config.issuers)?);
+    let people = Arc::new(People::open(config, &ledger)?);
     let (ledger, rings) = (Arc::new(ledger), Arc::new(Rings::new(seal)));
     let broker = Broker {
         ledger,
         registry,
         issuers,
+        people,
         rings,
         time,
         settings,
@@ -365,6 +383,7 @@ fn assemble(
         csrs: KnownCsrs::default(),
         roots: OnceLock::new(),
         connections: OnceLock::new(),
+        notifier: OnceLock::new(),
     };
     lapse::watch(&broker.registry, &broker.ledger);
     Ok((Arc::new(broker), start))

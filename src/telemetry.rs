@@ -189,6 +189,13 @@ pub const METRICS: &[Metric] = &[
         &[],
         "Identity tokens that came with a second key.",
     ),
+    metric(
+        Kind::Counter,
+        "mayfly_sign_ins_total",
+        Unit::Count,
+        &["outcome"],
+        "Sign-ins of people, by what came of them.",
+    ),
     metric(Kind::Counter, "mayfly_refused_total", Unit::Count, &["reason"], "Requests refused."),
     metric(
         Kind::Counter,
@@ -245,6 +252,41 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Gauge, "mayfly_authority_end_seconds", Unit::Seconds, &["authority"], "When a CA ends, Unix time."),
     metric(Kind::Gauge, "mayfly_server_certificate_end_seconds", Unit::Seconds, &[], "When it ends, Unix time."),
     metric(Kind::Gauge, "mayfly_key_rings_stuck", Unit::Count, &[], "Tenants whose keys could not be rotated."),
+    metric(
+        Kind::Gauge,
+        "mayfly_notify_waiting",
+        Unit::Count,
+        &["route", "channel"],
+        "Messages to owners that wait to be delivered.",
+    ),
+    metric(
+        Kind::Gauge,
+        "mayfly_notify_failing",
+        Unit::Count,
+        &["route", "channel"],
+        "1 when the last message by this way did not get through.",
+    ),
+    metric(
+        Kind::Counter,
+        "mayfly_notify_delivered_total",
+        Unit::Count,
+        &["route", "channel"],
+        "Messages to owners that were delivered.",
+    ),
+    metric(
+        Kind::Counter,
+        "mayfly_notify_failures_total",
+        Unit::Count,
+        &["route", "channel"],
+        "Attempts to deliver one that failed.",
+    ),
+    metric(
+        Kind::Counter,
+        "mayfly_notify_given_up_total",
+        Unit::Count,
+        &["route", "channel"],
+        "Messages to owners that were given up.",
+    ),
     metric(Kind::Counter, "mayfly_spans_total", Unit::Count, &["outcome"], "Spans sent to the collector, or lost."),
 ];
 

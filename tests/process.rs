@@ -21,6 +21,7 @@ mod process {
     mod authority;
     mod backup;
     mod canary;
+    mod ci;
     mod crash;
     mod disk;
     mod drain;
@@ -32,12 +33,14 @@ mod process {
     mod life;
     mod limits;
     mod local;
+    mod notify;
     mod operations;
     mod policies;
     mod proof;
     mod revoke;
     mod rig;
     mod root;
+    mod sign_in;
     mod sinks;
     mod start;
     mod store;

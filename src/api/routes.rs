@@ -11,6 +11,7 @@ use super::{
         admin::{self, AdminService},
         broker::BrokerService,
         gate::Gate,
+        sign_in::SignInService,
         verifier::VerifierService,
     },
     health::Health,
@@ -18,7 +19,10 @@ use super::{
 };
 use crate::{
     config::Service,
-    pb::{self, admin_server::AdminServer, broker_server::BrokerServer, verifier_server::VerifierServer},
+    pb::{
+        self, admin_server::AdminServer, broker_server::BrokerServer, sign_in_server::SignInServer,
+        verifier_server::VerifierServer,
+    },
 };
 
 /// The descriptors that reflection shows cannot be read.
@@ -30,6 +34,8 @@ pub type DescriptorError = tonic_reflection::server::Error;
 /// When the descriptors that reflection shows cannot be read.
 pub fn routes(services: &[Service], gate: &Arc<Gate>, health: &Health) -> Result<Router, DescriptorError> {
     let http = if services.contains(&Service::Http) { http::router(Arc::clone(gate.broker())) } else { Router::new() };
+    let [directory, signals] = [Service::Scim, Service::SharedSignals].map(|one| services.contains(&one));
+    let http = http.merge(http::of_people(gate.broker(), directory, signals));
     let mut routes = Routes::from(http.fallback(http::not_found));
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -58,7 +64,8 @@ pub fn name(service: Service) -> Option<&'static str> {
         Service::Broker => Some("mayfly.v1.Broker"),
         Service::Verifier => Some("mayfly.v1.Verifier"),
         Service::Admin => Some("mayfly.v1.Admin"),
-        Service::Http => None,
+        Service::SignIn => Some("mayfly.v1.SignIn"),
+        Service::Http | Service::Scim | Service::SharedSignals => None,
     }
 }
 
@@ -84,6 +91,15 @@ fn offer(routes: Routes, service: Service, gate: &Arc<Gate>) -> Routes {
             let server = AdminServer::new(AdminService(own)).max_decoding_message_size(bytes);
             routes.add_service(InterceptedService::new(server, admit))
         }
-        Service::Http => routes,
+        Service::SignIn => {
+            let gate = Arc::clone(gate);
+            let admit = move |request| gate.admit_visitor(request);
+            let server = SignInServer::new(SignInService(own)).max_decoding_message_size(bytes.min(SIGN_IN_BYTES));
+            routes.add_service(InterceptedService::new(server, admit))
+        }
+        Service::Http | Service::Scim | Service::SharedSignals => routes,
     }
 }
+
+/// An ID token, a request for a certificate, and room.
+const SIGN_IN_BYTES: usize = 32 << 10;

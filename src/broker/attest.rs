@@ -93,7 +93,8 @@ impl Broker {
     fn may_attest(&self, operator: &Operator, known: &Tenant, name: &GrantName, grant: &Grant) -> Result<(), Refusal> {
         let (global, owner) = (self.registry.global(), known.owner(name, grant));
         let own = global.operators.get(&operator.name).is_some_and(|own| own.answers_for(&operator.name, owner));
-        if own {
+        // Who signed in answers for what is owned under the verified mail address.
+        if own || operator.person.as_ref().is_some_and(|person| person.is(owner)) {
             return Ok(());
         }
         if !operator.reaches(Some(known.trust.name()), Some(&grant.partner)) {

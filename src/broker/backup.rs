@@ -7,7 +7,7 @@
 pub mod file;
 pub mod replay;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use prost::Message;
 use tokio::sync::{OwnedMutexGuard, mpsc};
@@ -83,11 +83,14 @@ impl Stream<'_> {
             engine: engine.to_owned(),
         };
         self.put(Item::Header(header))?;
-        let mut rows = BTreeMap::new();
+        let mut rows = vec![0; Table::CODES];
         for table in Table::ALL {
-            rows.insert(table.code(), self.table(snapshot, table)?);
+            let count = self.table(snapshot, table)?;
+            if let Some(slot) = rows.get_mut(usize::from(table as u8)) {
+                *slot = count;
+            }
         }
-        self.put(Item::End(records::BackupEnd { rows: rows.into_values().collect() }))
+        self.put(Item::End(records::BackupEnd { rows }))
     }
 
     fn table(&mut self, snapshot: &Snapshot, table: Table) -> Result<u64, Refusal> {

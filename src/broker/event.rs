@@ -65,6 +65,7 @@ pub fn of_task(event: &mut pb::Event, task: &Task) {
     event.task_id = task.id.to_string();
     event.purpose = task.purpose.to_string();
     event.expires = Some(stamp(task.deadline));
+    event.details.extend(task.job_url.iter().map(|url| format!("job_url={url}")));
     event.details.extend(task.intent.iter().flat_map(|intent| intent.details()));
 }
 

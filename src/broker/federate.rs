@@ -31,6 +31,12 @@ pub enum IdentityRefusal {
     /// It was used with another key.
     #[error("the identity token was used with another key; get a fresh one")]
     Spent,
+    /// Who signed in is known, and no rule makes an operator of it.
+    #[error("you are known, but no sign-in rule makes you an operator; ask who runs this broker")]
+    NotMapped,
+    /// The person left, or its sign-ins were ended after the token was issued.
+    #[error("sign-in is closed to you; if that is wrong, ask who runs this broker")]
+    Closed,
     /// It has opened its one task.
     #[error("the identity token has opened a task with this key already; name that task, or get a fresh token")]
     Opened,
@@ -46,6 +52,8 @@ impl IdentityRefusal {
             Self::Unavailable => "IDENTITY_ISSUER_UNAVAILABLE",
             Self::KeyRequired => "CLIENT_KEY_REQUIRED",
             Self::Spent | Self::Opened => "IDENTITY_TOKEN_SPENT",
+            Self::NotMapped => "SIGN_IN_NOT_MAPPED",
+            Self::Closed => "SIGN_IN_CLOSED",
         }
     }
 }
@@ -229,6 +237,30 @@ pub(super) fn opened_with(caller: &Caller) -> Option<Box<OpenedWith>> {
     Some(Box::new(OpenedWith { issuer, subject, token: token.token }))
 }
 
+/// Where the job is seen that the caller opens a task for: as its token says, or else by its own word.
+///
+/// # Errors
+/// When that word is no plain URL: it is shown to people, as a link.
+pub(super) fn job_url(caller: &Caller, claimed: &str) -> Result<Option<Box<str>>, Refusal> {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"\"'<>`\\^{|}".contains(&b);
+    let good = claimed.is_empty()
+        || (claimed.len() <= JOB_URL_BYTES
+            && claimed.bytes().all(plain)
+            && claimed.parse::<http::Uri>().is_ok_and(|url| {
+                matches!(url.scheme_str(), Some("https" | "http"))
+                    && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+            }));
+    if !good {
+        let problem = "is no http or https URL of at most 512 visible ASCII characters without a user";
+        return Err(Refusal::invalid("job_url", problem));
+    }
+    let Proof::Federated(token) = caller.proof() else {
+        return Ok((!claimed.is_empty()).then(|| claimed.into()));
+    };
+    let signed = token.job_url().filter(|url| url.len() <= JOB_URL_BYTES);
+    Ok(signed.or_else(|| (!claimed.is_empty()).then(|| claimed.to_owned())).map(String::into_boxed_str))
+}
+
 /// The use of the caller's token; `opens` is the hash of the request when it opens a task. Costs others nothing.
 pub(super) fn spend(caller: &Caller, opens: impl FnOnce() -> Option<Digest>) -> Option<Spend> {
     let Proof::Federated(token) = caller.proof() else { return None };
@@ -237,13 +269,15 @@ pub(super) fn spend(caller: &Caller, opens: impl FnOnce() -> Option<Digest>) -> 
     Some(Spend { token: token.token, key: key.spki, keys, opens: opens(), until })
 }
 
-fn told(fault: &TokenFault) -> IdentityRefusal {
+pub(super) fn told(fault: &TokenFault) -> IdentityRefusal {
     match fault.code() {
         TokenCode::Refused => IdentityRefusal::Refused,
         TokenCode::Expired => IdentityRefusal::Expired,
         TokenCode::Unavailable => IdentityRefusal::Unavailable,
     }
 }
+
+const JOB_URL_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests;

@@ -149,6 +149,10 @@ impl Broker {
         let actor = self.operator(caller)?;
         actor.require(Role::Admin)?;
         actor.require_everywhere()?;
+        // INVARIANT: a sign-in ends with the person. What it made would not.
+        if actor.person.is_some() {
+            return Err(Refusal::NotAllowed("a sign-in makes no lasting certificates; come with a lasting one"));
+        }
         let name: OperatorName = request
             .operator
             .parse()

@@ -27,6 +27,9 @@ impl Broker {
         self.show_ledger();
         self.show_sinks(now);
         self.show_authorities();
+        if let Some(notifier) = self.notifier.get() {
+            notifier.show_gauges();
+        }
     }
 
     fn show_ledger(&self) {

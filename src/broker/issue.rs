@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Broker, event,
-    federate::spend,
+    federate::{job_url, spend},
     refusal::Refusal,
     registry::Tenant,
     rings::Ring,
@@ -288,7 +288,7 @@ impl Broker {
                 now,
             )?
         };
-        new_task(workload, &opening, None, false, wish.intent.clone())
+        new_task(workload, &opening, None, false, wish.intent.clone(), job_url(caller, "")?)
     }
 
     fn admit(&self, scopes: &[ScopeId]) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use super::{
     registry::Tenant,
 };
 use crate::{
-    ledger::{Custody, CustodyDraft, UseRow},
+    ledger::{Custody, CustodyDraft, NoticeCommit, UseRow},
     model::{GrantName, Scope, Suspension, TenantNumber, Timestamp},
     pb,
     policy::Grant,
@@ -66,6 +66,8 @@ impl Broker {
         };
         self.begin_uses(&tenant, now).await?;
         let (mut acts, mut next) = (Vec::new(), NEVER);
+        let mut reminders = Vec::new();
+        let ahead = self.notifier.get().and_then(|notifier| notifier.remind_before());
         for (name, grant) in tenant.trust.grants().iter().filter(|(_, grant)| grant.expires > now) {
             let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
             let held = self.ledger.scope(scope.id()).held;
@@ -80,11 +82,43 @@ impl Broker {
                     acts.push(befallen(&tenant, name, grant, cause, now));
                 }
             }
+            if let Some(ahead) = ahead {
+                let attest_by = tenant.attest_by(name, grant);
+                if attest_by.before(ahead) > now {
+                    next = next.min(attest_by.before(ahead));
+                } else if attest_by > now && self.ledger.reminded(number, name).unwrap_or(None) != Some(attest_by) {
+                    reminders.push((number, name.clone(), attest_by));
+                }
+            }
         }
         for some in acts.chunks(AT_ONCE) {
             self.ledger.custody(CustodyDraft { acts: some.to_vec(), basis: Some(basis), now }).await?;
         }
+        self.remind(&tenant, &reminders, now).await?;
         self.dues.set(number, Due { epoch, at: next });
+        Ok(())
+    }
+
+    /// Asks owners once for the attestation that is due soon.
+    async fn remind(
+        &self,
+        tenant: &Tenant,
+        reminders: &[(TenantNumber, GrantName, Timestamp)],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        for some in reminders.chunks(AT_ONCE) {
+            let mut events = Vec::with_capacity(some.len());
+            for (_, name, attest_by) in some {
+                let Some(grant) = tenant.trust.grants().get(name) else { continue };
+                let mut event = event::own("grant.attestation_due", now);
+                of_grant(&mut event, tenant.trust.name(), &grant.partner, name);
+                event.details.push(format!("attest_by={attest_by}"));
+                event.details.push(format!("owner={}", tenant.owner(name, grant)));
+                events.push(event);
+            }
+            let commit = NoticeCommit { reminded: some.to_vec(), events, now, ..NoticeCommit::default() };
+            self.ledger.step_notices(commit).await?;
+        }
         Ok(())
     }
 

@@ -9,10 +9,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Broker, Refusal,
-    testing::{Hands, TRUST, add_tenant, admin, apply, days, founded, worker},
+    testing::{Hands, TRUST, add_tenant, admin, apply, days, founded, operator, worker},
 };
 use crate::{
-    identity::{Authority, Caller, CertificateProof, Proof},
+    identity::Caller,
     ledger::Hold,
     model::{Digest, LeaseId, Scope, Standing, Suspension, Timestamp},
     pb::{self, issue_response::Credential},
@@ -153,18 +153,6 @@ async fn eventually<T, F: Future<Output = Option<T>>>(ask: impl Fn() -> F) -> Op
         tokio::task::yield_now().await;
     }
     None
-}
-
-fn operator(name: &str) -> Caller {
-    Caller::for_test(Proof::Certificate(CertificateProof {
-        sha256: Digest::of(name.as_bytes()),
-        key: Digest::of(b"a key"),
-        authority: Authority::Own,
-        spiffe_id: Some(format!("spiffe://mayfly.internal/operator/{name}")),
-        dns_names: vec![],
-        serial: vec![0x42; 16],
-        not_after: Timestamp::from_millis(u64::MAX / 2),
-    }))
 }
 
 fn grant() -> Scope {

@@ -7,6 +7,7 @@ mod bars;
 pub mod bundle;
 mod confirm;
 mod decommission;
+pub mod directory;
 pub mod event;
 pub mod events;
 mod explain;
@@ -22,8 +23,10 @@ pub mod keeper;
 pub mod keys;
 pub mod lapse;
 pub mod lastuse;
+pub mod notify;
 mod owners;
 pub mod page;
+pub mod people;
 pub mod policies;
 mod quarantine;
 pub mod reach;
@@ -33,9 +36,12 @@ pub mod registry;
 mod revoke;
 pub mod rings;
 pub mod ship;
+mod sign_in;
+pub mod signals;
 pub mod task;
 pub mod time;
 pub mod trail;
+pub mod unmanaged;
 pub mod upkeep;
 pub mod view;
 mod watch;
@@ -72,6 +78,8 @@ pub struct Broker {
     pub registry: Arc<registry::Registry>,
     /// Issuers of identity tokens.
     pub issuers: Arc<Issuers>,
+    /// People who sign in, and who tells of them.
+    pub people: Arc<people::People>,
     /// Keys.
     pub rings: Arc<rings::Rings>,
     /// Time.
@@ -102,6 +110,8 @@ pub struct Broker {
     pub roots: OnceLock<Arc<Vec<Vec<u8>>>>,
     /// Closes connections that came with a certificate; set by who has them.
     pub connections: OnceLock<Box<dyn CloseConnections>>,
+    /// Who is notified; set where the config says so.
+    pub notifier: OnceLock<notify::Notifier>,
 }
 
 /// Closes the connections of a client certificate.

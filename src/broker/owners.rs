@@ -9,7 +9,7 @@ use super::{
 use crate::{
     identity::Caller,
     ledger::{Custody, CustodyDraft, TrustCommit},
-    model::{GrantName, PartnerName, Scope, Suspension, TenantName},
+    model::{GrantName, PartnerName, Scope, Suspension, TenantName, Timestamp},
     pb,
     policy::{Grant, Role},
 };
@@ -130,11 +130,47 @@ impl Broker {
             check_reason(&request.reason)?;
         }
         let now = self.now();
+        let leaving = Leaving {
+            is_owner: &|owner| owner == request.owner,
+            name: &request.owner,
+            reach: Some(&operator),
+            by: operator.name.as_str(),
+            event: pb::Event {
+                reason: request.reason.clone(),
+                ..event::by(caller, operator.actor(), "scope.suspended", now)
+            },
+            dry_run: request.dry_run,
+        };
+        self.leave_once(&leaving, basis, now, suspended).await
+    }
+
+    /// The same for a person that a directory or an identity provider tells of: in every tenant.
+    ///
+    /// # Errors
+    /// When the store failed: what was suspended until then stays so; it is to be told again.
+    pub(super) async fn person_leaves(&self, leaving: &Leaving<'_>) -> Result<pb::LeaveOwnerResponse, Refusal> {
+        let (mut suspended, mut outcome) = (0, Err(Refusal::Busy { retry_ms: 50 }));
+        for _ in 0..DECIDED_AT_MOST {
+            outcome = self.leave_once(leaving, self.ledger.basis().1, self.now(), &mut suspended).await;
+            if !matches!(outcome, Err(Refusal::Busy { .. })) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn leave_once(
+        &self,
+        leaving: &Leaving<'_>,
+        basis: u64,
+        now: Timestamp,
+        suspended: &mut u64,
+    ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         let mut response = pb::LeaveOwnerResponse::default();
         let mut acts = Vec::new();
         for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
             let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else { continue };
-            for (name, grant) in owned(&tenant, &operator, &request.owner) {
+            for (name, grant) in owned(&tenant, leaving) {
                 let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
                 let live = self.ledger.live(&scope, now);
                 response.grant_count += 1;
@@ -142,16 +178,15 @@ impl Broker {
                 if response.grants.len() < LISTED {
                     response.grants.push(part(&tenant, name, grant, live));
                 }
-                let mut event = event::by(caller, operator.actor(), "scope.suspended", now);
-                event.reason.clone_from(&request.reason);
+                let mut event = leaving.event.clone();
                 of_grant(&mut event, tenant.trust.name(), &grant.partner, name);
-                acts.push(suspension(event, scope, Suspension::OwnerLeft, operator.name.as_str(), &request.reason));
+                acts.push(suspension(event, scope, Suspension::OwnerLeft, leaving.by, &leaving.event.reason));
             }
             if at % 256 == 255 {
                 tokio::task::yield_now().await;
             }
         }
-        if request.dry_run {
+        if leaving.dry_run {
             return Ok(response);
         }
         while !acts.is_empty() {
@@ -162,24 +197,37 @@ impl Broker {
         }
         response.suspended = *suspended;
         if response.suspended > 0 {
-            let mut event = event::by(caller, operator.actor(), "owner.left", now);
-            event.reason.clone_from(&request.reason);
-            event.details = vec![format!("owner={}", request.owner), format!("grants={}", response.suspended)];
+            let mut event = pb::Event { kind: "owner.left".to_owned(), ..leaving.event.clone() };
+            event.details = vec![format!("owner={}", leaving.name), format!("grants={}", response.suspended)];
             response.revision = Some(revision(&self.ledger.note_act(vec![event], now).await?));
         }
         Ok(response)
     }
 }
 
+/// Who leaves, and by whose word.
+pub(super) struct Leaving<'a> {
+    /// Whether the owner of a grant is meant.
+    pub(super) is_owner: &'a (dyn Fn(&str) -> bool + Send + Sync),
+    /// As events name the owner.
+    pub(super) name: &'a str,
+    /// Within whose scope; `None` for everywhere.
+    pub(super) reach: Option<&'a Operator>,
+    /// Whose word it is, for the record.
+    pub(super) by: &'a str,
+    /// What its events have in common.
+    pub(super) event: pb::Event,
+    /// Whether only to say what would be suspended.
+    pub(super) dry_run: bool,
+}
+
 /// The grants that an owner answers for, within an operator's scope.
-fn owned<'a>(
-    tenant: &'a Tenant,
-    operator: &'a Operator,
-    owner: &'a str,
-) -> impl Iterator<Item = (&'a GrantName, &'a Grant)> {
-    let within = |grant: &Grant| operator.reaches(Some(tenant.trust.name()), Some(&grant.partner));
+fn owned<'a>(tenant: &'a Tenant, leaving: &'a Leaving<'_>) -> impl Iterator<Item = (&'a GrantName, &'a Grant)> {
+    let within = |grant: &Grant| {
+        leaving.reach.is_none_or(|operator| operator.reaches(Some(tenant.trust.name()), Some(&grant.partner)))
+    };
     let grants = tenant.trust.grants().iter();
-    grants.filter(move |(name, grant)| tenant.owner(name, grant) == owner && within(grant))
+    grants.filter(move |(name, grant)| (leaving.is_owner)(tenant.owner(name, grant)) && within(grant))
 }
 
 /// A grant in a list of what an act concerns.

@@ -2,7 +2,7 @@
 
 use super::{
     Broker, event,
-    federate::spend,
+    federate::{job_url, spend},
     issue::DECIDED_AT_MOST,
     refusal::Refusal,
     view,
@@ -86,7 +86,8 @@ impl Broker {
             basis,
             now,
         )?;
-        let task = new_task(workload, &opening, parent.as_ref(), request.hold, intent)?;
+        let job_url = job_url(caller, &request.job_url)?;
+        let task = new_task(workload, &opening, parent.as_ref(), request.hold, intent, job_url)?;
         let mut event = event::by(caller, workload.actor(), "task.opened", now);
         event.decision = event::ALLOWED.into();
         event::of_task(&mut event, &task);

@@ -78,6 +78,7 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         registry: Arc::new(Registry::load(&ledger).expect("loads")),
         ledger: Arc::new(ledger),
         issuers: Arc::new(issuers),
+        people: Arc::default(),
         rings: Arc::new(Rings::new(seal)),
         time,
         settings,
@@ -93,6 +94,7 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         csrs: crate::mint::x509::KnownCsrs::default(),
         roots: std::sync::OnceLock::new(),
         connections: std::sync::OnceLock::new(),
+        notifier: std::sync::OnceLock::new(),
     };
     super::lapse::watch(&broker.registry, &broker.ledger);
     (Arc::new(broker), hands)
@@ -225,6 +227,19 @@ pub(super) fn worker() -> Caller {
         spiffe_id: Some("spiffe://platform.example/w".into()),
         dns_names: vec![],
         serial: vec![0x41; 16],
+        not_after: Timestamp::from_millis(u64::MAX / 2),
+    }))
+}
+
+/// An operator of this name, with a certificate of the broker's.
+pub(super) fn operator(name: &str) -> Caller {
+    Caller::for_test(Proof::Certificate(CertificateProof {
+        sha256: Digest::of(name.as_bytes()),
+        key: Digest::of(b"a key"),
+        authority: Authority::Own,
+        spiffe_id: Some(format!("spiffe://mayfly.internal/operator/{name}")),
+        dns_names: vec![],
+        serial: vec![0x42; 16],
         not_after: Timestamp::from_millis(u64::MAX / 2),
     }))
 }

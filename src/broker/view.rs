@@ -74,6 +74,7 @@ pub fn task(task: &Task, standing: Standing) -> pb::Task {
         token_sha256: with.map(|with| with.token.0.to_vec()).unwrap_or_default(),
         client_key_sha256: task.client_key.map(|own| own.key.0.to_vec()).unwrap_or_default(),
         client_key_until: task.client_key.map(|own| stamp(own.until)),
+        job_url: task.job_url.as_deref().unwrap_or_default().to_owned(),
         task_type: task.intent.as_ref().map(|intent| intent.task_type().to_owned()).unwrap_or_default(),
         parameters: task.intent.as_ref().map(|intent| intent.parameters().clone()).unwrap_or_default(),
     }

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Broker, federate, refusal::Refusal, registry::Tenant};
+use super::{
+    Broker, federate,
+    refusal::Refusal,
+    registry::Tenant,
+    sign_in::{self, Person},
+};
 use crate::{
     identity::{Authority, Caller, Proof},
     ledger::ScopeState,
@@ -43,6 +48,8 @@ pub struct Operator {
     pub tenants: Reach<TenantName>,
     /// For which partners.
     pub partners: Reach<PartnerName>,
+    /// Who it is, when it came by sign-in.
+    pub person: Option<Person>,
 }
 
 /// Who may ask about credentials, for one request.
@@ -107,7 +114,11 @@ impl Operator {
     /// As events name it.
     #[must_use]
     pub fn actor(&self) -> String {
-        format!("operator:{}", self.name)
+        match &self.person {
+            // No operator's name holds a slash.
+            Some(person) => format!("operator:{}/{}", self.name, person.text),
+            None => format!("operator:{}", self.name),
+        }
     }
 }
 
@@ -181,17 +192,23 @@ impl Broker {
         let certificate = caller.certificate().filter(|certificate| certificate.authority == Authority::Own);
         let Some(id) = certificate.and_then(|certificate| certificate.spiffe_id.as_deref()) else { return Err(none) };
         let prefix = format!("spiffe://{}/operator/", self.settings.trust_domain.as_str());
-        let Some(name) = id.strip_prefix(&prefix).and_then(|name| name.parse::<OperatorName>().ok()) else {
-            return Err(none);
+        let Some(rest) = id.strip_prefix(&prefix) else { return Err(none) };
+        let (name, signed_in) = match rest.split_once(sign_in::INFIX) {
+            Some((name, sign_in)) => (name, Some(sign_in)),
+            None => (rest, None),
         };
+        let Ok(name) = name.parse::<OperatorName>() else { return Err(none) };
         let global = self.registry.global();
         let Some(operator) = global.operators.get(&name) else { return Err(none) };
         self.check_proofs(caller)?;
+        let signed_in = signed_in.zip(caller.certificate());
+        let person = signed_in.map(|(id, certificate)| self.signed_in(id, &name, certificate)).transpose()?;
         Ok(Operator {
             name,
             role: operator.role,
             tenants: operator.tenants.clone(),
             partners: operator.partners.clone(),
+            person,
         })
     }
 

@@ -108,6 +108,7 @@ pub(super) fn new_task(
     parent: Option<&Task>,
     held: bool,
     intent: Option<Box<Intent>>,
+    job_url: Option<Box<str>>,
 ) -> Result<Task, Refusal> {
     Ok(Task {
         id: TaskId::fresh(workload.tenant.number)?,
@@ -130,6 +131,7 @@ pub(super) fn new_task(
             Some(parent) => parent.opened_with.clone(),
             None => workload.opened_with.clone(),
         },
+        job_url: job_url.or_else(|| parent.and_then(|task| task.job_url.clone())),
         intent,
     })
 }

@@ -18,6 +18,7 @@ use super::{
     page,
     scope::{ScopeArgs, grant_path},
     session::Session,
+    unmanaged,
 };
 
 /// Lists every grant with who answers for it, until when, since when unused, and why it is suspended.
@@ -61,11 +62,12 @@ impl InventoryArgs {
         if let Some(grant) = &self.drift {
             return drift(session, grant, self.days).await;
         }
+        let owner = self.owner;
         let request = pb::InventoryRequest {
             tenant: text(self.tenant.as_ref()),
             partner: text(self.partner.as_ref()),
-            owner: self.owner,
-            state: self.state,
+            owner: owner.clone(),
+            state: self.state.clone(),
             unused_for_seconds: self.unused_for.unwrap_or(0),
             ..Default::default()
         };
@@ -73,7 +75,25 @@ impl InventoryArgs {
         if self.csv {
             return csv(session, &records);
         }
-        session.output.list(&records)
+        session.output.list(&records)?;
+        // What nobody manages has no state and no use that is known.
+        if !self.state.is_empty() || self.unused_for.is_some() {
+            return Ok(());
+        }
+        let request = pb::ListUnmanagedRequest {
+            tenant: text(self.tenant.as_ref()),
+            partner: text(self.partner.as_ref()),
+            owner: owner.clone(),
+            ..Default::default()
+        };
+        let unmanaged = unmanaged::collect(session, request, self.limit.limit).await?;
+        if unmanaged.is_empty() {
+            return Ok(());
+        }
+        if session.output.format() == Format::Table {
+            session.output.line("")?;
+        }
+        session.output.list(&unmanaged)
     }
 }
 

@@ -29,6 +29,8 @@ mod key;
 mod lease;
 #[cfg(feature = "server")]
 pub mod local;
+mod login;
+mod notify;
 mod operator;
 mod output;
 mod owner;
@@ -47,6 +49,7 @@ mod session;
 mod status;
 mod task;
 mod trust;
+mod unmanaged;
 mod verify;
 
 #[cfg(feature = "server")]
@@ -93,7 +96,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     Exec(Box<exec::ExecArgs>),
-    /// Checks job files.
+    /// Holds a task for the steps of a CI job; checks job files.
     #[command(subcommand)]
     Job(job::JobCommand),
     /// Opens, keeps, completes and shows tasks.
@@ -105,6 +108,8 @@ enum Command {
     Introspect(verify::IntrospectArgs),
     Watch(verify::WatchArgs),
     Bundle(verify::BundleArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Apply(apply::ApplyArgs),
     /// Lists tenants.
     #[command(subcommand)]
@@ -158,6 +163,12 @@ enum Command {
     #[command(subcommand)]
     Key(key::KeyCommand),
     Explain(Box<explain::ExplainArgs>),
+    /// Shows and tests notifications to owners.
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
+    /// Registers credentials that nobody here manages.
+    #[command(subcommand)]
+    Unmanaged(unmanaged::UnmanagedCommand),
     /// Shows what the daemon thinks of itself.
     Status,
     /// Makes and checks backups.
@@ -195,6 +206,9 @@ pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> ExitCod
     let session = Session::new(cli.global, output);
     // Its exit code is its command's.
     if let Command::Exec(args) = &cli.command {
+        return args.run(&session);
+    }
+    if let Command::Job(job::JobCommand::Start(args)) = &cli.command {
         return args.run(&session);
     }
     match execute(cli.command, &session) {
@@ -253,6 +267,8 @@ impl Command {
             Self::Introspect(args) => args.run(session).await,
             Self::Watch(args) => args.run(session).await,
             Self::Bundle(args) => args.run(session).await,
+            Self::Login(args) => args.run(session).await,
+            Self::Logout(args) => args.run(session).await,
             Self::Apply(args) => args.run(session).await,
             Self::Tenant(command) => command.run(session).await,
             Self::Partner(command) => command.run(session).await,
@@ -280,6 +296,8 @@ impl Command {
             Self::Events(command) => command.run(session).await,
             Self::Key(command) => command.run(session).await,
             Self::Explain(args) => args.run(session).await,
+            Self::Notify(command) => command.run(session).await,
+            Self::Unmanaged(command) => command.run(session).await,
             Self::Status => status::run(session).await,
             #[cfg(feature = "server")]
             Self::Backup(command) => command.run(session).await,

@@ -25,6 +25,8 @@ pub enum OperatorCommand {
     Add(AddArgs),
     #[cfg(feature = "server")]
     #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
+    SignOut(SignOutArgs),
+    #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
     Recover(super::local::RecoverArgs),
 }
 
@@ -41,6 +43,25 @@ pub struct AddArgs {
     ttl: Option<u32>,
 }
 
+/// Ends the sign-ins of a person, or of all who are an operator by sign-in. Lasting certificates go on.
+///
+/// Who may sign in still can do so anew.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  mayfly operator sign-out --person ann@acme.example --reason 'laptop lost'\n  mayfly operator sign-out --operator oncall --reason 'rota changed'"
+)]
+pub struct SignOutArgs {
+    /// A mail address, user name or subject, as the provider has it.
+    #[arg(long, value_name = "PERSON", required_unless_present = "operator")]
+    person: Option<String>,
+    /// An operator, as the trust map names it.
+    #[arg(long, conflicts_with = "person")]
+    operator: Option<OperatorName>,
+    /// Why, for the audit.
+    #[arg(long)]
+    reason: String,
+}
+
 impl OperatorCommand {
     /// Runs the command.
     ///
@@ -51,6 +72,7 @@ impl OperatorCommand {
             Self::Add(args) => args.run(session).await,
             #[cfg(feature = "server")]
             Self::Recover(args) => super::local::recover(&args).await,
+            Self::SignOut(args) => args.run(session).await,
             Self::List(limit) => list(session, limit).await,
         }
     }
@@ -66,6 +88,18 @@ async fn list(session: &Session, limit: LimitArgs) -> Outcome {
         }
     });
     session.output.list(&operators.await?)
+}
+
+impl SignOutArgs {
+    async fn run(self, session: &Session) -> Outcome {
+        let request = pb::EndSignInsRequest {
+            person: self.person.unwrap_or_default(),
+            operator: self.operator.map(|name| name.to_string()).unwrap_or_default(),
+            reason: self.reason,
+        };
+        let reply = session.admin().await?.end_sign_ins(request).await?.into_inner();
+        session.output.one(&Fields::new().revision("revision", reply.revision.as_ref()))
+    }
 }
 
 impl AddArgs {

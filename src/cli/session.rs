@@ -7,7 +7,10 @@ use tonic::transport::Channel;
 
 use crate::{
     client::{Address, ClientConfig, Connection, Identity, read_ca},
-    pb::{admin_client::AdminClient, broker_client::BrokerClient, verifier_client::VerifierClient},
+    pb::{
+        admin_client::AdminClient, broker_client::BrokerClient, sign_in_client::SignInClient,
+        verifier_client::VerifierClient,
+    },
 };
 
 use super::{
@@ -102,6 +105,27 @@ impl Session {
     #[must_use]
     pub fn identity_folder(&self) -> Option<&Path> {
         self.global.folder()
+    }
+
+    /// The folder that was named, there or not: a default one is not for what is written by itself.
+    #[must_use]
+    pub fn named_folder(&self) -> Option<&Path> {
+        self.global.identity.as_deref()
+    }
+
+    /// Connects for people who sign in, with or without the identity in use.
+    ///
+    /// # Errors
+    /// When the identity cannot be used or the broker cannot be reached.
+    pub async fn sign_in(&self, proven: bool) -> Outcome<SignInClient<Channel>> {
+        let identity = if proven { self.global.identity()? } else { None };
+        let config = ClientConfig {
+            address: self.global.server.clone(),
+            ca_pem: self.global.ca_pem()?,
+            identity,
+            server_name: self.global.server_name.clone(),
+        };
+        Ok(SignInClient::new(Connection::open(&config).await?.channel()))
     }
 
     async fn channel(&self) -> Outcome<Channel> {

@@ -76,6 +76,9 @@ pub struct OpenArgs {
     /// Makes a retry safe: the same key and request answer with the first task.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     idempotency_key: String,
+    /// Where people see the job that the task is for: shown to whoever is told of what it left behind.
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    job_url: String,
 }
 
 impl OpenArgs {
@@ -90,6 +93,7 @@ impl OpenArgs {
             parameters: self.intent.parameters(),
             idempotency_key: self.idempotency_key,
             hold: self.hold,
+            job_url: self.job_url,
         };
         let reply = session.broker().await?.open_task(request).await?.into_inner();
         session.output.one(&reply.task.unwrap_or_default().fields())
@@ -134,6 +138,9 @@ pub struct ListArgs {
     /// Only those that are so.
     #[arg(long, value_enum)]
     standing: Option<StandingArg>,
+    /// Only those whose job was gone before it completed them; `mayfly events list --kind task.abandoned` goes further back.
+    #[arg(long, conflicts_with = "standing")]
+    abandoned: bool,
     #[command(flatten)]
     limit: LimitArgs,
 }
@@ -146,6 +153,7 @@ impl ListArgs {
             partner: text(self.partner.as_ref()),
             workload: text(self.workload.as_ref()),
             standing: arg::standing(self.standing),
+            abandoned: self.abandoned,
         };
         session.output.list(&tasks(session, request, self.limit.limit).await?)
     }
@@ -188,4 +196,5 @@ Examples:
   mayfly task open --tenant acme --partner globex --purpose deploy --task-type release --parameter ticket=INC-4711
   mayfly task hold 4000000100c0ffee00c0ffee --complete-on-exit
   mayfly task complete 4000000100c0ffee00c0ffee
-  mayfly task list --tenant acme --standing live";
+  mayfly task list --tenant acme --standing live
+  mayfly task list --abandoned";

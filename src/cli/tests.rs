@@ -61,7 +61,7 @@ fn every_example_in_the_help_parses() {
 }
 
 /// Every second part of a text split at quotes lies within them.
-fn quoted((at, part): (usize, &str)) -> Vec<String> {
+pub(super) fn quoted((at, part): (usize, &str)) -> Vec<String> {
     if at % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(|w| w.replace('"', "")).collect() }
 }
 

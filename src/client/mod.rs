@@ -19,5 +19,5 @@ pub use refusal::{DOMAIN, reason, unreachable};
 #[cfg(feature = "client")]
 pub use workload::{
     Advice, Ambient, Backoff, Body, CallError, Calls, Client, Config, Credential, Holding, Key, Link, NoEphemeralKey,
-    Platform, Renewing, Source, TOKEN_VARIABLES, Task, Wanted, Work, ambient, random,
+    Platform, Renewing, Source, TOKEN_VARIABLES, Task, Wanted, Work, ambient, ambient_job_url, random,
 };

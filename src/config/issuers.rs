@@ -149,7 +149,7 @@ pub(super) fn is_trust_domain(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(plain)
 }
 
-fn keys(section: &mut Section<'_>) -> Option<KeySource> {
+pub(super) fn keys(section: &mut Section<'_>) -> Option<KeySource> {
     let pinned = section.path("jwks_file", "/etc/mayfly/github-keys.json");
     let ca_file = section.path("ca_file", "/etc/mayfly/issuer-ca.pem");
     let allow_private = section.flag("allow_private", false);
@@ -191,7 +191,7 @@ fn keys(section: &mut Section<'_>) -> Option<KeySource> {
 }
 
 /// The system's bundle of roots, where distributions keep it.
-fn system_roots() -> Option<PathBuf> {
+pub(crate) fn system_roots() -> Option<PathBuf> {
     let known = [
         "/etc/ssl/certs/ca-certificates.crt",
         "/etc/pki/tls/certs/ca-bundle.crt",
@@ -203,7 +203,7 @@ fn system_roots() -> Option<PathBuf> {
 
 /// OpenID Connect Discovery 1.0 section 3: https, without query, fragment or user. A path may end with `/`, for `iss` is
 /// compared as it stands.
-fn issuer_url(text: &str) -> Result<String, String> {
+pub(super) fn issuer_url(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/[]".contains(&b);
     let host = text.parse::<http::Uri>().ok().and_then(|url| url.host().map(str::to_owned));
     let good = text.len() <= 255 && text.starts_with("https://") && host.is_some_and(|host| !host.is_empty());
@@ -213,7 +213,7 @@ fn issuer_url(text: &str) -> Result<String, String> {
     Err("is no https URL of at most 255 plain bytes without query, fragment or user".to_owned())
 }
 
-fn audience_text(text: &str) -> Result<String, String> {
+pub(super) fn audience_text(text: &str) -> Result<String, String> {
     let good = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if good { Ok(text.to_owned()) } else { Err("is not of 1 to 255 visible ASCII characters".to_owned()) }
 }

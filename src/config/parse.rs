@@ -12,10 +12,10 @@ use crate::model::TrustDomain;
 
 use super::{
     ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, Issuer, KeyLives, Limits, Listener, LogFormat, Otlp, Problems,
-    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry, issuers,
+    PublicUrl, Retention, SealSource, ServerCertificate, Service, Socket, Telemetry, issuers, notify,
     problem::Notes,
     read::{At, FileRule, Section},
-    sinks,
+    sign_in, sinks,
 };
 
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Problems> {
@@ -58,6 +58,19 @@ fn root(mut root: Section<'_>) -> Option<Config> {
     let anchor = anchor.unwrap_or_else(|| default_anchor(folder, seal.as_ref()));
     let metrics = metrics(root.section("metrics"));
     let listeners = listeners(&mut root);
+    let issuers = issuers::issuers(root.sections("issuer"));
+    let mut operators = root.section("operators");
+    let sign_in = sign_in::sign_in(&mut operators, &issuers);
+    operators.finish();
+    let (has_scim, has_signals) = (root.has("scim"), root.has("shared_signals"));
+    let scim = sign_in::scim(root.section("scim"), has_scim);
+    let shared_signals = sign_in::shared_signals(root.section("shared_signals"), has_signals, &issuers);
+    let declared = [
+        (Service::SignIn, "operators.sign_in", sign_in.is_some()),
+        (Service::Scim, "scim", scim.is_some()),
+        (Service::SharedSignals, "shared_signals", shared_signals.is_some()),
+    ];
+    sign_in::check_offered(&root, &listeners, &declared);
     let config = Config {
         data_dir: data_dir.map(|at| at.value).unwrap_or_default(),
         trust_domain: trust_domain.map(|at| at.value).unwrap_or_default(),
@@ -67,13 +80,17 @@ fn root(mut root: Section<'_>) -> Option<Config> {
         listeners,
         server_certificate: server_certificate(root.section("tls")),
         client_cas: client_cas(root.sections("client_ca")),
-        issuers: issuers::issuers(root.sections("issuer")),
+        issuers,
+        sign_in,
+        scim,
+        shared_signals,
         metrics,
         limits: limits(root.section("limits")),
         clock: clock(root.section("clock")),
         keys: keys(root.section("keys")),
         retention: retention(root.section("retention")),
         audit_sinks: sinks::audit_sinks(root.sections("audit_sink")),
+        notify: notify::notify(root.section("notify")),
         telemetry: telemetry(root.section("telemetry")),
         // A missing one was noted, so the stand-in never leaves this module.
         seal: seal.unwrap_or(SealSource::SystemdCredential(String::new())),
@@ -160,7 +177,7 @@ fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
     }
     if listeners.is_empty() {
         let socket = Socket::Tls(([127, 0, 0, 1], 7443).into());
-        listeners.push(Listener { socket, services: Service::ALL.to_vec() });
+        listeners.push(Listener { socket, services: Service::USUAL.to_vec() });
     }
     listeners
 }
@@ -206,7 +223,7 @@ fn listener(section: &mut Section<'_>) -> Option<Listener> {
 fn default_services(socket: &Socket) -> Vec<Service> {
     match socket {
         Socket::Tls(address) if !address.ip().is_loopback() => vec![Service::Broker, Service::Verifier, Service::Http],
-        Socket::Tls(_) | Socket::Unix { .. } => Service::ALL.to_vec(),
+        Socket::Tls(_) | Socket::Unix { .. } => Service::USUAL.to_vec(),
         Socket::BehindProxy(_) => vec![Service::Http],
     }
 }
@@ -221,7 +238,8 @@ fn check_services(section: &Section<'_>, socket: &Socket, listed: &At<Vec<At<Ser
             section.note_at(service, "is listed twice", "leave out one of the two");
         }
         let proxied = matches!(socket, Socket::BehindProxy(_));
-        if proxied && service.value != Service::Http {
+        let needs_no_proof = matches!(service.value, Service::Http | Service::Scim | Service::SharedSignals);
+        if proxied && !needs_no_proof {
             let wrong = "cannot be offered behind a proxy, where nobody can prove who he is";
             section.note_at(service, wrong, "leave it out, or end TLS here");
         }
@@ -417,5 +435,12 @@ fn times(at: At<u64>, seconds: u64) -> Duration {
 
 const ENGINES: &[(&str, Engine)] = &[("fjall", Engine::Fjall), ("sled", Engine::Sled), ("memory", Engine::Memory)];
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-const SERVICES: &[(&str, Service)] =
-    &[("broker", Service::Broker), ("verifier", Service::Verifier), ("admin", Service::Admin), ("http", Service::Http)];
+const SERVICES: &[(&str, Service)] = &[
+    ("broker", Service::Broker),
+    ("verifier", Service::Verifier),
+    ("admin", Service::Admin),
+    ("http", Service::Http),
+    ("sign_in", Service::SignIn),
+    ("scim", Service::Scim),
+    ("shared_signals", Service::SharedSignals),
+];

@@ -55,6 +55,26 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "trust_domain = \"prod",
         "trust_domains",
         "sampling_ratio",
+        "owners",
+        "default =",
+        "mail",
+        "secret_file",
+        "host",
+        "port",
+        "tls =",
+        "username",
+        "password_file",
+        "from",
+        "issuer",
+        "client_id",
+        "scopes",
+        "require_nonce",
+        "certificate_seconds",
+        "operator",
+        "claims",
+        "token_hashes_file",
+        "subjects",
+        "session_revoked_leaves",
     ];
     let kept: String =
         scalars.lines().filter(|l| !dropped.iter().any(|d| l.starts_with(d))).map(|l| format!("{l}\n")).collect();
@@ -98,12 +118,12 @@ format = "xml"
     let want = r#"/etc/nowhere/mayfly.toml:1: data_dir: is a whole number; write text, as in data_dir = "/var/lib/mayfly"
 /etc/nowhere/mayfly.toml:2: trust_domain: `Mayfly` is no trust domain: labels of a-z, 0-9 and `-` with dots between; write it as in "mayfly.internal"
 /etc/nowhere/mayfly.toml:3: public_url: `http://mayfly.example.com` does not begin with https://; write it as in "https://mayfly.example.com"
-/etc/nowhere/mayfly.toml:4: colour: is not a known field; known here: data_dir, trust_domain, public_url, store, seal, metrics, listener, tls, client_ca, issuer, limits, clock, keys, retention, audit_sink, telemetry
+/etc/nowhere/mayfly.toml:4: colour: is not a known field; known here: data_dir, trust_domain, public_url, store, seal, metrics, listener, issuer, operators, scim, shared_signals, tls, client_ca, limits, clock, keys, retention, audit_sink, notify, telemetry
 /etc/nowhere/mayfly.toml:6: store.engin: is not a known field; did you mean `engine`?
 /etc/nowhere/mayfly.toml:9: seal.systemd_credential: is given beside key_file; leave out one of the two
 /etc/nowhere/mayfly.toml:10: listener[0].address: is missing or wrong; add address = "127.0.0.1:7443" or unix = "..."
 /etc/nowhere/mayfly.toml:11: listener[0].address: `localhost` is not an IP address with a port; write it as in "127.0.0.1:7443"
-/etc/nowhere/mayfly.toml:15: listener[1].services[2]: `htp` is not known; write one of "broker", "verifier", "admin", "http"
+/etc/nowhere/mayfly.toml:15: listener[1].services[2]: `htp` is not known; write one of "broker", "verifier", "admin", "http", "sign_in", "scim", "shared_signals"
 /etc/nowhere/mayfly.toml:15: listener[1].services[1]: cannot be offered behind a proxy, where nobody can prove who he is; leave it out, or end TLS here
 /etc/nowhere/mayfly.toml:17: metrics.address: 0.0.0.0:7444 is not on loopback; write 127.0.0.1:7444
 /etc/nowhere/mayfly.toml:19: limits.connections: is out of range; write 2 to 1000000; the default is 10000
@@ -309,4 +329,38 @@ fn what_is_wrong_with_an_issuer_is_told_at_once_with_its_line() {
     let twice = "url = \"https://x.example\"\nkind = \"generic\"\n[[issuer]]\nname = \"ci\"\nurl = \"https://x.example\"\nkind = \"generic\"\naudience = \"a\"\njwks_file = \"keys.json\"";
     let told = issuer(twice).expect_err("twice");
     assert!(told.contains("is taken by an issuer above") && told.contains("is that of an issuer above"), "{told}");
+}
+
+const SIGN_IN: &str = "[[listener]]\naddress = \"127.0.0.1:1\"\nservices = [\"sign_in\"]\n[operators.sign_in]\n\
+    issuer = \"https://idp.example\"\nclient_id = \"mayfly\"\njwks_file = \"/etc/hostname\"\n\
+    [[operators.sign_in.rule]]\noperator = \"oncall\"\nclaims = { groups = [\"sre\"] }\n";
+
+#[test]
+fn people_and_workloads_have_issuers_of_their_own() {
+    let config = parse(&format!("{HEAD}{SIGN_IN}")).map_err(|problems| problems.to_string()).expect("reads");
+    let declared = config.sign_in.expect("declared");
+    assert_eq!((declared.rules.life.as_secs(), declared.rules.issuer.max_age.as_secs()), (28_800, 600));
+    assert_eq!(declared.rules.scopes, ["openid", "email"]);
+    let shared = "[[issuer]]\nname = \"idp\"\nkind = \"generic\"\nurl = \"https://idp.example/\"\naudience = \"a\"\n\
+        jwks_file = \"/etc/hostname\"\n";
+    let problems = parse(&format!("{HEAD}{SIGN_IN}{shared}")).expect_err("shared").to_string();
+    assert!(problems.contains("operators.sign_in.issuer"), "{problems}");
+}
+
+#[test]
+fn what_is_declared_is_offered_and_what_is_offered_is_declared() {
+    let unoffered = SIGN_IN.replace("\"sign_in\"", "\"admin\"");
+    let undeclared = "[[listener]]\naddress = \"127.0.0.1:1\"\nservices = [\"scim\"]\n";
+    for (text, field) in [(unoffered.as_str(), "operators.sign_in"), (undeclared, "scim")] {
+        let problems = parse(&format!("{HEAD}{text}")).expect_err("half of it").to_string();
+        assert!(problems.contains(field), "{problems}");
+    }
+}
+
+#[test]
+fn a_rule_says_who_somebody_is() {
+    for claims in ["{ email_verified = \"true\" }", "{}", "{ groups = [] }", "{ groups = \"\" }", "\"sre\""] {
+        let text = SIGN_IN.replace("{ groups = [\"sre\"] }", claims);
+        assert!(parse(&format!("{HEAD}{text}")).is_err(), "{claims}");
+    }
 }

@@ -13,8 +13,10 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::address::is_private;
-use crate::identity::oidc::{Json, JsonFault, KeySet, NoKeySet};
+use crate::{
+    identity::oidc::{Json, JsonFault, KeySet, NoKeySet},
+    model::address::is_private,
+};
 
 /// Where a key set comes from.
 pub(super) enum Source {
@@ -28,6 +30,16 @@ pub(super) enum Source {
 pub(super) struct Https {
     client: Client,
     allow_private: bool,
+    document: Document,
+}
+
+/// What names the key set of an issuer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Document {
+    /// OpenID Connect Discovery 1.0 section 4: behind the issuer's path.
+    OpenId,
+    /// Shared Signals Framework 1.0 section 7.2: before the issuer's path.
+    SharedSignals,
 }
 
 /// Why a key set could not be had.
@@ -80,7 +92,12 @@ pub enum FetchError {
 
 impl Source {
     /// Fetches from the issuer at a URL; connects to nothing yet.
-    pub(super) fn https(url: &str, roots_pem: &[u8], allow_private: bool) -> Result<Self, FetchError> {
+    pub(super) fn https(
+        url: &str,
+        roots_pem: &[u8],
+        allow_private: bool,
+        document: Document,
+    ) -> Result<Self, FetchError> {
         let url = plain(url)?;
         let mut client = Client::builder()
             .use_preconfigured_tls(tls(roots_pem)?)
@@ -96,7 +113,7 @@ impl Source {
             client = client.dns_resolver(Arc::new(PublicOnly));
         }
         let client = client.build().map_err(|error| FetchError::Request(error.without_url()))?;
-        Ok(Self::Https(Https { client, allow_private }))
+        Ok(Self::Https(Https { client, allow_private, document }))
     }
 
     /// The key set as it is now.
@@ -113,7 +130,7 @@ impl Source {
 
 impl Https {
     async fn fetch(&self, issuer: &str) -> Result<KeySet, FetchError> {
-        let discovery = plain(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))?;
+        let discovery = plain(&self.document.place(issuer))?;
         let document = Json::parse(&self.read("discovery", discovery, DISCOVERY_MAX_BYTES).await?)?;
         let text = |name: &'static str| {
             let member = document.members().and_then(|members| members.get(name)).and_then(Json::text);
@@ -161,8 +178,24 @@ impl Https {
     }
 }
 
+impl Document {
+    fn place(self, issuer: &str) -> String {
+        let issuer = issuer.trim_end_matches('/');
+        match self {
+            Self::OpenId => format!("{issuer}/.well-known/openid-configuration"),
+            Self::SharedSignals => {
+                let host_ends = issuer.find("://").map_or(0, |at| at + 3);
+                let path_begins = issuer.get(host_ends..).and_then(|rest| rest.find('/')).map(|at| host_ends + at);
+                let (host, path) = issuer.split_at_checked(path_begins.unwrap_or(issuer.len())).unwrap_or((issuer, ""));
+                format!("{host}/.well-known/ssf-configuration{path}")
+            }
+        }
+    }
+}
+
 /// Looks names up, and knows no neighbours. What it gives is what is connected to, so a name cannot change in between.
-struct PublicOnly;
+#[derive(Clone, Copy, Debug)]
+pub struct PublicOnly;
 
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {

@@ -1,7 +1,6 @@
 //! The issuers that the config declares, and their keys: fetched ahead of need, kept within bounds, served stale for a
 //! while when an issuer is down. Who is not declared is not asked anything.
 
-mod address;
 mod fetch;
 mod held;
 
@@ -32,7 +31,11 @@ use crate::{
 use fetch::Source;
 use held::Held;
 
-pub use fetch::FetchError;
+pub use fetch::{Document, FetchError, PublicOnly};
+
+/// One issuer that vouches for no workload: where people sign in, or where events come from.
+#[derive(Clone, Debug)]
+pub struct Provider(Arc<Held>);
 
 /// The declared issuers, by their URL.
 #[derive(Default)]
@@ -105,20 +108,7 @@ impl Issuers {
     pub fn open(declared: &[config::Issuer]) -> Result<Self, IssuersError> {
         let mut issuers = Self::default();
         for issuer in declared {
-            let name = &issuer.rules.name;
-            let held = match &issuer.keys {
-                config::KeySource::Pinned(file) => {
-                    let keys = pinned(name, file)?;
-                    Held::new(issuer, Source::File(file.clone()), Some(keys))
-                }
-                config::KeySource::Fetched { ca_file, allow_private } => {
-                    let pem = read(name, ca_file)?;
-                    let source = Source::https(&issuer.rules.url, &pem, *allow_private);
-                    let failed = |source| IssuersError::Fetch { issuer: name.clone(), source };
-                    Held::new(issuer, source.map_err(failed)?, None)
-                }
-            };
-            issuers.0.insert(issuer.rules.url.clone(), Arc::new(held));
+            issuers.0.insert(issuer.rules.url.clone(), Arc::new(held(issuer, Document::OpenId)?));
         }
         Ok(issuers)
     }
@@ -177,6 +167,45 @@ impl Issuers {
             }
         }
     }
+}
+
+impl Provider {
+    /// Reads what is pinned, or prepares to fetch; asks nobody yet.
+    ///
+    /// # Errors
+    /// When a file is missing or wrong.
+    pub fn open(declared: &config::Issuer, document: Document) -> Result<Self, IssuersError> {
+        Ok(Self(Arc::new(held(declared, document)?)))
+    }
+
+    /// Its keys, fetched when they are missing or do not have this one.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub async fn keys_for(&self, key_id: &str, now: Timestamp) -> Result<Arc<KeySet>, TokenFault> {
+        self.0.keys_for(key_id, now).await
+    }
+
+    /// Asks for newer keys when those in use near their end.
+    pub fn refresh_if_due(&self, now: Timestamp) {
+        self.0.refresh_if_due(now);
+    }
+}
+
+fn held(issuer: &config::Issuer, document: Document) -> Result<Held, IssuersError> {
+    let name = &issuer.rules.name;
+    Ok(match &issuer.keys {
+        config::KeySource::Pinned(file) => {
+            let keys = pinned(name, file)?;
+            Held::new(issuer, Source::File(file.clone()), Some(keys))
+        }
+        config::KeySource::Fetched { ca_file, allow_private } => {
+            let pem = read(name, ca_file)?;
+            let source = Source::https(&issuer.rules.url, &pem, *allow_private, document);
+            let failed = |source| IssuersError::Fetch { issuer: name.clone(), source };
+            Held::new(issuer, source.map_err(failed)?, None)
+        }
+    })
 }
 
 impl fmt::Debug for Issuers {

@@ -2,9 +2,12 @@
 //! program use the same file.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rustls::ServerConfig;
@@ -21,6 +24,8 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Clone, Debug)]
 pub enum Answer {
     Body(String),
+    /// A status, with a body.
+    Said(u16, String),
     /// A status, with a `location`.
     Status(u16, String),
     /// A body without an end.
@@ -46,6 +51,10 @@ struct Shared {
     asked: AtomicUsize,
     /// Where set, requests for the key set wait for it.
     gate: Mutex<Option<Arc<Notify>>>,
+    /// What other places answer.
+    others: Mutex<BTreeMap<String, Answer>>,
+    /// What was sent to them.
+    sent: Mutex<Vec<(String, String)>>,
 }
 
 impl LocalIssuer {
@@ -64,6 +73,8 @@ impl LocalIssuer {
             keys: Mutex::new(Answer::Body(keys.to_string())),
             asked: AtomicUsize::new(0),
             gate: Mutex::default(),
+            others: Mutex::default(),
+            sent: Mutex::default(),
         });
         let serving = tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), Arc::clone(&shared)));
         Self { url, ca_pem: made.cert.pem(), shared, serving }
@@ -77,6 +88,22 @@ impl LocalIssuer {
     /// From now on the key set is this.
     pub fn has(&self, answer: Answer) {
         *self.shared.keys.lock().expect("lock") = answer;
+    }
+
+    /// From now on a place answers so.
+    pub fn answers(&self, path: &str, answer: Answer) {
+        self.shared.others.lock().expect("lock").insert(path.to_owned(), answer);
+    }
+
+    /// Forgets what was sent.
+    pub fn forget(&self) {
+        self.shared.sent.lock().expect("lock").clear();
+    }
+
+    /// The last body that was sent to a place.
+    pub fn sent(&self, path: &str) -> Option<String> {
+        let sent = self.shared.sent.lock().expect("lock");
+        sent.iter().rev().find(|(to, _)| to == path).map(|(_, body)| body.clone())
     }
 
     /// How often the key set was asked for.
@@ -130,13 +157,30 @@ async fn answer(socket: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     } else if path == "/.well-known/openid-configuration" {
         shared.discovery.lock().expect("lock").clone()
     } else {
-        Answer::Status(404, String::new())
+        let begin = text.windows(4).position(|end| end == b"\r\n\r\n").expect("a head") + 4;
+        let lower = head.to_ascii_lowercase();
+        let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+        while text.len() < begin + length.unwrap_or(0_usize) {
+            let mut chunk = [0; 2_048];
+            match stream.read(&mut chunk).await {
+                Ok(count) if count > 0 => text.extend_from_slice(&chunk[..count]),
+                _ => return,
+            }
+        }
+        let body = String::from_utf8_lossy(&text[begin..]).into_owned();
+        shared.sent.lock().expect("lock").push((path.to_owned(), body));
+        let answer = shared.others.lock().expect("lock").get(path).cloned();
+        answer.unwrap_or_else(|| Answer::Status(404, String::new()))
     };
     let head = |status: u16, more: &str| format!("HTTP/1.1 {status} X\r\nconnection: close\r\n{more}\r\n");
     // The client may have had enough.
     let _ = match said {
         Answer::Body(body) => {
             let text = head(200, &format!("content-length: {}\r\n", body.len())) + &body;
+            stream.write_all(text.as_bytes()).await
+        }
+        Answer::Said(status, body) => {
+            let text = head(status, &format!("content-length: {}\r\n", body.len())) + &body;
             stream.write_all(text.as_bytes()).await
         }
         Answer::Status(status, location) => {

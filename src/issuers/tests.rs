@@ -241,7 +241,8 @@ async fn neighbours_are_not_asked_unless_that_is_meant() {
     let open = Bed::new().await;
     for keys in ["https://169.254.169.254/latest", "https://[::1]/keys", "https://10.0.0.1/keys", "https://127.1/keys"]
     {
-        let source = Source::https(&bed.local.url, bed.local.ca_pem.as_bytes(), false).expect("a source");
+        let source =
+            Source::https(&bed.local.url, bed.local.ca_pem.as_bytes(), false, Document::OpenId).expect("a source");
         let Source::Https(https) = source else { panic!("https") };
         let error = https.check(keys).expect_err(keys);
         assert!(matches!(error, FetchError::Private(_)), "{keys}: {error}");

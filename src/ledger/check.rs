@@ -103,6 +103,13 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
             codec.decode_task(id, value).map(drop)
         }
         Table::Children | Table::Held => Ok(()),
+        Table::Notices => match keys::notice_kind(key) {
+            Some(keys::Notice::Queued) => codec.decode::<records::NoticeRecord>(table, key, value).map(drop),
+            Some(keys::Notice::Outlet) => codec.decode::<records::OutletRecord>(table, key, value).map(drop),
+            Some(keys::Notice::Reminded) => codec.decode::<records::ReminderRecord>(table, key, value).map(drop),
+            None => Err(Unreadable::Field("key")),
+        },
+        Table::Unmanaged => codec.decode::<records::UnmanagedRecord>(table, key, value).map(drop),
         Table::Expiry => codec.decode::<records::ExpiryPage>(table, key, value).map(drop),
         Table::Cuts => codec.decode::<records::CutRecord>(table, key, value).map(drop),
         Table::Bars => codec.decode::<records::BarRecord>(table, key, value).map(drop),
@@ -120,6 +127,10 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
         }
         Table::GrantStates => codec.decode::<records::GrantStateRecord>(table, key, value).map(drop),
         Table::Spent => codec.decode::<records::SpentRecord>(table, key, value).map(drop),
+        Table::People if key.first() == Some(&keys::SIGN_INS) => {
+            codec.decode::<records::SignInRecord>(table, key, value).map(drop)
+        }
+        Table::People => codec.decode::<records::PersonRecord>(table, key, value).map(drop),
         Table::Checkpoints => codec.decode::<pb::Checkpoint>(table, key, value).map(drop),
     }
 }

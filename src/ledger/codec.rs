@@ -169,7 +169,10 @@ fn is_authentic(table: Table) -> bool {
         | Table::Keys
         | Table::GrantStates
         | Table::Sinks
-        | Table::Spent => true,
+        | Table::Spent
+        | Table::Notices
+        | Table::Unmanaged
+        | Table::People => true,
         Table::Children
         | Table::Expiry
         | Table::Counts
@@ -266,6 +269,7 @@ fn task_record(task: &Task) -> records::TaskRecord {
         issuer: task.opened_with.as_ref().map(|with| with.issuer.to_string()).unwrap_or_default(),
         subject: task.opened_with.as_ref().map(|with| with.subject.clone()).unwrap_or_default(),
         token_sha256: task.opened_with.as_ref().map(|with| with.token.0.to_vec()).unwrap_or_default(),
+        job_url: task.job_url.as_deref().unwrap_or_default().to_owned(),
         task_type: task.intent.as_ref().map(|intent| intent.task_type().to_owned()).unwrap_or_default(),
         parameters: task.intent.as_ref().map(|intent| parameters(intent)).unwrap_or_default(),
     }
@@ -303,6 +307,7 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
             until,
             exclusive,
         }),
+        job_url: (!r.job_url.is_empty()).then(|| r.job_url.clone().into_boxed_str()),
         opened_with: match optional(&r.token_sha256, "token_sha256", Digest::from_slice)? {
             Some(token) => {
                 let (issuer, subject) = (r.issuer.parse().map_err(name)?, r.subject);

@@ -14,7 +14,10 @@ use super::{
     refused::Refused,
     shared::Shared,
 };
-use crate::{model::Digest, pb, records};
+use crate::{
+    model::{Digest, Topic},
+    pb, records,
+};
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -51,17 +54,20 @@ pub struct PageDraft {
     before: Digest,
     after: Digest,
     events: Vec<Vec<u8>>,
+    /// Whether somebody may have to be told of one of them.
+    pub notable: bool,
 }
 
 impl PageDraft {
     /// Continues a stream.
     #[must_use]
     pub fn after(head: Head) -> Self {
-        Self { first: head.sequence + 1, before: head.hash, after: head.hash, events: Vec::new() }
+        Self { first: head.sequence + 1, before: head.hash, after: head.hash, events: Vec::new(), notable: false }
     }
 
     /// Adds one event.
     pub fn append(&mut self, event: &pb::Event, stream: String, revision: pb::Revision) {
+        self.notable |= Topic::may_be_of(&event.kind);
         let mut event = event.clone();
         event.stream = stream;
         event.sequence = self.first + self.events.len() as u64;

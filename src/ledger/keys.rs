@@ -1,7 +1,7 @@
 //! Where rows live: the key of each table, in one place.
 
 use super::engine::Table;
-use crate::model::{GrantName, LeaseId, ScopeId, Suspension, TaskId, TenantName, TenantNumber};
+use crate::model::{GrantName, LeaseId, PersonId, ScopeId, Suspension, TaskId, TenantName, TenantNumber};
 
 /// The one row of [`super::engine::Table::Meta`].
 pub const META: &[u8] = b"state";
@@ -171,3 +171,74 @@ pub fn lease(id: LeaseId) -> Vec<u8> {
 pub fn task(id: TaskId) -> Vec<u8> {
     id.as_bytes().to_vec()
 }
+
+/// What a row of [`super::engine::Table::Notices`] is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// A notification that waits.
+    Queued = 1,
+    /// How a way out stands.
+    Outlet = 2,
+    /// For which date an owner was reminded.
+    Reminded = 3,
+}
+
+/// What the row of this key is.
+#[must_use]
+pub fn notice_kind(key: &[u8]) -> Option<Notice> {
+    let kind = key.first()?;
+    [Notice::Queued, Notice::Outlet, Notice::Reminded].into_iter().find(|known| *known as u8 == *kind)
+}
+
+/// What every key of an outlet's notifications starts with; an outlet's name has no zero byte.
+#[must_use]
+pub fn notices(outlet: &str) -> Vec<u8> {
+    [&[Notice::Queued as u8], outlet.as_bytes(), &[0]].concat()
+}
+
+/// A notification: outlet, the revision up to which the audit was read for it, and its place among those of then.
+#[must_use]
+pub fn notice(outlet: &str, number: u64, index: u16) -> Vec<u8> {
+    [&notices(outlet)[..], &number.to_be_bytes(), &index.to_be_bytes()].concat()
+}
+
+/// The outlet that a notification is for.
+#[must_use]
+pub fn notice_outlet(key: &[u8]) -> Option<&str> {
+    let name = key.get(1..)?.split(|byte| *byte == 0).next()?;
+    str::from_utf8(name).ok()
+}
+
+/// How an outlet stands.
+#[must_use]
+pub fn outlet(name: &str) -> Vec<u8> {
+    [&[Notice::Outlet as u8], name.as_bytes()].concat()
+}
+
+/// For which date a grant's owner was reminded.
+#[must_use]
+pub fn reminded(number: TenantNumber, grant: &GrantName) -> Vec<u8> {
+    [&[Notice::Reminded as u8][..], &number.to_bytes(), grant.as_str().as_bytes()].concat()
+}
+
+/// An unmanaged credential; an empty tenant stands for none.
+#[must_use]
+pub fn unmanaged(tenant: &str, name: &str) -> Vec<u8> {
+    [tenant.as_bytes(), b"/", name.as_bytes()].concat()
+}
+/// A person's row.
+#[must_use]
+pub fn person(id: &PersonId) -> Vec<u8> {
+    [&[PEOPLE][..], &id.0].concat()
+}
+
+/// A sign-in's row.
+#[must_use]
+pub fn sign_in(id: &PersonId) -> Vec<u8> {
+    [&[SIGN_INS][..], &id.0].concat()
+}
+
+/// What every key of [`person`] starts with.
+pub const PEOPLE: u8 = 1;
+/// What every key of [`sign_in`] starts with.
+pub const SIGN_INS: u8 = 2;

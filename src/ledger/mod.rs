@@ -20,8 +20,10 @@ mod journal;
 pub mod keys;
 mod lanes;
 mod migrate;
+mod notices;
 mod open;
 mod ops;
+mod people;
 mod propose;
 mod read;
 mod refused;
@@ -48,6 +50,8 @@ pub use ops::{
     end::{EndLease, EndTask},
     issue::{IssueDraft, Quota, Retry},
     keys::KeyCommit,
+    notices::{NoticeCommit, UnmanagedCommit},
+    people::{PeopleCommit, SignInDraft},
     scope::{BarDraft, CutDraft, Revoked},
     spend::Spend,
     task::OpenDraft,

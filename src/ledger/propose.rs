@@ -6,13 +6,13 @@ use super::{
     keys::StreamId,
     lanes::Lane,
     open::{Ledger, Receipt},
-    ops::{self, apply::TrustCommit, end, issue, keys::KeyCommit, scope, task, upkeep},
+    ops::{self, apply::TrustCommit, end, issue, keys::KeyCommit, people, scope, task, upkeep},
     refused::Refused,
     shared::Hold,
     tx::Tx,
 };
 use crate::{
-    model::{ScopeId, Task, TaskId, TenantNumber, Timestamp},
+    model::{Digest, PersonId, ScopeId, Task, TaskId, TenantNumber, Timestamp},
     pb,
 };
 
@@ -83,6 +83,30 @@ impl Ledger {
         publish: impl Fn() + Send + Sync + 'static,
     ) -> Result<Receipt, Refused> {
         Ok(self.publishing(move |tx| ops::keys::run(tx, &commit), publish).await?.1)
+    }
+
+    /// Writes what is known of people; `publish` as for [`Self::apply`].
+    pub async fn put_people(
+        &self,
+        commit: people::PeopleCommit,
+        publish: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Receipt, Refused> {
+        Ok(self.publishing(move |tx| people::put(tx, &commit), publish).await?.1)
+    }
+
+    /// Begins a sign-in, whose token is spent with it.
+    pub async fn sign_in(&self, draft: people::SignInDraft) -> Result<Receipt, Refused> {
+        Ok(self.propose(Lane::End, move |tx| people::sign_in(tx, &draft)).await?.1)
+    }
+
+    /// Ends a sign-in; false when it had ended before.
+    pub async fn sign_out(&self, id: PersonId, event: pb::Event, now: Timestamp) -> Result<(bool, Receipt), Refused> {
+        self.propose(Lane::End, move |tx| people::sign_out(tx, &id, &event, now)).await
+    }
+
+    /// Remembers for a while that something came which may come once; refused when it had.
+    pub async fn spend_once(&self, what: Digest, until: Timestamp, now: Timestamp) -> Result<Receipt, Refused> {
+        Ok(self.propose(Lane::End, move |tx| people::spend_once(tx, &what, &[], until, now)).await?.1)
     }
 
     /// Writes events alone, in the lane of beginnings.

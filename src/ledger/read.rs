@@ -53,6 +53,8 @@ pub struct LogRow {
     pub at: Timestamp,
     /// Streams and the first sequence of each page.
     pub pages: Vec<(StreamId, u64)>,
+    /// Those of them that somebody may have to be told of.
+    pub notable: Vec<(StreamId, u64)>,
 }
 
 /// A grant's name and its run-time facts; an unreadable row closes the grant.
@@ -514,7 +516,7 @@ impl Ledger {
         self.shared.book().standing(&task.scopes(), task.basis.1)
     }
 
-    fn record<R: prost::Message + Default>(&self, table: Table, key: &[u8]) -> Result<Option<R>, Refused> {
+    pub(super) fn record<R: prost::Message + Default>(&self, table: Table, key: &[u8]) -> Result<Option<R>, Refused> {
         let Some(value) = self.get(table, key)? else { return Ok(None) };
         self.shared.codec.decode(table, key, &value).map(Some).map_err(|e| {
             self.shared.aside.note(table, key, &e);
@@ -532,9 +534,10 @@ impl Ledger {
         let number = keys::leading_revision(key)?;
         let read: Result<records::LogPage, _> = self.shared.codec.decode(Table::Log, key, value);
         let page = read.inspect_err(|e| self.shared.aside.note(Table::Log, key, e)).ok()?;
-        let pages = page.pages.iter();
-        let pages = pages.filter_map(|entry| Some((entry.stream.as_slice().try_into().ok()?, entry.first_sequence)));
-        Some(LogRow { number, at: Timestamp::from_millis(page.at), pages: pages.collect() })
+        let place = |entry: &records::LogEntry| Some((entry.stream.as_slice().try_into().ok()?, entry.first_sequence));
+        let pages = page.pages.iter().filter_map(place).collect();
+        let notable = page.pages.iter().filter(|entry| entry.notable).filter_map(place).collect();
+        Some(LogRow { number, at: Timestamp::from_millis(page.at), pages, notable })
     }
 
     pub(super) fn page<T>(
@@ -553,11 +556,11 @@ impl Ledger {
         Ok((rows.iter().filter_map(|(key, value)| read(key, value)).collect(), next))
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Refused> {
         self.shared.engine.get(table, key).map_err(|e| self.shared.fault(&e))
     }
 
-    fn scan(&self, table: Table, range: Range<'_>, order: Order, limit: usize) -> Result<Vec<Row>, Refused> {
+    pub(super) fn scan(&self, table: Table, range: Range<'_>, order: Order, limit: usize) -> Result<Vec<Row>, Refused> {
         self.shared.engine.scan(table, range, order, limit).map_err(|e| self.shared.fault(&e))
     }
 }

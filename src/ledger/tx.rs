@@ -321,7 +321,8 @@ impl<'a> Tx<'a> {
         let mut audit_head = meta.audit_head;
         let mut heads = Vec::with_capacity(self.pages.len());
         for (id, page) in std::mem::take(&mut self.pages) {
-            log.pages.push(records::LogEntry { stream: id.to_vec(), first_sequence: page.first });
+            let (first_sequence, notable) = (page.first, page.notable);
+            log.pages.push(records::LogEntry { stream: id.to_vec(), first_sequence, notable });
             let head = page.head();
             audit_head = Digest::of_parts(&[&audit_head.0, &id, &head.sequence.to_be_bytes(), &head.hash.0]);
             heads.push((id, head));

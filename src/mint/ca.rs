@@ -17,7 +17,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::{
     SecretBytes,
     ec::EcKey,
-    x509::{self, CaKey, CaRefusal, Leaf, LeafKey, MintedLeaf, NotIssued},
+    x509::{self, CaKey, CaRefusal, Csr, Leaf, LeafKey, MintedLeaf, NotIssued},
 };
 use crate::model::{OperatorName, Timestamp, id::hex, secret};
 
@@ -185,6 +185,22 @@ pub fn mint_operator(
     validity: Validity,
 ) -> Result<MintedLeaf, NotIssued> {
     mint_client(issuing, key, &operator_spiffe_id(base_trust_domain, operator), validity)
+}
+
+/// Makes an operator's client certificate for one sign-in.
+///
+/// # Errors
+/// As [`mint_operator`].
+pub fn mint_sign_in(
+    issuing: &CaKey,
+    csr: &Csr,
+    base_trust_domain: &str,
+    operator: &OperatorName,
+    path: &str,
+    validity: Validity,
+) -> Result<MintedLeaf, NotIssued> {
+    let id = format!("{}{path}", operator_spiffe_id(base_trust_domain, operator));
+    mint_client(issuing, LeafKey::Request(csr), &id, validity)
 }
 
 /// Makes a client certificate that is no lease: an operator's, or one of a platform's CA.

@@ -12,6 +12,7 @@ pub mod pem;
 pub mod seal;
 mod secret_bytes;
 pub mod signing;
+pub mod webhook;
 pub mod x509;
 
 use crate::model::{Digest, secret::SecretText};

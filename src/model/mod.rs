@@ -1,18 +1,23 @@
 //! Pure values and their transitions: no I/O, no clock, no store.
 
+pub mod address;
 pub mod chain;
 pub mod domain;
 pub mod id;
 pub mod intent;
 pub mod issuer;
 pub mod lease;
+pub mod person;
 pub mod scope;
 pub mod secret;
+pub mod shape;
 pub mod stamp;
 pub mod standing;
 pub mod suspension;
 pub mod task;
 pub mod time;
+pub mod topic;
+pub mod unmanaged;
 
 pub use chain::Chain;
 pub use domain::TrustDomain;
@@ -22,6 +27,7 @@ pub use id::{
 pub use intent::{Intent, InvalidIntent, Ruling};
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
+pub use person::{PersonId, SignInRule, SignInRules};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;
@@ -29,3 +35,4 @@ pub use standing::{EndReason, Standing};
 pub use suspension::{Suspension, Suspensions};
 pub use task::{ClientKey, OpenedWith, Task};
 pub use time::{Clock, Timestamp, Ttl};
+pub use topic::Topic;

@@ -50,6 +50,8 @@ pub struct Task {
     pub client_key: Option<ClientKey>,
     /// The identity token that it was opened with; of a child, its parent.
     pub opened_with: Option<Box<OpenedWith>>,
+    /// Where the job is seen that it was opened for; of a child, its parent's unless it has its own.
+    pub job_url: Option<Box<str>>,
     /// What its workload said it is about to do.
     pub intent: Option<Box<Intent>>,
 }

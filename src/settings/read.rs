@@ -1,6 +1,7 @@
 //! Reads one TOML table field by field, noting every problem and every name that nobody asked for.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     ops::{Range, RangeInclusive},
     os::unix::fs::MetadataExt,
@@ -194,6 +195,33 @@ impl<'a> Section<'a> {
             }
         }
         Some(At { value: texts, offset: list.offset, field: list.field })
+    }
+
+    /// A table whose every value is a text or a list of them; at least one, none of them empty.
+    pub(crate) fn texts_by_name(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> Option<At<BTreeMap<String, Vec<String>>>> {
+        let want = format!("a table of texts, as in {key} = {{ {example} }}");
+        let read = |raw: &'a DeValue<'a>| {
+            let mut named = BTreeMap::new();
+            for (name, value) in raw.as_table()? {
+                let texts: Option<Vec<String>> = match value.get_ref() {
+                    DeValue::String(text) => Some(vec![text.to_string()]),
+                    DeValue::Array(list) => list.iter().map(|one| one.get_ref().as_str().map(str::to_owned)).collect(),
+                    DeValue::Integer(_)
+                    | DeValue::Float(_)
+                    | DeValue::Boolean(_)
+                    | DeValue::Datetime(_)
+                    | DeValue::Table(_) => None,
+                };
+                let texts = texts.filter(|texts| !texts.is_empty() && texts.iter().all(|text| !text.is_empty()))?;
+                named.insert(name.get_ref().to_string(), texts);
+            }
+            (!named.is_empty()).then_some(named)
+        };
+        self.typed(key, &want, read)
     }
 
     /// A list of words out of a closed list.

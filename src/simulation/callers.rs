@@ -114,6 +114,7 @@ impl World {
             parent_lease: None,
             client_key: None,
             opened_with: None,
+            job_url: None,
             intent: None,
         };
         let task = match (&parent, &through) {
@@ -396,6 +397,7 @@ impl World {
                 parent_lease: None,
                 client_key: None,
                 opened_with: None,
+                job_url: None,
                 intent: None,
             };
             self.propose_task(task.clone())?;

@@ -102,6 +102,7 @@ impl Ground {
             registry: Arc::new(Registry::load(&ledger).unwrap()),
             ledger: Arc::new(ledger),
             issuers: Arc::default(),
+            people: Arc::default(),
             rings: Arc::new(Rings::new(seal)),
             time,
             settings: settings(started),
@@ -117,6 +118,7 @@ impl Ground {
             csrs: crate::mint::x509::KnownCsrs::default(),
             roots: OnceLock::new(),
             connections: OnceLock::new(),
+            notifier: OnceLock::new(),
         };
         crate::broker::lapse::watch(&broker.registry, &broker.ledger);
         Ok((Arc::new(broker), stepper, start))

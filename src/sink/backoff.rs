@@ -7,8 +7,14 @@ use std::time::Duration;
 /// Any `random` is valid; a different one for each sink and attempt keeps a crowd apart. Attempts never end.
 #[must_use]
 pub fn delay(failures: u32, random: u64) -> Duration {
+    up_to(MAX_MILLIS, failures, random)
+}
+
+/// As [`delay`], up to a cap of `most_millis`.
+#[must_use]
+pub fn up_to(most_millis: u64, failures: u32, random: u64) -> Duration {
     let doubled = FIRST_MILLIS.saturating_mul(1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX));
-    let full = doubled.min(MAX_MILLIS);
+    let full = doubled.min(most_millis);
     Duration::from_millis(full - random % (full / 2 + 1))
 }
 

@@ -19,15 +19,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ledger",
             "mint",
             "model",
+            "notify",
             "policy",
             "sink",
             "telemetry",
         ],
     ),
     ("api", &["audit", "broker", "config", "identity", "ledger", "mint", "model", "policy", "sink", "telemetry"]),
-    ("broker", &["audit", "config", "identity", "issuers", "ledger", "mint", "model", "policy", "sink"]),
+    ("broker", &["audit", "config", "identity", "issuers", "ledger", "mint", "model", "notify", "policy", "sink"]),
     // Key sets of issuers: fetched, kept, checked by identity.
     ("issuers", &["config", "identity", "model"]),
+    // Owners are told by webhook and mail; addresses are looked up as for issuers.
+    ("notify", &["config", "issuers", "mint", "model"]),
     // Events go out as the audit spells them.
     ("sink", &["audit", "model"]),
     ("identity", &["model"]),
@@ -58,6 +61,7 @@ const EVERYTHING: &[&str] = &[
     "ledger",
     "mint",
     "model",
+    "notify",
     "policy",
     "server",
     "settings",
@@ -78,6 +82,8 @@ const PLACES: &[(&[&str], &[&str])] = &[
         &["api/", "client/", "verifier/", "cli/", "lib.rs", "wire.rs"],
     ),
     (&["axum"], &["api/"]),
+    // The config checks mail addresses.
+    (&["lettre"], &["notify/mail.rs", "config/notify.rs"]),
     // The tour runs a small resource server of its own.
     (&["hyper", "hyper_util"], &["api/", "client/", "cli/demo"]),
     (&["fjall"], &["ledger/engine/fjall"]),

@@ -2,10 +2,10 @@
 
 mod away;
 mod codes;
-mod federated;
+pub mod federated;
 mod fresh;
 mod identity;
 mod lint;
-mod rig;
+pub mod rig;
 mod secrets;
 mod signals;

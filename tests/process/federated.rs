@@ -18,33 +18,46 @@ use crate::{
     signer::{self, AUDIENCE, Signer},
 };
 
-type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
+pub type Jobs = BrokerClient<InterceptedService<Channel, FederatedCalls>>;
 
 pub struct Setting {
     pub world: World,
     local: LocalIssuer,
+    url: String,
     pub signer: Signer,
     _folder: tempfile::TempDir,
 }
 
 impl Setting {
     pub async fn new() -> Self {
+        Self::of("github", "{ repository_id = \"74\", ref = \"refs/heads/main\" }", "").await
+    }
+
+    /// One issuer of a kind, whose tokens with these claims are alpha's `job`; `extra` is appended to the configuration.
+    pub async fn of(kind: &str, claims: &str, extra: &str) -> Self {
         let signer = Signer::new();
         let local = LocalIssuer::start(&signer.key_set()).await;
         let folder = tempfile::tempdir().expect("folder");
         let ca = folder.path().join("issuer-ca.pem");
         std::fs::write(&ca, &local.ca_pem).expect("written");
+        // CircleCI's issuers have an organisation in their URL, which the one on loopback has not: its keys are pinned.
+        let pinned = folder.path().join("keys.json");
+        std::fs::write(&pinned, signer.key_set().to_string()).expect("written");
+        let (url, keys) = match kind {
+            "circleci" => (signer::CIRCLECI.to_owned(), format!("jwks_file = {pinned:?}\n")),
+            _ => (local.url.clone(), format!("ca_file = {ca:?}\nallow_private = true\n")),
+        };
         let world = World::configured(&format!(
-            "[[issuer]]\nname = \"github\"\nkind = \"github\"\nurl = {:?}\naudience = {AUDIENCE:?}\nca_file = {ca:?}\n\
-             allow_private = true\n",
-            local.url
+            "[[issuer]]\nname = {kind:?}\nkind = {kind:?}\nurl = {url:?}\naudience = {AUDIENCE:?}\n{keys}{extra}"
         ))
         .await;
-        let federated = "[[workload]]\ntenant = \"alpha\"\nname = \"job\"\nenvironment = \"prod\"\n\
-             [[workload.selectors]]\nissuer = \"github\"\nclaims = { repository_id = \"74\", ref = \"refs/heads/main\" }\n";
+        let federated = format!(
+            "[[workload]]\ntenant = \"alpha\"\nname = \"job\"\nenvironment = \"prod\"\n\
+             [[workload.selectors]]\nissuer = {kind:?}\nclaims = {claims}\n"
+        );
         let trust = world.trust.replacen("workloads = [\"worker\"]", "workloads = [\"worker\", \"job\"]", 1);
         world.apply(&format!("{trust}{federated}"), ApplyOptions::default()).await.expect("applies");
-        Self { world, local, signer, _folder: folder }
+        Self { world, local, url, signer, _folder: folder }
     }
 
     pub fn claims(&self) -> Value {
@@ -52,6 +65,14 @@ impl Setting {
         let mut claims = signer::github(now);
         claims["iss"] = json!(self.local.url);
         claims
+    }
+
+    /// A token of this shape, unlike any other of the same `id`.
+    pub fn token(&self, shape: fn(u64) -> Value, id: &str) -> String {
+        let mut claims = shape(mayfly::model::time::system_wall().seconds());
+        claims["iss"] = json!(self.url);
+        claims["jti"] = json!(id);
+        self.signer.rs256(&claims)
     }
 
     async fn connect(&self, own: &Identity) -> Channel {
@@ -64,7 +85,7 @@ impl Setting {
         Connection::open(&config).await.expect("connects").channel()
     }
 
-    async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
+    pub async fn job(&self, own: &Identity, calls: &FederatedCalls) -> Jobs {
         BrokerClient::with_interceptor(self.connect(own).await, calls.clone())
     }
 
@@ -73,7 +94,7 @@ impl Setting {
     }
 }
 
-fn opening() -> pb::OpenTaskRequest {
+pub fn opening() -> pb::OpenTaskRequest {
     pb::OpenTaskRequest {
         tenant: "alpha".into(),
         partner: PARTNER.into(),
@@ -83,7 +104,7 @@ fn opening() -> pb::OpenTaskRequest {
     }
 }
 
-fn under(task: &pb::Task) -> pb::IssueRequest {
+pub fn under(task: &pb::Task) -> pb::IssueRequest {
     pb::IssueRequest { task_id: task.task_id.clone(), ..request("alpha", CredentialKind::Opaque) }
 }
 

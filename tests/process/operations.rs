@@ -100,7 +100,11 @@ fn exported(text: &str) -> BTreeMap<String, BTreeSet<String>> {
 async fn a_daemon_exports_what_is_documented_and_nothing_else() {
     let (address, _taken, _serving) = collector().await;
     let sink = "[[audit_sink]]\nname = \"copy\"\nkind = \"file\"\npath = \"audit.jsonl\"\n";
-    let world = World::configured(&format!("{sink}{}", traced(address, "1.0"))).await;
+    // Nobody is there to be told, and nothing is.
+    let notify = "[notify.smtp]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\nfrom = \"mayfly@example.com\"\n\
+                  ca_file = \"platform.pem\"\n[[notify.route]]\nname = \"all\"\ndefault = true\n\
+                  mail = [\"owner@example.com\"]\n";
+    let world = World::configured(&format!("{sink}{notify}{}", traced(address, "1.0"))).await;
     let mut broker = world.broker("alpha").await;
     issue(&mut broker, request("alpha", CredentialKind::Jwt)).await.expect("issued");
     assert!(issue(&mut broker, request("beta", CredentialKind::Jwt)).await.is_err());

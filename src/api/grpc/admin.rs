@@ -53,6 +53,15 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_workloads", request, work).await
     }
 
+    async fn end_sign_ins(
+        &self,
+        request: Request<pb::EndSignInsRequest>,
+    ) -> Result<Response<pb::EndSignInsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.end_sign_ins(&caller, request).await };
+        self.0.answer("end_sign_ins", request, work).await
+    }
+
     async fn list_operators(
         &self,
         request: Request<pb::ListOperatorsRequest>,
@@ -301,6 +310,51 @@ impl pb::admin_server::Admin for AdminService {
         let broker = self.0.broker();
         let work = |caller: Arc<Caller>, request| async move { broker.confirm_store(&caller, request).await };
         self.0.answer("confirm_store", request, work).await
+    }
+
+    async fn list_notify_outlets(
+        &self,
+        request: Request<pb::ListNotifyOutletsRequest>,
+    ) -> Result<Response<pb::ListNotifyOutletsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_notify_outlets(&caller, &request) };
+        self.0.answer("list_notify_outlets", request, work).await
+    }
+
+    async fn test_notification(
+        &self,
+        request: Request<pb::TestNotificationRequest>,
+    ) -> Result<Response<pb::TestNotificationResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.test_notification(&caller, request).await };
+        self.0.answer("test_notification", request, work).await
+    }
+
+    async fn add_unmanaged(
+        &self,
+        request: Request<pb::AddUnmanagedRequest>,
+    ) -> Result<Response<pb::AddUnmanagedResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.add_unmanaged(&caller, request).await };
+        self.0.answer("add_unmanaged", request, work).await
+    }
+
+    async fn remove_unmanaged(
+        &self,
+        request: Request<pb::RemoveUnmanagedRequest>,
+    ) -> Result<Response<pb::RemoveUnmanagedResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.remove_unmanaged(&caller, request).await };
+        self.0.answer("remove_unmanaged", request, work).await
+    }
+
+    async fn list_unmanaged(
+        &self,
+        request: Request<pb::ListUnmanagedRequest>,
+    ) -> Result<Response<pb::ListUnmanagedResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_unmanaged(&caller, request).await };
+        self.0.answer("list_unmanaged", request, work).await
     }
 
     async fn list_policy_differences(

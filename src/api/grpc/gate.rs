@@ -31,6 +31,8 @@ use crate::{
 pub struct Gate {
     broker: Arc<Broker>,
     rates: Rates,
+    /// Of who proves nothing, or proves it within the request.
+    visits: Rates,
     turns: Turns,
     watchers: Shares,
     holds: Shares,
@@ -45,6 +47,10 @@ struct Admitted {
     who: Who,
     peer: Arc<Peer>,
 }
+
+/// Who need not have proven anything, put beside the request before its body is read.
+#[derive(Clone, Debug)]
+struct Visitor(Arc<Peer>);
 
 #[derive(Clone, Debug)]
 enum Who {
@@ -69,6 +75,7 @@ impl Gate {
     pub fn new(broker: Arc<Broker>, limits: Limits, drain: CancellationToken) -> Self {
         Self {
             rates: Rates::new(limits.rate_per_caller_per_second, limits.rate_burst),
+            visits: Rates::new(VISITS_PER_SECOND, VISITS_AT_ONCE),
             turns: Turns::new(TurnLimits {
                 at_work: limits.requests_at_work(),
                 waiting_per_tenant: limits.queue_per_tenant,
@@ -117,6 +124,66 @@ impl Gate {
         let admitted = self.federated(&request).map_err(|refusal| not_admitted(&request, &refusal))?;
         request.extensions_mut().insert(admitted);
         Ok(request)
+    }
+
+    /// As [`Self::admit`], for who need not prove anything before: within the rate of its address, or of its user on a Unix
+    /// socket.
+    ///
+    /// # Errors
+    /// The status of the refusal.
+    pub fn admit_visitor(&self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let taken = peer.ok_or(Refusal::Unproven(NO_PROOF)).and_then(|peer| {
+            self.take_visit(&peer)?;
+            Ok(peer)
+        });
+        request.extensions_mut().insert(Visitor(taken.map_err(|refusal| status::of(&refusal))?));
+        Ok(request)
+    }
+
+    /// Takes one visit of whoever is at the other end.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`].
+    pub fn take_visit(&self, peer: &Peer) -> Result<(), Refusal> {
+        let now = self.broker.now();
+        let taken = match (peer.source(), peer.link()) {
+            (Some(source), _) => self.visits.take_address(source.ip().to_canonical(), now),
+            (None, Link::Unix { proof }) => self.visits.take(&crate::identity::unix::caller(*proof), now).map(drop),
+            (None, Link::Tls { .. } | Link::Plain { .. }) => Ok(()),
+        };
+        taken.map_err(|retry_ms| Refusal::Busy { retry_ms })
+    }
+
+    /// Answers one request of a visitor by one use case.
+    ///
+    /// # Errors
+    /// The status of the refusal.
+    pub async fn visit<Q, R, F>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+        work: impl FnOnce(Arc<Peer>, Q) -> F,
+    ) -> Result<Response<R>, Status>
+    where
+        F: Future<Output = Result<R, Refusal>>,
+    {
+        let began = Instant::now();
+        let span = telemetry::rpc(method, request.metadata().as_ref());
+        let outcome = match request.extensions().get::<Visitor>().cloned() {
+            Some(Visitor(peer)) => work(peer, request.into_inner()).instrument(span.clone()).await,
+            None => Err(Refusal::Unproven(NO_PROOF)),
+        };
+        told(method, began, &span, outcome.map(Response::new))
+    }
+
+    /// Who a visitor proves to be by its certificate.
+    ///
+    /// # Errors
+    /// [`Refusal::Unproven`].
+    pub fn proven_peer(&self, peer: &Peer) -> Result<Caller, Refusal> {
+        let caller = peer.caller(self.broker.now());
+        caller.ok().flatten().ok_or(Refusal::Unproven(NO_PROOF))
     }
 
     /// Room for one apply, which may hold its documents in memory.
@@ -379,5 +446,8 @@ const TASK_METADATA: &str = "mayfly-task";
 const APPLIES: usize = 2;
 /// How many full lines of tenants may wait at once: beyond it, all are told to come again.
 const TENANTS_THAT_WAIT: usize = 16;
+/// Visits of one address a second, and at once: a whole office behind one address may sign in in the morning.
+const VISITS_PER_SECOND: u32 = 5;
+const VISITS_AT_ONCE: u32 = 60;
 /// When to try again where streams are many.
 const STREAM_RETRY_MS: u32 = 1_000;

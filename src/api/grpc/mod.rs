@@ -5,6 +5,7 @@ pub mod broker;
 pub mod gate;
 pub mod rate;
 pub mod shares;
+pub mod sign_in;
 pub mod status;
 pub mod stream;
 pub mod turns;

@@ -88,6 +88,7 @@ fn code(refusal: &Refusal) -> Code {
         Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => Code::FailedPrecondition,
         Refusal::Fault(_) => Code::Internal,
         Refusal::Identity(IdentityRefusal::Unavailable) => Code::Unavailable,
+        Refusal::Identity(IdentityRefusal::NotMapped | IdentityRefusal::Closed) => Code::PermissionDenied,
         Refusal::Identity(_) => Code::Unauthenticated,
         Refusal::Invalid { .. } | Refusal::Problems(_) => Code::InvalidArgument,
         Refusal::Held(_) | Refusal::Unavailable(_) => Code::Unavailable,

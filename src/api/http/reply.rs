@@ -25,6 +25,19 @@ pub(super) fn cacheable(headers: &HeaderMap, media_type: &'static str, body: Str
     (cache, kind, body).into_response()
 }
 
+/// Counts a refusal, and logs it when it is our failure.
+pub(super) fn counted(refusal: &Refusal) {
+    metrics::counter!("mayfly_refused_total", "reason" => refusal.reason()).increment(1);
+    if let Refusal::Fault(error) = refusal {
+        tracing::error!(error = %Chain(error.as_ref()), "a request failed");
+    }
+}
+
+/// Too much of one address.
+pub(super) fn too_many(seconds: u32) -> Response {
+    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_string())]).into_response()
+}
+
 /// The one answer to what is not there.
 pub(super) fn not_found() -> Response {
     error(StatusCode::NOT_FOUND, "not_found")
@@ -35,10 +48,9 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
     if let Refusal::Unknown(_) = refusal {
         return not_found();
     }
-    metrics::counter!("mayfly_refused_total", "reason" => refusal.reason()).increment(1);
-    if let Refusal::Fault(error) = refusal {
-        tracing::error!(error = %Chain(error.as_ref()), "a request failed");
-        return self::error(StatusCode::INTERNAL_SERVER_ERROR, "server_error");
+    counted(refusal);
+    if let Refusal::Fault(_) = refusal {
+        return error(StatusCode::INTERNAL_SERVER_ERROR, "server_error");
     }
     error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
 }

@@ -508,3 +508,28 @@ async fn claims_decide_who_it_is_and_a_caller_learns_nothing_of_them() {
     }
     assert_eq!(reason(bed.broker.prove_token("nonsense", None, None).await), "IDENTITY_TOKEN_REFUSED");
 }
+
+#[tokio::test]
+async fn the_job_is_linked_as_the_token_says_and_a_child_is_its_parents() {
+    let bed = Bed::new().await;
+    let caller = bed.caller(&testing::github(bed.seconds()), 1).await;
+    let claimed = pb::OpenTaskRequest { job_url: "https://evil.example/".into(), hold: true, ..opening() };
+    let parent = bed.broker.open_task(&caller, claimed).await.expect("opened").task.expect("a task");
+    let run = "https://github.com/octo-org/octo-repo/actions/runs/99/attempts/2";
+    assert_eq!(parent.job_url, run);
+    let key = bed.with_key(1, &parent).expect("proven");
+    let child = pb::OpenTaskRequest { parent_task_id: parent.task_id.clone(), ..opening() };
+    let child = bed.broker.open_task(&key, child).await.expect("opened").task.expect("a task");
+    assert_eq!(child.job_url, run);
+
+    // Of others it is their own word, and plain.
+    let worker = crate::broker::testing::worker();
+    let with = |job_url: &str| pb::OpenTaskRequest { job_url: job_url.into(), ..opening() };
+    let opened = bed.broker.open_task(&worker, with("https://ci.example/jobs/7")).await.expect("opened");
+    assert_eq!(opened.task.expect("a task").job_url, "https://ci.example/jobs/7");
+    for odd in
+        ["javascript:alert(1)", "https://u@ci/", "https://ci/a b", "ci/7", &format!("https://{}", "x".repeat(600))]
+    {
+        assert_eq!(reason(bed.broker.open_task(&worker, with(odd)).await), "INVALID_FIELD", "{odd}");
+    }
+}

@@ -25,6 +25,7 @@ async fn open(broker: &Broker, number: TenantNumber) -> Task {
         parent_lease: None,
         client_key: None,
         opened_with: None,
+        job_url: None,
         intent: None,
     };
     let draft = OpenDraft { task: task.clone(), retry: None, spend: None, event: event::own("task.opened", now), now };

@@ -108,6 +108,7 @@ impl Broker {
             role: other.role,
             tenants: other.tenants.clone(),
             partners: other.partners.clone(),
+            person: None,
         };
         match self.may_end(&asked, scope) {
             Ok(()) => {}

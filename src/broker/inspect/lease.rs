@@ -3,7 +3,9 @@
 use crate::{
     broker::{Broker, Refusal, event::unstamp, page, view},
     identity::Caller,
-    model::{CredentialKind, GrantName, Lease, PartnerName, Standing, TaskId, TenantName, Timestamp, WorkloadName},
+    model::{
+        CredentialKind, EndReason, GrantName, Lease, PartnerName, Standing, TaskId, TenantName, Timestamp, WorkloadName,
+    },
     pb,
     policy::Role,
 };
@@ -92,8 +94,10 @@ impl Broker {
         let workload: Option<WorkloadName> = view::optional_id("workload", &request.workload)?;
         let standing = standing_filter(request.standing)?;
         let prefixes = self.tenant_prefixes(&operator, tenant.as_ref());
+        let abandoned = |task: &crate::model::Task| task.ended.is_some_and(|(why, _)| why == EndReason::Abandoned);
         let keep = |task: &crate::model::Task| {
-            let fits = operator.reaches(Some(&task.tenant), Some(&task.partner))
+            let fits = (!request.abandoned || abandoned(task))
+                && operator.reaches(Some(&task.tenant), Some(&task.partner))
                 && partner.as_ref().is_none_or(|partner| *partner == task.partner)
                 && workload.as_ref().is_none_or(|workload| *workload == task.workload);
             if !fits {

@@ -73,7 +73,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The first place that is in memory, or else the folder for temporary files.
-fn base() -> PathBuf {
+#[must_use]
+pub fn base() -> PathBuf {
     let own = rustix::process::geteuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)

@@ -1,7 +1,7 @@
 //! Everything that a job needs, fetched and handed over before its command starts.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -12,7 +12,6 @@ use super::{
     endpoint::{Endpoint, SOCKET},
     hand::{self, Descriptors, Variables, Written},
     need::{Job, Need, Way},
-    place::Place,
     pump::Shared,
 };
 use crate::{
@@ -27,19 +26,20 @@ pub struct Prepared {
     pub variables: Variables,
     /// Secrets of its output.
     pub patterns: Shared,
-    _renewed: Vec<Arc<Renewing>>,
+    /// What is replaced ahead of its end.
+    pub renewed: Vec<Arc<Renewing>>,
+    /// Every credential as it was handed over first.
+    pub first: Vec<Arc<Credential>>,
     _endpoint: Option<Endpoint>,
-    /// Last, so that it is removed when nobody writes to it any more.
-    _place: Option<Place>,
 }
 
 /// One credential as it came.
 enum Got {
-    Fixed(Box<Credential>),
+    Fixed(Arc<Credential>),
     Renewed(Arc<Renewing>, Arc<Credential>),
 }
 
-/// Fetches and hands over all that `job` needs.
+/// Fetches and hands over all that `job` needs; `place` is the private folder, where one is needed.
 ///
 /// # Errors
 /// Every piece that is missing, by name.
@@ -48,27 +48,24 @@ pub async fn prepare(
     job: &Job,
     descriptors: &Descriptors,
     written: &Written,
-    base: Option<PathBuf>,
+    place: Option<&Path>,
     patience: Duration,
 ) -> Outcome<Prepared> {
-    let place = needs_place(job).then(|| Place::make(base.as_deref())).transpose()?;
     let patterns = Shared::default();
-    let got = fetch(task, job, place.as_ref(), &patterns, written, patience).await?;
+    let got = fetch(task, job, place, &patterns, written, patience).await?;
     let mut variables: Variables = Vec::new();
     let mut say = |name: &str, value: String| variables.push((name.to_owned(), Zeroizing::new(value)));
     say("MAYFLY_TASK_ID", task.id().to_owned());
-    if let Some(place) = &place {
-        say("MAYFLY_DIR", place.path().display().to_string());
+    if let Some(place) = place {
+        say("MAYFLY_DIR", place.display().to_string());
     }
-    let (mut renewed, mut served) = (Vec::new(), Vec::new());
+    let (mut renewed, mut served, mut first) = (Vec::new(), Vec::new(), Vec::new());
     for (need, got) in job.needs.iter().zip(got) {
-        if let Some(path) = hand::files(need, place.as_ref().map(Place::path)).first() {
+        if let Some(path) = hand::files(need, place).first() {
             variables.push((need.file_variable(), Zeroizing::new(path.display().to_string())));
         }
-        let credential = match &got {
-            Got::Fixed(credential) => credential.as_ref(),
-            Got::Renewed(_, credential) => credential.as_ref(),
-        };
+        let (Got::Fixed(credential) | Got::Renewed(_, credential)) = &got;
+        first.push(Arc::clone(credential));
         variables.extend(hand::environment(need, credential));
         for way in &need.ways {
             if let Way::Fd(number) = way {
@@ -83,20 +80,21 @@ pub async fn prepare(
             renewed.push(renewing);
         }
     }
-    let endpoint = match &place {
+    let endpoint = match place {
         Some(place) if !served.is_empty() => {
-            let opened =
-                Endpoint::open(place.path(), served).map_err(|error| Failure::io("open the endpoint", error))?;
-            let path = place.path().join(SOCKET).display().to_string();
+            let opened = Endpoint::open(place, served).map_err(|error| Failure::io("open the endpoint", error))?;
+            let path = place.join(SOCKET).display().to_string();
             variables.push(("MAYFLY_ENDPOINT".to_owned(), Zeroizing::new(path)));
             Some(opened)
         }
         Some(_) | None => None,
     };
-    Ok(Prepared { variables, patterns, _renewed: renewed, _endpoint: endpoint, _place: place })
+    Ok(Prepared { variables, patterns, renewed, first, _endpoint: endpoint })
 }
 
-fn needs_place(job: &Job) -> bool {
+/// Whether something of it goes into the private folder.
+#[must_use]
+pub fn needs_place(job: &Job) -> bool {
     job.needs.iter().flat_map(|need| &need.ways).any(|way| match way {
         Way::File(path) => path.is_relative(),
         Way::Endpoint => true,
@@ -108,7 +106,7 @@ fn needs_place(job: &Job) -> bool {
 async fn fetch(
     task: &Task,
     job: &Job,
-    place: Option<&Place>,
+    place: Option<&Path>,
     patterns: &Shared,
     written: &Written,
     patience: Duration,
@@ -145,7 +143,7 @@ async fn fetch(
 async fn one(
     task: &Task,
     need: &Need,
-    place: Option<&Place>,
+    place: Option<&Path>,
     patterns: &Shared,
     written: &Written,
     patience: Duration,
@@ -158,9 +156,9 @@ async fn one(
     if !need.is_renewed() {
         let credential = task.issue(&need.wanted, patience).await?;
         mask(&credential);
-        return Ok(Got::Fixed(Box::new(credential)));
+        return Ok(Got::Fixed(Arc::new(credential)));
     }
-    let paths = hand::files(need, place.map(Place::path));
+    let paths = hand::files(need, place);
     let written = written.clone();
     let hand_over = move |credential: &Credential| {
         mask(credential);

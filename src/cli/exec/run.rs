@@ -21,7 +21,8 @@ use super::{
     hand::{Descriptors, Written},
     identity::Chosen,
     need::Job,
-    prepare::{Prepared, prepare},
+    place::Place,
+    prepare::{Prepared, needs_place, prepare},
     pump::Pumps,
     signals::{Heard, Signals},
 };
@@ -47,8 +48,8 @@ pub(super) async fn life(
     descriptors: &Descriptors,
 ) -> Outcome<Ended> {
     let mut signals = Signals::listen()?;
-    let (patience, mut early) = (seconds(args.wait), Vec::new());
-    let audience = args.audience(session);
+    let (patience, mut early) = (seconds(args.ask.wait), Vec::new());
+    let audience = args.ask.audience(session);
     let link = tokio::select! {
         link = chosen.link(session, &audience) => link?,
         signal = signals.fatal(&mut early) => return Ok(interrupted(signal)),
@@ -100,8 +101,11 @@ impl Life<'_> {
         pumps: &mut Pumps,
     ) -> Outcome<Ended> {
         let Self { args, job, descriptors, written, .. } = self;
+        // Removed when nobody writes to it any more: after what was prepared.
+        let place = needs_place(job).then(|| Place::make(args.ask.dir.as_deref())).transpose()?;
+        let folder = place.as_ref().map(Place::path);
         let prepared = tokio::select! {
-            prepared = prepare(task, job, descriptors, written, args.dir.clone(), seconds(args.wait)) => prepared?,
+            prepared = prepare(task, job, descriptors, written, folder, seconds(args.ask.wait)) => prepared?,
             signal = signals.fatal(&mut early) => return Ok(interrupted(signal)),
         };
         descriptors.let_inherit().map_err(|error| Failure::io("hand the descriptors over", error))?;
@@ -177,7 +181,7 @@ async fn attend(
 }
 
 /// Returns when the task is over, and why.
-async fn task_over(holding: &mut watch::Receiver<Holding>) -> pb::EndReason {
+pub async fn task_over(holding: &mut watch::Receiver<Holding>) -> pb::EndReason {
     loop {
         if let Holding::Over(why) = &*holding.borrow_and_update() {
             return *why;
@@ -205,12 +209,14 @@ fn interrupted(signal: i32) -> Ended {
     Ended { code: of_signal(signal), why: Some("error: interrupted before the command was started".into()) }
 }
 
-fn missing(what: &str, error: CallError) -> Failure {
+/// A piece that cannot be had.
+pub fn missing(what: &str, error: CallError) -> Failure {
     Failure::Missing(vec![(what.to_owned(), error.into())])
 }
 
 /// An end's reason for people.
-pub(super) fn word_of(why: pb::EndReason) -> String {
+#[must_use]
+pub fn word_of(why: pb::EndReason) -> String {
     let word = word::end_reason(why.into());
     if word.is_empty() { "it is not there any more".to_owned() } else { word }
 }
@@ -224,5 +230,5 @@ fn far() -> Instant {
 }
 
 /// How long a broker that is away is told of the end. It ends the task by itself later on.
-const COMPLETION: Duration = Duration::from_secs(5);
+pub const COMPLETION: Duration = Duration::from_secs(5);
 const HURRIED: Duration = Duration::from_millis(500);

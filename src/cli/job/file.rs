@@ -87,6 +87,7 @@ fn job(mut section: Section<'_>) -> Job {
         purpose: named::<Purpose>(&mut section, "purpose", "deploy"),
         parent_task_id: String::new(),
         deadline_seconds: section.parsed("deadline", "30m", arg::seconds).map_or(0, |at| at.value),
+        job_url: String::new(),
         task_type: section.text("task_type", "release").map_or_else(String::new, |at| at.value),
         parameters: parameters(&mut section),
     };

@@ -42,6 +42,7 @@ impl Record for pb::Task {
             .words("parameters", &parameters(self))
             .hex("client_key_sha256", &self.client_key_sha256)
             .time("client_key_until", self.client_key_until.as_ref())
+            .text("job_url", &self.job_url)
     }
 }
 

@@ -66,6 +66,29 @@ impl Platform {
     }
 }
 
+/// Where people see the job that this process runs in, as its platform says: a link for whoever is told of what the job left
+/// behind. Empty when there is none, or it is no plain URL. `MAYFLY_JOB_URL` says it where no platform does.
+#[must_use]
+pub fn ambient_job_url(variable: impl Fn(&str) -> Option<String>) -> String {
+    let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+    let github = || {
+        let (server, repository) = (set("GITHUB_SERVER_URL")?, set("GITHUB_REPOSITORY")?);
+        Some(format!("{server}/{repository}/actions/runs/{}", set("GITHUB_RUN_ID")?))
+    };
+    let buildkite = || Some(format!("{}#{}", set("BUILDKITE_BUILD_URL")?, set("BUILDKITE_JOB_ID")?));
+    let found = set("MAYFLY_JOB_URL")
+        .or_else(github)
+        .or_else(|| set("CI_JOB_URL"))
+        .or_else(|| set("CIRCLE_BUILD_URL"))
+        .or_else(buildkite)
+        .or_else(|| set("BUILD_URL"))
+        .unwrap_or_default();
+    // As the broker takes it: a job is not to fail for its link.
+    let plain = |b: u8| b.is_ascii_graphic() && !b"\"'<>@`\\^{|}".contains(&b);
+    let good = found.len() <= 512 && (found.starts_with("https://") || found.starts_with("http://"));
+    if good && found.bytes().all(plain) { found } else { String::new() }
+}
+
 /// Looks for every platform that is known, the one to use first: the first with a source.
 #[must_use]
 pub fn ambient(variable: impl Fn(&str) -> Option<String>, is_file: impl Fn(&Path) -> bool) -> Vec<Ambient> {
@@ -136,6 +159,27 @@ mod tests {
         let variable =
             |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         ambient(variable, |_| file).into_iter().map(|found| (found.platform, found.source.is_ok())).collect()
+    }
+
+    #[test]
+    fn the_job_is_linked_as_its_platform_says_and_nothing_else_is_a_link() {
+        let link = |variables: &[(&str, &str)]| {
+            let found =
+                |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            ambient_job_url(found)
+        };
+        let github = [
+            ("GITHUB_SERVER_URL", "https://github.com"),
+            ("GITHUB_REPOSITORY", "octo-org/octo-repo"),
+            ("GITHUB_RUN_ID", "99"),
+        ];
+        assert_eq!(link(&github), "https://github.com/octo-org/octo-repo/actions/runs/99");
+        assert_eq!(link(&github[..2]), "");
+        assert_eq!(link(&[("CI_JOB_URL", "https://gitlab.com/g/a/-/jobs/3")]), "https://gitlab.com/g/a/-/jobs/3");
+        assert_eq!(link(&[("MAYFLY_JOB_URL", "http://ci/7"), ("BUILD_URL", "http://ci/8")]), "http://ci/7");
+        for odd in ["javascript:alert(1)", "https://u@ci/", "https://ci/a b", "https://ci/\r\nBcc: x"] {
+            assert_eq!(link(&[("BUILD_URL", odd)]), "", "{odd}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod task;
 use super::{ClientConfig, ConnectError, Connection, FederatedCalls, Identity, UnusableFile, pem, refusal};
 
 pub use advice::{Advice, CallError};
-pub use ambient::{Ambient, Platform, Source, TOKEN_VARIABLES, ambient};
+pub use ambient::{Ambient, Platform, Source, TOKEN_VARIABLES, ambient, ambient_job_url};
 pub use backoff::{Backoff, random};
 pub use credential::{Body, Credential, Wanted};
 pub use ephemeral::NoEphemeralKey;

@@ -24,6 +24,8 @@ pub struct Work {
     pub parent_task_id: String,
     /// Seconds until it ends by itself; 0 for the grant's longest.
     pub deadline_seconds: u32,
+    /// Where people see the job; empty for nowhere. See [`super::ambient_job_url`].
+    pub job_url: String,
     /// What sort of work it is, for policies; empty for none.
     pub task_type: String,
     /// What it is about, for policies. Operators see them: no place for secrets.
@@ -56,6 +58,7 @@ impl Task {
             deadline_seconds: work.deadline_seconds,
             idempotency_key: idempotency_key(),
             hold: true,
+            job_url: work.job_url.clone(),
             task_type: work.task_type.clone(),
             parameters: work.parameters.clone(),
         };

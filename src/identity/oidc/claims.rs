@@ -111,7 +111,8 @@ fn plain(value: &Json) -> Option<String> {
 }
 
 /// A foreign text as logs and events may show it: what is not plain becomes `?`, and it is cut.
-pub(super) fn shown(text: &str) -> String {
+#[must_use]
+pub fn shown(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let mut shown: String = text.chars().take(SHOWN_MAX).map(plain).collect();
     if text.chars().nth(SHOWN_MAX).is_some() {

@@ -47,6 +47,18 @@ pub enum TokenFault {
         /// The issuer's `audience`.
         want: String,
     },
+    /// Of another provider than the one that people sign in at.
+    #[error("it is of \"{0}\", which is not the provider that people sign in at")]
+    OtherProvider(String),
+    /// Issued to another client.
+    #[error("its `azp` is not \"{want}\", the client that people sign in with")]
+    Party {
+        /// The client id.
+        want: String,
+    },
+    /// Another nonce than that of the key that it came with, or none where one is asked for.
+    #[error("its nonce is not that of the key to be certified")]
+    Nonce,
     /// A claim that every token must have is missing or malformed.
     #[error("its claim `{0}` is missing or malformed")]
     Claim(&'static str),
@@ -104,6 +116,9 @@ impl TokenFault {
             | Self::UnknownKey(_)
             | Self::Signature
             | Self::Audience { .. }
+            | Self::OtherProvider(_)
+            | Self::Party { .. }
+            | Self::Nonce
             | Self::Claim(_)
             | Self::Claims(_)
             | Self::Early(_)

@@ -4,9 +4,12 @@
 //! and not by a library: none refuses duplicate members, bounds depth, or skips one unusable key of a set.
 
 mod claims;
+mod event;
 mod fault;
+mod job;
 mod json;
 mod keys;
+mod person;
 mod proof;
 mod signature;
 mod token;
@@ -16,9 +19,11 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use claims::{ClaimValue, Claims};
+pub use claims::{ClaimValue, Claims, shown};
+pub use event::{EventSubject, SecurityEvent};
 pub use fault::{TokenCode, TokenFault};
 pub use json::{Json, JsonFault};
 pub use keys::{KeySet, NoKeySet};
+pub use person::PersonProof;
 pub use proof::{FederatedProof, KeyProof, PeerKey};
 pub use token::{UnverifiedToken, runs_strangers_code};

@@ -16,6 +16,22 @@ use crate::{
     model::{Digest, IssuerKind, IssuerRules, SignatureAlgorithm, Timestamp, time::SKEW},
 };
 
+/// What a token is for, by the `typ` of its header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Typed {
+    Identity,
+    Event,
+}
+
+impl Typed {
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Identity => &["JWT", "JOSE"],
+            Self::Event => &["secevent+jwt", "application/secevent+jwt"],
+        }
+    }
+}
+
 /// A token that was read and not believed.
 pub struct UnverifiedToken {
     signed: String,
@@ -35,6 +51,18 @@ impl UnverifiedToken {
     /// # Errors
     /// When it is none, or its header asks for what is not done here.
     pub fn parse(text: &str) -> Result<Self, TokenFault> {
+        Self::parse_typed(text, Typed::Identity)
+    }
+
+    /// Reads a security event token (RFC 8417 section 2.3).
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_event(text: &str) -> Result<Self, TokenFault> {
+        Self::parse_typed(text, Typed::Event)
+    }
+
+    fn parse_typed(text: &str, typed: Typed) -> Result<Self, TokenFault> {
         if text.len() > Self::MAX_BYTES {
             return Err(TokenFault::Malformed("it is longer than 16 KiB"));
         }
@@ -43,7 +71,7 @@ impl UnverifiedToken {
             return Err(TokenFault::Malformed("it has not three parts"));
         };
         let members = object("header", header)?;
-        let (claimed_algorithm, claimed_key_id) = header_of(&members)?;
+        let (claimed_algorithm, claimed_key_id) = header_of(&members, typed)?;
         let claims = object("claims", body)?;
         let claimed_issuer = claims.get("iss").and_then(Json::text).ok_or(TokenFault::Claim("iss"))?.to_owned();
         Ok(Self {
@@ -101,18 +129,7 @@ impl UnverifiedToken {
         key: Option<PeerKey>,
         now: Timestamp,
     ) -> Result<FederatedProof, TokenFault> {
-        let algorithm = SignatureAlgorithm::from_word(&self.claimed_algorithm);
-        let algorithm = algorithm.filter(|algorithm| rules.algorithms.contains(algorithm));
-        let algorithm = algorithm.ok_or_else(|| TokenFault::Algorithm(shown(&self.claimed_algorithm)))?;
-        if !keys.has(&self.claimed_key_id) {
-            return Err(TokenFault::UnknownKey(shown(&self.claimed_key_id)));
-        }
-        if !keys.verifies(&self.claimed_key_id, algorithm, self.signed.as_bytes(), &self.signature) {
-            return Err(TokenFault::Signature);
-        }
-        if self.claimed_issuer != rules.url {
-            return Err(TokenFault::UnknownIssuer(shown(&self.claimed_issuer)));
-        }
+        self.check_signature(rules, keys)?;
         let claims = Claims::of(&self.claims)?;
         check_audience(&claims, rules)?;
         let (expires, forgotten) = self.end(rules, now)?;
@@ -134,9 +151,36 @@ impl UnverifiedToken {
         })
     }
 
+    /// That its issuer has signed it, in a way that is declared.
+    pub(super) fn check_signature(&self, rules: &IssuerRules, keys: &KeySet) -> Result<(), TokenFault> {
+        let algorithm = SignatureAlgorithm::from_word(&self.claimed_algorithm);
+        let algorithm = algorithm.filter(|algorithm| rules.algorithms.contains(algorithm));
+        let algorithm = algorithm.ok_or_else(|| TokenFault::Algorithm(shown(&self.claimed_algorithm)))?;
+        if !keys.has(&self.claimed_key_id) {
+            return Err(TokenFault::UnknownKey(shown(&self.claimed_key_id)));
+        }
+        if !keys.verifies(&self.claimed_key_id, algorithm, self.signed.as_bytes(), &self.signature) {
+            return Err(TokenFault::Signature);
+        }
+        if self.claimed_issuer != rules.url {
+            return Err(TokenFault::UnknownIssuer(shown(&self.claimed_issuer)));
+        }
+        Ok(())
+    }
+
+    /// What it says, as it stands.
+    pub(super) fn members(&self) -> &BTreeMap<String, Json> {
+        &self.claims
+    }
+
+    /// Its claims, once it was found to be signed.
+    pub(super) fn checked_claims(&self) -> Result<Claims, TokenFault> {
+        Claims::of(&self.claims)
+    }
+
     /// When it is over: by `exp` or by its age, whichever comes first; and when it is by any config's word. No skew is
     /// given at the end, for a lease could not use it.
-    fn end(&self, rules: &IssuerRules, now: Timestamp) -> Result<(Timestamp, Timestamp), TokenFault> {
+    pub(super) fn end(&self, rules: &IssuerRules, now: Timestamp) -> Result<(Timestamp, Timestamp), TokenFault> {
         let expires = self.date("exp")?.ok_or(TokenFault::Claim("exp"))?;
         let issued = self.date("iat")?;
         if issued.is_none() && rules.kind != IssuerKind::Spiffe {
@@ -162,7 +206,7 @@ impl UnverifiedToken {
     }
 
     /// A NumericDate (RFC 7519 section 2), to the whole second before it.
-    fn date(&self, name: &'static str) -> Result<Option<Timestamp>, TokenFault> {
+    pub(super) fn date(&self, name: &'static str) -> Result<Option<Timestamp>, TokenFault> {
         let Some(value) = self.claims.get(name) else { return Ok(None) };
         let Json::Number(number) = value else { return Err(TokenFault::Claim(name)) };
         let seconds = match (number.as_u64(), number.as_f64()) {
@@ -184,7 +228,7 @@ impl std::fmt::Debug for UnverifiedToken {
 }
 
 /// Algorithm and key id. What a header could ask for beyond them is not done, and refused instead of overlooked.
-fn header_of(members: &BTreeMap<String, Json>) -> Result<(String, String), TokenFault> {
+fn header_of(members: &BTreeMap<String, Json>, typed: Typed) -> Result<(String, String), TokenFault> {
     let text = |name: &str| members.get(name).and_then(Json::text);
     if members.contains_key("crit") || members.contains_key("b64") {
         return Err(TokenFault::Header("names a critical extension, and none is known"));
@@ -196,9 +240,10 @@ fn header_of(members: &BTreeMap<String, Json>) -> Result<(String, String), Token
         return Err(TokenFault::Header("is of an encrypted or packed token"));
     }
     match members.get("typ") {
-        None => {}
-        Some(Json::Text(typ)) if ["JWT", "JOSE"].iter().any(|good| typ.eq_ignore_ascii_case(good)) => {}
-        Some(_) => return Err(TokenFault::Header("has a `typ` that identity tokens do not have")),
+        None if typed == Typed::Identity => {}
+        Some(Json::Text(typ)) if typed.words().iter().any(|good| typ.eq_ignore_ascii_case(good)) => {}
+        _ if typed == Typed::Event => return Err(TokenFault::Header("has no `typ` of an event, `secevent+jwt`")),
+        _ => return Err(TokenFault::Header("has a `typ` that identity tokens do not have")),
     }
     let algorithm = text("alg").ok_or(TokenFault::Header("names no `alg`"))?;
     let key_id = text("kid").ok_or(TokenFault::Header("names no `kid`"))?;

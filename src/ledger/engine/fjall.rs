@@ -345,7 +345,10 @@ fn is_hot(table: Table) -> bool {
         | Table::Held
         | Table::Checkpoints
         | Table::Sinks
-        | Table::Spent => false,
+        | Table::Spent
+        | Table::Notices
+        | Table::Unmanaged
+        | Table::People => false,
     }
 }
 

@@ -59,11 +59,17 @@ pub enum Table {
     Sinks = 18,
     /// Identity tokens that were used.
     Spent = 19,
+    /// Notifications that wait, how each way out stands, and reminders that were told.
+    Notices = 24,
+    /// Credentials that others issued and nobody here manages.
+    Unmanaged = 25,
+    /// People that a company's directory told of, and their sign-ins.
+    People = 28,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -84,18 +90,24 @@ impl Table {
         Self::Checkpoints,
         Self::Sinks,
         Self::Spent,
+        Self::Notices,
+        Self::Unmanaged,
+        Self::People,
     ];
+
+    /// More than the greatest [`Self::code`]: numbers in between may belong to nothing.
+    pub const CODES: usize = 29;
 
     /// The number in backups: the discriminant.
     #[must_use]
     pub fn code(self) -> u32 {
-        u32::try_from(Self::ALL.iter().position(|table| *table == self).unwrap_or_default()).unwrap_or_default()
+        u32::from(self as u8)
     }
 
     /// The inverse of [`Self::code`].
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
-        usize::try_from(code).ok().and_then(|at| Self::ALL.get(at)).copied()
+        Self::ALL.into_iter().find(|table| table.code() == code)
     }
 
     /// The name in reports.
@@ -122,6 +134,9 @@ impl Table {
             Self::Checkpoints => "checkpoints",
             Self::Sinks => "sinks",
             Self::Spent => "spent",
+            Self::Notices => "notices",
+            Self::Unmanaged => "unmanaged",
+            Self::People => "people",
         }
     }
 }

@@ -5,6 +5,8 @@ pub mod custody;
 pub mod end;
 pub mod issue;
 pub mod keys;
+pub mod notices;
+pub mod people;
 pub mod scope;
 pub mod spend;
 pub mod task;

@@ -20,7 +20,7 @@ use crate::{
         refused::Refused,
         tx::Tx,
     },
-    model::{Digest, EndReason, LeaseId, ScopeId, TenantNumber, Timestamp},
+    model::{Digest, EndReason, LeaseId, PersonId, ScopeId, TenantNumber, Timestamp},
     pb, records,
 };
 
@@ -156,6 +156,9 @@ fn sweep_page(tx: &mut Tx<'_>, page: &records::ExpiryPage) -> u64 {
     }
     for key in page.retries.chunks_exact(16) {
         sweep_retry(tx, key);
+    }
+    for key in page.sign_ins.chunks_exact(1 + PersonId::BYTES) {
+        tx.delete(Table::People, key.to_vec());
     }
     for token in page.spent.chunks_exact(32) {
         tx.delete(Table::Spent, token.to_vec());

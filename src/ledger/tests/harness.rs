@@ -253,6 +253,7 @@ impl Bed {
             parent_lease: None,
             client_key: None,
             opened_with: None,
+            job_url: None,
             intent: None,
         }
     }

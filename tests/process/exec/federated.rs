@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A runner's service that gives one identity token after the other, as GitHub's does.
-fn runner(tokens: Vec<String>) -> String {
+pub fn runner(tokens: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/token?api-version=2", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {

@@ -144,6 +144,18 @@ impl Run {
         self.lines.recv_timeout(PATIENCE).expect("a line of output")
     }
 
+    /// The same; `None` at its end.
+    pub fn next(&self) -> Option<String> {
+        self.lines.recv_timeout(PATIENCE).ok()
+    }
+
+    /// What it said on its errors, when it is ended with all that it started.
+    pub fn kill_and_errors(mut self) -> String {
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        let _ = kill_process_group(group, Signal::KILL);
+        self.errors.take().expect("asked once").join().expect("read")
+    }
+
     /// The output up to a line.
     pub fn until(&self, wanted: &str) {
         while self.line() != wanted {}

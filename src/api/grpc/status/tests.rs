@@ -85,6 +85,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Identity(IdentityRefusal::KeyRequired),
         Refusal::Identity(IdentityRefusal::Spent),
         Refusal::Identity(IdentityRefusal::Opened),
+        Refusal::Identity(IdentityRefusal::NotMapped),
+        Refusal::Identity(IdentityRefusal::Closed),
         Refusal::invalid("ttl_seconds", "is 0; give at least 1"),
         Refusal::NotAllowed("auditors may look"),
         Refusal::Unavailable("the store failed"),

@@ -1,0 +1,199 @@
+//! An identity provider tells what happened to people (Shared Signals Framework 1.0, RISC and CAEP).
+
+use std::net::SocketAddr;
+
+use super::{
+    Broker, event,
+    people::{Called, Signals},
+    refusal::Refusal,
+    sign_in::source_text,
+};
+use crate::{
+    config::SubjectFormat,
+    identity::oidc::{EventSubject, SecurityEvent, TokenFault, UnverifiedToken, shown},
+    ledger::Refused,
+    model::Timestamp,
+    pb,
+};
+
+/// Why an event was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// It is not to be believed, or not for us.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+    /// The broker: to be told again.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// What happened to somebody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Happened {
+    /// The account is not to be used any more.
+    Closed,
+    /// The account may be used again.
+    Opened,
+    /// What began before is over.
+    SessionRevoked,
+}
+
+impl Broker {
+    /// Takes an event. One that came before changes nothing.
+    ///
+    /// # Errors
+    /// When it is not to be believed, or could not be acted on: the transmitter tells it again then.
+    pub async fn take_event(&self, text: &str, source: Option<SocketAddr>) -> Result<(), NotTaken> {
+        let signals = self.people.signals.as_ref().ok_or(Refusal::Unknown("transmitter"))?;
+        let told = match self.believed(signals, text).await {
+            Ok(told) => told,
+            Err(fault) => {
+                self.event_refused(source, &fault.to_string());
+                return Err(fault.into());
+            }
+        };
+        if self.ledger.is_spent(&told.digest).map_err(Refusal::from)? {
+            return Ok(());
+        }
+        for (kind, subject) in told.events() {
+            self.happened(signals, &told, kind, subject, source).await?;
+        }
+        // Last: what was not acted on must come again. Acts are such that a second time changes nothing.
+        match self.ledger.spend_once(told.digest, told.forgotten, self.now()).await {
+            Ok(_) | Err(Refused::TokenSpent { .. }) => Ok(()),
+            Err(refused) => Err(Refusal::from(refused).into()),
+        }
+    }
+
+    async fn believed(&self, signals: &Signals, text: &str) -> Result<SecurityEvent, TokenFault> {
+        let token = UnverifiedToken::parse_event(text)?;
+        if token.claimed_issuer() != signals.rules.url {
+            return Err(TokenFault::UnknownIssuer(token.shown_issuer()));
+        }
+        let keys = signals.provider.keys_for(token.claimed_key_id(), self.now()).await?;
+        token.verify_event(&signals.rules, &keys, self.now())
+    }
+
+    async fn happened(
+        &self,
+        signals: &Signals,
+        told: &SecurityEvent,
+        kind: &str,
+        subject: Option<EventSubject>,
+        source: Option<SocketAddr>,
+    ) -> Result<(), Refusal> {
+        let now = self.now();
+        let mut event = event::own("signal.taken", now);
+        (event.actor, event.source) = (ACTOR.to_owned(), source_text(source));
+        event.details = vec![format!("type={}", shown(kind)), format!("jti={}", told.id)];
+        let what = match kind.strip_prefix(SCHEMAS) {
+            Some("risc/event-type/account-disabled" | "risc/event-type/account-purged") => Happened::Closed,
+            Some("risc/event-type/account-enabled") => Happened::Opened,
+            Some("caep/event-type/session-revoked") => Happened::SessionRevoked,
+            // A question whether we listen, or what is not ours to act on.
+            Some(_) | None => {
+                self.ledger.note_act(vec![event], now).await?;
+                return Ok(());
+            }
+        };
+        let Some((called, name)) = subject.and_then(|subject| self.meant(signals, subject)) else {
+            event.kind = "signal.unmatched".to_owned();
+            event.decision = event::REFUSED.into();
+            event.reason = "it names nobody in a format that the config believes".to_owned();
+            tracing::warn!(kind = %shown(kind), "an event of the identity provider names nobody that can be told");
+            self.ledger.note_act(vec![event], now).await?;
+            return Ok(());
+        };
+        event.details.push(format!("person={name}"));
+        self.note_person(what, &called, event.clone(), now).await?;
+        if what == Happened::Closed || (what == Happened::SessionRevoked && signals.session_revoked_leaves) {
+            let reason = "the identity provider says that the owner has left".to_owned();
+            event = pb::Event { kind: "scope.suspended".to_owned(), reason, details: Vec::new(), ..event };
+            self.owner_left(&called, &name, event).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes it, and with that ends what began before.
+    async fn note_person(
+        &self,
+        what: Happened,
+        called: &Called,
+        taken: pb::Event,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let _writing = self.people.writing.lock().await;
+        let kind = match what {
+            Happened::Closed => "person.closed",
+            Happened::Opened => "person.opened",
+            Happened::SessionRevoked => "sign_in.all_ended",
+        };
+        let mut gone = self.idle_marks(now);
+        let mut puts = Vec::new();
+        if what == Happened::Opened {
+            gone.extend(self.closed_marks(called));
+        } else {
+            let (id, mut mark) = self.mark(called, now)?;
+            mark.active &= what != Happened::Closed;
+            (mark.ended_until, mark.changed) = (now.millis(), now.millis());
+            gone.retain(|idle| *idle != id);
+            puts.push((id, mark));
+        }
+        let noted = pb::Event { kind: kind.to_owned(), ..taken.clone() };
+        self.put_people(puts, gone, vec![taken, noted], now).await?;
+        Ok(())
+    }
+
+    /// Whom a subject means, with all that the directory and sign-ins know it by; and how to name it.
+    fn meant(&self, signals: &Signals, subject: EventSubject) -> Option<(Called, String)> {
+        let believes = |format: SubjectFormat| signals.subjects.contains(&format).then_some(());
+        let by_subject = |subject: &str| Called { subjects: [subject.to_owned()].into(), ..Called::default() };
+        let (mut called, name) = match subject {
+            EventSubject::Email(email) => {
+                believes(SubjectFormat::Email)?;
+                (Called::by_name(&email), email)
+            }
+            EventSubject::IssuerAndSubject(issuer, subject) => {
+                believes(SubjectFormat::IssuerAndSubject)?;
+                let door = self.people.door.as_ref().map(|door| door.rules.issuer.url.as_str());
+                let known = issuer == signals.rules.url || Some(issuer.as_str()) == door;
+                known.then_some(())?;
+                (by_subject(&subject), subject)
+            }
+            EventSubject::Opaque(id) => {
+                believes(SubjectFormat::Opaque)?;
+                let own = id.parse().ok().and_then(|id| self.people.row(&id));
+                (own.map_or_else(|| by_subject(&id), |row| Called::of(&row)), id)
+            }
+        };
+        for (_, row) in self.people.about(&called) {
+            if row.provisioned {
+                let also = Called::of(&row);
+                called.names.extend(also.names);
+                called.subjects.extend(also.subjects);
+            }
+        }
+        let sign_ins = self.ledger.sign_ins().ok()?;
+        for row in sign_ins.iter().filter(|row| called.subjects.contains(&row.subject) && !row.email.is_empty()) {
+            called.names.insert(crate::model::person::folded(&row.email));
+        }
+        called.operator = None;
+        Some((called, shown(&name)))
+    }
+
+    fn event_refused(&self, source: Option<SocketAddr>, why: &str) {
+        let now = self.now();
+        tracing::info!(source = ?source, why, "an event of an identity provider was refused");
+        if !self.refusals.tells("", now) {
+            return;
+        }
+        let mut event = event::own("signal.refused", now);
+        event.decision = event::REFUSED.into();
+        (event.actor, event.source) = ("unknown".to_owned(), source_text(source));
+        event.details.push(format!("why={why}"));
+        self.note_later(vec![event], now);
+    }
+}
+
+const ACTOR: &str = "shared_signals";
+const SCHEMAS: &str = "https://schemas.openid.net/secevent/";
