@@ -159,7 +159,7 @@ fn policies(criterion: &mut Criterion) {
         TRUST.replacen("name = \"acme\"", "name = \"acme\"\npolicy = { enforce = \"p.cedar\" }", 1)
     );
     let documents = [Document { path: "trust.toml", text: &text }, Document { path: "p.cedar", text: &own }];
-    let map = policy::parse(&documents, Extent::Whole, now()).unwrap_or_else(|problems| panic!("{problems}"));
+    let map = policy::parse(&documents, Extent::Whole, now()).expect("a sound map");
     let trust = map.tenants.values().next().expect("one tenant");
     let (workload, partner, purpose) =
         ("exporter".parse().expect("name"), "globex".parse().expect("name"), "report".parse().expect("name"));
