@@ -128,6 +128,7 @@ fn decisions(criterion: &mut Criterion) {
         attest_by: &|_| None,
         proofs: Vec::new(),
         origin: policy::Origin::Local,
+        approved: &[],
         scene: policy::Scene::default(),
     };
     let _decision = black_box(policy::decide(trust, &asked, &facts, now()).expect("allowed"));
@@ -193,6 +194,7 @@ fn policies(criterion: &mut Criterion) {
             attest_by: &|_| None,
             proofs: Vec::new(),
             origin: policy::Origin::Local,
+            approved: &[],
             scene: policy::Scene { global: Some(&map.global), intent: intent.as_ref(), ..policy::Scene::default() },
         };
         let decision = policy::decide(trust, &asked, &facts, now()).expect("allowed");
