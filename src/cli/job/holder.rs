@@ -57,6 +57,7 @@ struct Holder<'a> {
     job: &'a Job,
     place: &'a Place,
     control: &'a Control,
+    runner: Option<Process>,
     signals: Signals,
     starter: Starter,
 }
@@ -72,12 +73,14 @@ pub async fn life(args: &StartArgs, session: &Session) -> Outcome {
     let signals = Signals::listen()?;
     let chosen = Chosen::of(session, args.ask.id_token_file.as_deref());
     let job = args.job(&chosen)?;
+    // Looked up before all else: one that goes while the job begins is not overlooked.
+    let runner = args.runner()?;
     let place = Place::make(args.ask.dir.as_deref())?;
     let control = Control::open(place.path()).map_err(|error| Failure::io("open the holder's socket", error))?;
     let env_file = args.env_file();
     let left = Left::of(&job, place.path(), env_file.clone())?;
     let mut state = State::claim(&args.state.path(), left)?;
-    let holder = Holder { args, job: &job, place: &place, control: &control, signals, starter };
+    let holder = Holder { args, job: &job, place: &place, control: &control, runner, signals, starter };
     let ended = holder.run(session, &chosen, env_file, &mut state).await;
     if ended.is_err() {
         state.wipe();
@@ -157,7 +160,6 @@ impl Holder<'_> {
 
     /// Until something ends it.
     async fn hold(&mut self, task: &Task, prepared: &Prepared, state: &mut State) -> Outcome<End> {
-        let mut runner = self.args.runner().unwrap_or_default();
         let mut holding = task.holding();
         let deadline = Instant::now() + life_of(task);
         // While it is handed on: until when.
@@ -167,7 +169,7 @@ impl Holder<'_> {
                 why = task_over(&mut holding) => return Ok(End::Over(word_of(why))),
                 () = sleep_until(deadline) => return Ok(End::Over("expired".into())),
                 () = told_to_end(&mut self.signals) => return Ok(End::Left),
-                () = gone(runner), if handed.is_none() => return Ok(End::Left),
+                () = gone(self.runner), if handed.is_none() => return Ok(End::Left),
                 () = sleep_until(handed.unwrap_or(deadline)), if handed.is_some() => return Ok(End::Left),
                 asked = self.control.asked() => asked,
             };
@@ -181,7 +183,7 @@ impl Holder<'_> {
                 Ask::TakeOver { .. } if handed.is_none() => refused("its job has not handed it on"),
                 Ask::TakeOver { runner: next, env_file } => match taken_over(prepared, state, env_file) {
                     Ok(()) => {
-                        (runner, handed) = (next, None);
+                        (self.runner, handed) = (next, None);
                         let started = Some(self.started(task, prepared));
                         Answer { secrets: secrets(prepared), started, ..Answer::default() }
                     }

@@ -43,12 +43,11 @@ async fn what_malware_carries_off_opens_nothing_more_during_the_job_and_nothing_
     let calls = FederatedCalls::default();
     calls.carry_task(&task.task_id, true).expect("an id");
     assert_eq!(reason(&setting.job(&thief, &calls).await.issue(under(&task)).await), "UNPROVEN");
-    // A certificate of the broker's says which workload it is: what is obtained through it ends with it.
+    // A certificate of the broker's stands for the task that it was issued under, and for no other.
     let stolen = Identity::new(env["DB_CERT"].clone().into(), env["DB_KEY"].clone().into_bytes().into());
     let mut posing = setting.job(&stolen, &FederatedCalls::default()).await;
-    let wider = pb::OpenTaskRequest { hold: false, ..opening() };
-    let wider = posing.open_task(wider).await.expect("the workload's own").into_inner().task.expect("a task");
-    let more = posing.issue(under(&wider)).await.expect("the workload's own").into_inner();
+    assert_eq!(reason(&posing.open_task(opening()).await), "NOT_FOUND");
+    let more = posing.issue(under(&task)).await.expect("the task's own").into_inner();
     assert!(is_active(&mut setting.world.verifier("alpha").await, &more).await);
     // Not from its own credentials either: a token for a service is no identity with the broker.
     let bearer = FederatedCalls::new(&token).expect("a token");
