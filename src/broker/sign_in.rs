@@ -347,6 +347,13 @@ impl Broker {
     }
 }
 
+/// What has not happened yet shows as zero, so that a rate sees its first time.
+pub(super) fn begin_counting() {
+    for word in ["allowed", "refused", "failed"] {
+        metrics::counter!("mayfly_sign_ins_total", "outcome" => word).increment(0);
+    }
+}
+
 fn called(proof: &PersonProof) -> Called {
     Called {
         names: proof.names.iter().cloned().collect(),

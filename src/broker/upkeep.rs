@@ -33,6 +33,7 @@ pub fn start(broker: &Arc<Broker>, stop: &CancellationToken) -> Result<JoinSet<(
         metrics::counter!("mayfly_background_failures_total", "work" => work).increment(0);
     }
     super::policies::begin_counting();
+    super::sign_in::begin_counting();
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(broker).watch_holds(stop.clone()));
     let resumed = Arc::clone(broker);

@@ -10,7 +10,11 @@ use std::{
 
 use clap::Args;
 
-use crate::{client::pem, mint::x509::parse_csr, model::OperatorName, pb};
+use crate::{
+    client::{self, pem},
+    model::OperatorName,
+    pb,
+};
 
 use self::{device::Provider, folder::SignedIn};
 use super::{
@@ -70,8 +74,7 @@ impl LoginArgs {
         let provider = Provider::find(&told, self.provider_ca.as_deref()).await?;
         let own = OwnRequest::fresh()?;
         // Bound to the key: a token that somebody else gets hold of certifies no other.
-        let csr = parse_csr(&own.csr_der).map_err(|error| Failure::Internal(error.to_string()))?;
-        let code = provider.begin(&csr.spki_sha256().to_string()).await?;
+        let code = provider.begin(&own.spki_sha256.to_string()).await?;
         show(&code)?;
         let id_token = provider.wait_for(&code).await?;
         let request = pb::SignInRequest {
@@ -101,12 +104,19 @@ impl LogoutArgs {
                 Ok(reply) => ended = reply.into_inner().changed,
                 // It was over before.
                 Err(status) if status.code() == tonic::Code::Unauthenticated => {}
+                // With it its connections end, and this one may do so before the answer.
+                Err(status) if client::unreachable(&status) && is_over(session).await? => ended = true,
                 Err(status) => return Err(status.into()),
             }
         }
         folder::remove(place)?;
         session.output.one(&Fields::new().text("operator", &known.operator).flag("ended", ended))
     }
+}
+
+async fn is_over(session: &Session) -> Outcome<bool> {
+    let asked = session.sign_in(true).await?.get_session(pb::GetSessionRequest {}).await;
+    Ok(asked.is_err_and(|status| status.code() == tonic::Code::Unauthenticated))
 }
 
 async fn status(session: &Session, place: &Path) -> Outcome {

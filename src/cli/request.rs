@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::client::Key;
+use crate::{client::Key, model::Digest};
 
 use super::failure::{Failure, Outcome};
 
@@ -14,6 +14,8 @@ pub struct OwnRequest {
     pub key_pem: Zeroizing<String>,
     /// PKCS #10, DER.
     pub csr_der: Vec<u8>,
+    /// Of its public half.
+    pub spki_sha256: Digest,
 }
 
 impl OwnRequest {
@@ -37,7 +39,7 @@ impl OwnRequest {
     }
 
     fn of(key: &Key) -> Outcome<Self> {
-        Ok(Self { key_pem: key.expose_pem(), csr_der: key.request()? })
+        Ok(Self { key_pem: key.expose_pem(), csr_der: key.request()?, spki_sha256: key.spki_sha256() })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use super::{CallError, pem};
+use crate::model::Digest;
 
 /// A P-256 key that never leaves this process but for its holder's own use.
 pub struct Key(KeyPair);
@@ -42,6 +43,12 @@ impl Key {
     /// When it cannot be signed.
     pub fn request(&self) -> Result<Vec<u8>, CallError> {
         Ok(nameless().serialize_request(&self.0).map_err(CallError::Key)?.der().to_vec())
+    }
+
+    /// SHA-256 of its public half, as an X.509 `SubjectPublicKeyInfo` in DER.
+    #[must_use]
+    pub fn spki_sha256(&self) -> Digest {
+        Digest::of(&self.0.subject_public_key_info())
     }
 
     /// PKCS #8, PEM. Every caller is a place to review.

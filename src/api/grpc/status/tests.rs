@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::{
-    model::{CredentialKind, Digest, EndReason, Scope, TenantName, Timestamp},
+    model::{ApprovalStanding, CredentialKind, Digest, EndReason, Scope, TenantName, Timestamp},
     policy::{self, Bound, Document, Extent, PolicyAction, PolicyRefusal, RefusedBy},
 };
 
@@ -28,6 +28,7 @@ fn denials() -> Vec<Denied> {
         Denied::GrantExpired { grant: name("g"), at },
         Denied::AttestationOverdue { grant: name("g"), at },
         Denied::GrantDormant { grant: name("g"), at },
+        Denied::ApprovalNeeded { grant: name("g"), purpose: "sync".parse().expect("name"), needed: 2 },
         Denied::TtlTooLong { grant: name("g"), asked, max },
         Denied::BindingNotForKind,
         Denied::BindingRequired(name("g")),
@@ -93,6 +94,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Problems(problems(1)),
         Refusal::Quota("tenant"),
         Refusal::Busy { retry_ms: 50 },
+        Refusal::Approval(ApprovalStanding::Open),
+        Refusal::Approval(ApprovalStanding::Expired),
         Refusal::RetryMismatch,
         Refusal::RevisionGone,
         Refusal::Suspended("task"),
