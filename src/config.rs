@@ -25,8 +25,6 @@ use crate::{
     settings::{Problems, problem, read},
 };
 
-pub(crate) use issuers::system_roots;
-
 /// A commented configuration with every field, as `mayfly init` writes it.
 pub const SAMPLE: &str = include_str!("config/sample.toml");
 

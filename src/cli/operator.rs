@@ -23,9 +23,9 @@ pub enum OperatorCommand {
     List(LimitArgs),
     /// Makes a key here and has it certified for an operator that the trust map names.
     Add(AddArgs),
-    #[cfg(feature = "server")]
     #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
     SignOut(SignOutArgs),
+    #[cfg(feature = "server")]
     #[allow(missing_docs, reason = "the doc of the arguments is the help text")]
     Recover(super::local::RecoverArgs),
 }

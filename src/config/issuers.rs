@@ -1,12 +1,12 @@
 //! Reads the issuers of identity tokens.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::model::{IssuerKind, IssuerName, IssuerRules, OnReuse, Reuse, SignatureAlgorithm, issuer::LONGEST_JOB};
 
 use super::{
     Issuer, KeySource,
-    read::{At, FileRule, Section},
+    read::{self, At, FileRule, Section},
 };
 
 pub(super) fn issuers(sections: Vec<Section<'_>>) -> Vec<Issuer> {
@@ -177,7 +177,7 @@ pub(super) fn keys(section: &mut Section<'_>) -> Option<KeySource> {
             None
         }
         (None, ca_file) => {
-            let ca_file = ca_file.map(|at| at.value).or_else(system_roots);
+            let ca_file = ca_file.map(|at| at.value).or_else(read::system_roots);
             if ca_file.is_none() {
                 section.note(
                     "ca_file",
@@ -188,17 +188,6 @@ pub(super) fn keys(section: &mut Section<'_>) -> Option<KeySource> {
             Some(KeySource::Fetched { ca_file: ca_file?, allow_private })
         }
     }
-}
-
-/// The system's bundle of roots, where distributions keep it.
-pub(crate) fn system_roots() -> Option<PathBuf> {
-    let known = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem",
-        "/etc/ssl/cert.pem",
-    ];
-    known.into_iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
 /// OpenID Connect Discovery 1.0 section 3: https, without query, fragment or user. A path may end with `/`, for `iss` is

@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use super::{
-    issuers::system_roots,
-    read::{At, FileRule, Section},
-};
+use super::read::{self, At, FileRule, Section};
 use crate::model::{Topic, address::is_private};
 
 /// Who is notified, and how. Without a route nobody is.
@@ -262,7 +259,7 @@ fn roots(section: &mut Section<'_>) -> Option<PathBuf> {
     if let Some(file) = &given {
         section.check_file(file, FileRule::Public);
     }
-    let file = given.map(|at| at.value).or_else(system_roots);
+    let file = given.map(|at| at.value).or_else(read::system_roots);
     if file.is_none() {
         section.note("ca_file", "is missing, and the system has no bundle of roots", "name a PEM file of roots");
     }

@@ -202,7 +202,8 @@ impl DeliveryError {
     #[must_use]
     pub fn is_of_message(&self) -> bool {
         match self {
-            Self::Status(status) => matches!(status, 400 | 413 | 415 | 422),
+            // What comes for every message alike; anything else may be the answer to what this one says.
+            Self::Status(status) => !matches!(status, 401 | 404 | 407 | 410 | 429 | 502..=504),
             Self::SmtpRefused(_) | Self::Unwritable => true,
             Self::Deadline(_)
             | Self::File { .. }

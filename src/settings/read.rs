@@ -375,6 +375,17 @@ impl<'a> Section<'a> {
     }
 }
 
+/// The system's bundle of roots, where distributions keep it.
+pub(crate) fn system_roots() -> Option<PathBuf> {
+    let known = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    ];
+    known.into_iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
 /// Only the owner may read it; or root owns it and lets one group read it.
 fn is_private(mode: u32, owner: u32) -> bool {
     mode & 0o077 == 0 || (owner == 0 && mode & 0o037 == 0)

@@ -463,9 +463,15 @@ impl pb::admin_server::Admin for AdminService {
         let work = |caller: Arc<Caller>, inbound| async move {
             // Before anything is gathered: only who may apply may fill memory.
             gate.broker().operator(&caller)?.require(Role::Admin)?;
-            let _room = gate.apply_room()?;
+            let room = gate.apply_room()?;
             let (options, documents) = gather(inbound).await?;
-            gate.broker().apply(&caller, options, documents).await
+            let broker = Arc::clone(gate.broker());
+            // To its end, also when nobody waits any more: what it has set going counts until it is done.
+            let applied = tokio::spawn(async move {
+                let _room = room;
+                broker.apply(&caller, options, documents).await
+            });
+            applied.await.map_err(Refusal::fault)?
         };
         gate.answer("apply", request, work).await
     }

@@ -137,7 +137,8 @@ impl Gate {
             self.take_visit(&peer)?;
             Ok(peer)
         });
-        request.extensions_mut().insert(Visitor(taken.map_err(|refusal| status::of(&refusal))?));
+        let visitor = Visitor(taken.map_err(|refusal| not_admitted(&request, &refusal))?);
+        request.extensions_mut().insert(visitor);
         Ok(request)
     }
 

@@ -176,6 +176,8 @@ impl Holder<'_> {
             let said = match ask {
                 Ask::Finish => return Ok(End::Finish(asker)),
                 Ask::Secrets => Answer { secrets: secrets(prepared), ..Answer::default() },
+                // Whatever runs in the job can ask for this.
+                Ask::HandOn { seconds } if seconds > HAND_ON_MOST => refused("a job is handed on within an hour"),
                 Ask::HandOn { seconds } => {
                     handed = Some(Instant::now() + Duration::from_secs(seconds.into()));
                     Answer::default()
@@ -281,5 +283,7 @@ fn silent() -> io::Result<()> {
     Ok(())
 }
 
+/// Seconds that a holder waits for the next job at most.
+const HAND_ON_MOST: u32 = 3_600;
 /// How often it is looked whether the runner is there.
 const LOOK: Duration = Duration::from_millis(500);

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use crate::{
     cli::failure::{Failure, Outcome},
     client::pem,
-    config::system_roots,
     model::{Chain, secret::SecretText},
     pb,
+    settings::read::system_roots,
 };
 
 /// A provider, as its discovery document has it.

@@ -12,7 +12,10 @@ use miette::Diagnostic;
 
 use crate::model::Digest;
 
-use super::text::{PolicyFile, PolicyTexts, hash};
+use super::{
+    bounds::{beyond, on_deep_stack},
+    text::{PolicyFile, PolicyTexts, hash},
+};
 
 /// The vocabulary, as `mayfly policy schema` prints it.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
@@ -65,6 +68,9 @@ pub(in crate::policy) enum Side {
     Guardrails,
 }
 
+/// Mistakes of one kind that are told of one file: each costs a look through the file for its line.
+const TOLD_MOST: usize = 100;
+
 /// What ids of guardrails begin with, so that they cannot be taken for a tenant's.
 pub(super) const GUARDRAILS: &str = "guardrails/";
 
@@ -73,6 +79,14 @@ pub(super) const GUARDRAILS: &str = "guardrails/";
 /// # Errors
 /// All that is wrong: syntax, ids, limits, what does not fit the schema, and what can never apply.
 pub(in crate::policy) fn compile(files: &[PolicyFile], side: Side) -> Result<Compiled, Vec<Mistake>> {
+    on_deep_stack(|| compile_here(files, side)).unwrap_or_else(|| {
+        let path = files.first().map(|file| file.path.clone()).unwrap_or_default();
+        let message = "could not be read: there is no thread to read it on".to_owned();
+        Err(vec![Mistake { path, line: 0, message, help: "try again".to_owned() }])
+    })
+}
+
+fn compile_here(files: &[PolicyFile], side: Side) -> Result<Compiled, Vec<Mistake>> {
     let mut reading = Reading { side, mistakes: Vec::new(), entries: Vec::new(), ids: BTreeSet::new() };
     let bytes: usize = files.iter().map(|file| file.text.len()).sum();
     if bytes > PolicyTexts::MAX_BYTES {
@@ -115,10 +129,13 @@ impl Reading {
     }
 
     fn file(&mut self, file: &PolicyFile) {
+        if let Some((at, why)) = beyond(&file.text) {
+            return self.wrong(&file.path, line_at(&file.text, at), why, "split the policy, or flatten it");
+        }
         let set = match PolicySet::from_str(&file.text) {
             Ok(set) => set,
             Err(errors) => {
-                for error in errors.iter() {
+                for error in errors.iter().take(TOLD_MOST) {
                     let line = line_of(&file.text, error);
                     self.wrong(&file.path, line, error, "correct the Cedar");
                 }
@@ -188,11 +205,11 @@ impl Reading {
             .map(|entry| (entry.policy.id().to_string(), (entry.path.clone(), entry.line)))
             .collect();
         let result = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-        let errors = result.validation_errors().map(|error| {
+        let errors = result.validation_errors().take(TOLD_MOST).map(|error| {
             let help = error.help().map(|help| help.to_string());
             (error.policy_id().to_string(), error.to_string(), help, offset(error))
         });
-        let warnings = result.validation_warnings().map(|warning| {
+        let warnings = result.validation_warnings().take(TOLD_MOST).map(|warning| {
             let help = warning.help().map(|help| help.to_string());
             (warning.policy_id().to_string(), warning.to_string(), help, offset(warning))
         });

@@ -4,6 +4,7 @@
 //! version when it is first needed ([`Sets`]), narrowed to who asks for what ([`cell`]) and asked ([`judge`]).
 //! Whatever cannot be evaluated refuses: Cedar itself skips a policy that errs, also one that forbids.
 
+mod bounds;
 mod cell;
 mod compile;
 mod explain;

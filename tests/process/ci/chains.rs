@@ -46,7 +46,9 @@ async fn what_malware_carries_off_opens_nothing_more_during_the_job_and_nothing_
     // A certificate of the broker's stands for the task that it was issued under, and for no other.
     let stolen = Identity::new(env["DB_CERT"].clone().into(), env["DB_KEY"].clone().into_bytes().into());
     let mut posing = setting.job(&stolen, &FederatedCalls::default()).await;
-    assert_eq!(reason(&posing.open_task(opening()).await), "NOT_FOUND");
+    let child = pb::OpenTaskRequest { hold: false, ..opening() };
+    let child = posing.open_task(child).await.expect("below the task").into_inner().task.expect("a task");
+    assert_eq!(child.parent_task_id, task.task_id, "a task that outlives the job's");
     let more = posing.issue(under(&task)).await.expect("the task's own").into_inner();
     assert!(is_active(&mut setting.world.verifier("alpha").await, &more).await);
     // Not from its own credentials either: a token for a service is no identity with the broker.
@@ -66,6 +68,7 @@ async fn what_malware_carries_off_opens_nothing_more_during_the_job_and_nothing_
         .try_into()
         .expect("the job's");
     assert_eq!(completed.end_reason(), pb::EndReason::Completed);
+    assert!(tasks(&setting.world).await.iter().all(|task| task.standing() == pb::Standing::Ended));
     assert!(
         !is_active(&mut setting.world.verifier("alpha").await, &more).await,
         "what the thief obtained is good after the job"
