@@ -7,7 +7,7 @@ use std::{
 
 use prost::Message as _;
 
-use super::{Notifier, WAITING_MOST, position, read};
+use super::{KEPT_FOR_ALARMS, Notifier, WAITING_MOST, position, read};
 use crate::{
     broker::{Broker, Refusal, event, trail},
     ledger::{LogRow, NoticeCommit, Refused, keys},
@@ -79,13 +79,15 @@ impl Broker {
         let mut commit = position(until, now);
         let mut added: BTreeMap<String, usize> = BTreeMap::new();
         let mut lost: BTreeMap<String, u64> = BTreeMap::new();
-        for ((route, ..), mut record) in drafts {
+        for ((route, _, _, topic), mut record) in drafts {
             record.created = now.millis();
+            // Whoever can make others of these must not keep an alarm from being told.
+            let most = if topic == Topic::Alarm { WAITING_MOST } else { WAITING_MOST - KEPT_FOR_ALARMS };
             let Some(route) = notifier.config.routes.get(route) else { continue };
             for outlet in notifier.outlets_of(&route.name) {
                 let name = outlet.name();
                 let count = added.entry(name.clone()).or_default();
-                if notifier.change(&name, |state| state.waiting) + *count >= WAITING_MOST {
+                if notifier.change(&name, |state| state.waiting) + *count >= most {
                     *lost.entry(name).or_default() += 1;
                     continue;
                 }

@@ -203,3 +203,5 @@ const PACE: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_secs(2);
 /// Notifications that wait for one way out at most; what comes beyond is given up at once, and told in the audit.
 const WAITING_MOST: usize = 10_000;
+/// Of these, only for alarms.
+const KEPT_FOR_ALARMS: usize = 1_000;
