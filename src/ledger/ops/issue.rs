@@ -100,6 +100,10 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<Issu
     let approval = approved(tx, draft, &task, replaced.as_ref())?;
     let paced = pace::count(tx, &task, draft.velocity, &lease.audiences, now)?;
     if let Counted::Beyond(first, tripped) = &paced {
+        // A task that is not there yet needs no suspension: nothing would ever remove its rows.
+        if draft.new_task.is_some() && first.id == task.id {
+            return Err(Refused::TooFast(*tripped));
+        }
         pace::suspend(tx, first, *tripped, &draft.event, now)?;
         return Ok(Issued::Suspended(*tripped));
     }

@@ -21,6 +21,7 @@ on_each_engine! {
     a_word_whose_proof_was_cut_no_longer_counts,
     a_damaged_approval_gives_nothing,
     an_approval_is_swept_when_nobody_can_use_it,
+    a_task_that_would_open_beyond_its_pace_leaves_no_row,
     a_task_beyond_its_pace_is_suspended_after_reopening_too_and_forgotten_with_its_row,
 }
 
@@ -169,6 +170,29 @@ fn an_approval_is_swept_when_nobody_can_use_it(bed: &mut Bed) {
     bed.advance(3_600 + 61);
     sweep(bed);
     assert_eq!(bed.ledger().approval(id).unwrap(), None);
+}
+
+fn a_task_that_would_open_beyond_its_pace_leaves_no_row(bed: &mut Bed) {
+    let velocity = Velocity { resources: Some(1), ..Velocity::default() };
+    let tripped = Tripped { rule: "resources", limit: 1, count: 2 };
+    for _ in 0..3 {
+        let task = bed.new_task();
+        let mut lease = bed.new_lease(&task);
+        lease.audiences.push("https://other.example".into());
+        let draft = IssueDraft { new_task: Some(task), velocity, ..bed.draft(&lease) };
+        assert_eq!(wait(bed.ledger().issue(draft)), Err(Refused::TooFast(tripped)));
+    }
+    assert!(bed.rows(Table::Bars).is_empty() && bed.rows(Table::Tasks).is_empty());
+    bed.reopen();
+    assert_eq!(bed.ledger().held_for(Suspension::Velocity), []);
+    // Below a task that is there, that one is suspended.
+    let above = bed.task();
+    let child = Task { parent: Some(above.id), ..bed.new_task() };
+    let mut lease = bed.new_lease(&child);
+    lease.audiences.push("https://other.example".into());
+    let draft = IssueDraft { new_task: Some(child), velocity, ..bed.draft(&lease) };
+    assert_eq!(wait(bed.ledger().issue(draft)), Err(Refused::TooFast(tripped)));
+    assert_eq!(bed.ledger().held_for(Suspension::Velocity), [Scope::Task(above.id).id()]);
 }
 
 fn a_task_beyond_its_pace_is_suspended_after_reopening_too_and_forgotten_with_its_row(bed: &mut Bed) {
