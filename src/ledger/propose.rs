@@ -19,7 +19,7 @@ use crate::{
 /// Proposals. Each returns once it is on disk and published.
 #[expect(clippy::missing_errors_doc, reason = "every one: refused, with nothing done")]
 impl Ledger {
-    /// Begins a lease. With [`Refused::TooFast`] its task is suspended instead.
+    /// Begins a lease. With [`Refused::TooFast`] its task is suspended instead, unless the lease would have opened it.
     pub async fn issue(&self, draft: impl Into<Arc<issue::IssueDraft>>) -> Result<Receipt, Refused> {
         let draft = draft.into();
         let lane = Lane::Begin(draft.lease.id.tenant());

@@ -339,5 +339,10 @@ async fn requests_that_wait_are_bounded_and_a_retry_uses_one_approval_once() {
     let old: TaskId = first.task_id.parse().expect("id");
     assert_ne!(first.task_id, second.task_id);
     let within = pb::IssueRequest { task_id: old.to_string(), task_deadline_seconds: 0, ..asking("break-glass", "") };
-    assert_eq!(bed.issue(within).await.err(), Some("APPROVAL_NEEDED"), "it went on to the retry's task");
+    assert_eq!(bed.issue(within).await.err(), Some("TASK_ENDED"), "its place is taken");
+    bed.decide(&operator("op-c"), &id, false).await.expect("denied");
+    for lease in [first, second] {
+        let id: LeaseId = lease.lease_id.parse().expect("id");
+        assert!(!bed.live(&bed.broker.ledger.lease(id).expect("reads").expect("there")));
+    }
 }

@@ -77,6 +77,15 @@ pub struct ApprovalUse {
     pub terms: Terms,
 }
 
+/// A first use that was admitted: what is to be written.
+#[derive(Debug)]
+pub(in crate::ledger) struct FirstUse {
+    /// The approval, as the task has it that uses it now.
+    approval: Approval,
+    /// The task that had it, and whose place that one takes.
+    instead: Option<TaskId>,
+}
+
 /// Writes a request, within the bounds on those that wait.
 pub(in crate::ledger) fn ask(tx: &mut Tx<'_>, draft: &AskDraft) -> Result<(), Refused> {
     let (approval, now) = (&draft.approval, draft.now);
@@ -189,8 +198,9 @@ pub(in crate::ledger) fn void(
     Ok(rows)
 }
 
-/// The row of an approval once `task` uses it, or `None` when it does already. Refuses when it is not for this, not enough
-/// people's words still count, its time is over, or another task has it; `instead` is a task whose place this one takes.
+/// The first use of an approval by `task`, or `None` when it uses it already. Refuses when it is not for this, not enough
+/// people's words still count, its time is over, or another task has it; `instead` is a task whose place this one takes,
+/// while that lives: what was ended on purpose is not begun anew by asking again.
 pub(in crate::ledger) fn admit(
     tx: &Tx<'_>,
     wanted: &ApprovalUse,
@@ -198,7 +208,7 @@ pub(in crate::ledger) fn admit(
     is_new: bool,
     instead: Option<TaskId>,
     now: Timestamp,
-) -> Result<Option<Approval>, Refused> {
+) -> Result<Option<FirstUse>, Refused> {
     let mut approval = fitting(tx, wanted.id, &wanted.terms)?;
     let is_for = approval.tenant == task.tenant
         && approval.partner == task.partner
@@ -218,14 +228,24 @@ pub(in crate::ledger) fn admit(
     match approval.used_by {
         Some(user) if user == task.id => return Ok(None),
         Some(user) if instead != Some(user) => return Err(Refused::Approval(ApprovalStanding::Used)),
-        Some(_) | None => {}
+        Some(user) => drop(live_task(tx, user, now)?),
+        None => {}
     }
     let meant = approval.task.map_or(is_new, |meant| meant == task.id);
     if !meant {
         return Err(Refused::Approval(ApprovalStanding::Used));
     }
-    approval.used_by = Some(task.id);
-    Ok(Some(approval))
+    let instead = approval.used_by.replace(task.id);
+    Ok(Some(FirstUse { approval, instead }))
+}
+
+/// Writes a first use. The task that had the approval before ends with all that it got: one approval, one task.
+pub(in crate::ledger) fn take(tx: &mut Tx<'_>, first: &FirstUse, now: Timestamp) -> Result<(), Refused> {
+    put(tx, &first.approval);
+    match first.instead {
+        Some(before) => end::replaced(tx, before, EndReason::Superseded, now),
+        None => Ok(()),
+    }
 }
 
 /// Notes in a task that it uses an approval.

@@ -1,7 +1,7 @@
 //! Issue and renew: a lease, its task when it is new, its counts and its event in one commit.
 
 use super::{
-    approve::{self, ApprovalUse},
+    approve::{self, ApprovalUse, FirstUse},
     counted, end, ended_or, lease_standing, live_task,
     pace::{self, Counted},
     proof_standing,
@@ -10,8 +10,8 @@ use super::{
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{
-        Approval, Digest, EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Task, TaskId, Timestamp, Tripped,
-        Velocity, task::LiveBucket, time::SKEW,
+        Digest, EndReason, Lease, LeaseId, Scope, ScopeId, Standing, Task, TaskId, Timestamp, Tripped, Velocity,
+        task::LiveBucket, time::SKEW,
     },
     pb, records,
 };
@@ -100,6 +100,10 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<Issu
     let approval = approved(tx, draft, &task, replaced.as_ref())?;
     let paced = pace::count(tx, &task, draft.velocity, &lease.audiences, now)?;
     if let Counted::Beyond(first, tripped) = &paced {
+        // A task that is not there yet needs no suspension: nothing would ever remove its rows.
+        if draft.new_task.is_some() && first.id == task.id {
+            return Err(Refused::TooFast(*tripped));
+        }
         pace::suspend(tx, first, *tripped, &draft.event, now)?;
         return Ok(Issued::Suspended(*tripped));
     }
@@ -114,19 +118,19 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<Issu
         None => {}
     }
     if let Some(approval) = approval {
-        approve::put(tx, &approval);
+        approve::take(tx, &approval, now)?;
     }
     write(tx, draft, task, paced)?;
     Ok(Issued::Begun)
 }
 
-/// The row of the approval that the lease rests on, when this is its first use.
+/// The approval that the lease rests on, when this is its first use.
 fn approved(
     tx: &Tx<'_>,
     draft: &IssueDraft,
     task: &Task,
     replaced: Option<&Lease>,
-) -> Result<Option<Approval>, Refused> {
+) -> Result<Option<FirstUse>, Refused> {
     let Some(wanted) = &draft.approval else { return Ok(None) };
     if task.approvals.len() >= Task::MAX_APPROVALS && !task.approvals.contains(&wanted.id) {
         return Err(Refused::Quota("task's approvals"));

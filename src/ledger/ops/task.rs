@@ -77,7 +77,7 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Open
     tx.mark_time(now);
     tx.audit(&draft.event)?;
     if let Some(approval) = approval {
-        approve::put(tx, &approval);
+        approve::take(tx, &approval, now)?;
     }
     if let Counted::Within(first, pace) = paced {
         pace::note(tx, first, pace)?;

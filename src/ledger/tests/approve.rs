@@ -7,20 +7,24 @@ use super::{
     on_each_engine,
 };
 use crate::{
-    ledger::{AgreeDraft, ApprovalUse, AskDraft, CloseDraft, IssueDraft, Refused, SweepReport, Terms, engine::Table},
+    ledger::{
+        AgreeDraft, ApprovalUse, AskDraft, CloseDraft, IssueDraft, Refused, Retry, SweepReport, Terms, engine::Table,
+    },
     model::{
-        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, Lease, Pace, Scope, Standing, Suspension, Task,
-        TenantNumber, Tripped, Velocity, approval::Closed,
+        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, EndReason, Lease, Pace, Scope, Standing,
+        Suspension, Task, TenantNumber, Tripped, Velocity, approval::Closed,
     },
 };
 
 on_each_engine! {
     an_approval_is_used_by_one_task_in_the_commit_of_its_lease_and_stays_so_after_reopening,
     of_many_tasks_that_come_at_once_one_uses_an_approval,
+    a_retry_takes_an_approval_along_and_ends_the_task_it_had_unless_that_is_over,
     what_was_withdrawn_or_changed_between_decision_and_commit_refuses,
     a_word_whose_proof_was_cut_no_longer_counts,
     a_damaged_approval_gives_nothing,
     an_approval_is_swept_when_nobody_can_use_it,
+    a_task_that_would_open_beyond_its_pace_leaves_no_row,
     a_task_beyond_its_pace_is_suspended_after_reopening_too_and_forgotten_with_its_row,
 }
 
@@ -118,6 +122,31 @@ fn of_many_tasks_that_come_at_once_one_uses_an_approval(bed: &mut Bed) {
     assert_eq!(won.iter().filter(|won| **won).count(), 1);
 }
 
+fn a_retry_takes_an_approval_along_and_ends_the_task_it_had_unless_that_is_over(bed: &mut Bed) {
+    let again = |bed: &Bed, id: ApprovalId| {
+        let (task, draft) = draft(bed, id);
+        let retry = Some(Retry { key: *b"sixteen bytes ok", request: Digest::of(b"asked") });
+        let lease = draft.lease.id;
+        wait(bed.ledger().issue(IssueDraft { retry, ..draft })).map(|_| (task, lease))
+    };
+    let id = granted(bed);
+    let (before, first) = again(bed, id).unwrap();
+    let more = bed.new_lease(&before);
+    bed.issue(&more).unwrap();
+    let (after, second) = again(bed, id).unwrap();
+    let row = bed.ledger().task(before.id).unwrap().unwrap();
+    assert_eq!(row.ended.map(|(why, _)| why), Some(EndReason::Superseded));
+    assert_eq!(bed.ledger().approval(id).unwrap().unwrap().used_by, Some(after.id));
+    bed.reopen();
+    assert!(!bed.standing(first).is_live() && !bed.standing(more.id).is_live());
+    assert!(bed.standing(second).is_live());
+    // What was ended on purpose is not begun anew by asking again.
+    bed.complete(after.id).unwrap();
+    assert_eq!(again(bed, id), Err(Refused::TaskEnded(EndReason::Completed)));
+    close(bed, id);
+    assert!([first, more.id, second].into_iter().all(|lease| !bed.standing(lease).is_live()));
+}
+
 fn what_was_withdrawn_or_changed_between_decision_and_commit_refuses(bed: &mut Bed) {
     let id = granted(bed);
     let (_, decided) = draft(bed, id);
@@ -169,6 +198,29 @@ fn an_approval_is_swept_when_nobody_can_use_it(bed: &mut Bed) {
     bed.advance(3_600 + 61);
     sweep(bed);
     assert_eq!(bed.ledger().approval(id).unwrap(), None);
+}
+
+fn a_task_that_would_open_beyond_its_pace_leaves_no_row(bed: &mut Bed) {
+    let velocity = Velocity { resources: Some(1), ..Velocity::default() };
+    let tripped = Tripped { rule: "resources", limit: 1, count: 2 };
+    for _ in 0..3 {
+        let task = bed.new_task();
+        let mut lease = bed.new_lease(&task);
+        lease.audiences.push("https://other.example".into());
+        let draft = IssueDraft { new_task: Some(task), velocity, ..bed.draft(&lease) };
+        assert_eq!(wait(bed.ledger().issue(draft)), Err(Refused::TooFast(tripped)));
+    }
+    assert!(bed.rows(Table::Bars).is_empty() && bed.rows(Table::Tasks).is_empty());
+    bed.reopen();
+    assert_eq!(bed.ledger().held_for(Suspension::Velocity), []);
+    // Below a task that is there, that one is suspended.
+    let above = bed.task();
+    let child = Task { parent: Some(above.id), ..bed.new_task() };
+    let mut lease = bed.new_lease(&child);
+    lease.audiences.push("https://other.example".into());
+    let draft = IssueDraft { new_task: Some(child), velocity, ..bed.draft(&lease) };
+    assert_eq!(wait(bed.ledger().issue(draft)), Err(Refused::TooFast(tripped)));
+    assert_eq!(bed.ledger().held_for(Suspension::Velocity), [Scope::Task(above.id).id()]);
 }
 
 fn a_task_beyond_its_pace_is_suspended_after_reopening_too_and_forgotten_with_its_row(bed: &mut Bed) {
