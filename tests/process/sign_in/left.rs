@@ -1,0 +1,48 @@
+//! Who left by the word of one, and is there still by the word of the other.
+
+use super::*;
+
+const DISABLED: &str = "risc/event-type/account-disabled";
+const WAS: &str = "owner@example.com";
+
+async fn named(company: &Company, name: &str) -> String {
+    let user = json!({ "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": name, "active": true });
+    let (status, made) = company.scim("POST", "/Users", &user).await;
+    assert_eq!(status, 201, "{made}");
+    made["id"].as_str().expect("an id").to_owned()
+}
+
+async fn patch(company: &Company, id: &str, path: &str, value: Value) {
+    let patch = json!({ "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": [{ "op": "replace", "path": path, "value": value }] });
+    let (status, said) = company.scim("PATCH", &format!("/Users/{id}"), &patch).await;
+    assert_eq!(status, 200, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_the_provider_disables_leaves_though_the_directory_has_her_and_a_namesake_stays() {
+    let company = Company::new().await;
+    let me = company.log_in("me").await;
+    company.attest(&me);
+    // The grant of beta is of who is called now as Ann was once.
+    let ann = named(&company, WAS).await;
+    patch(&company, &ann, "userName", json!(ANN)).await;
+    named(&company, WAS).await;
+    let beta =
+        issue(&mut company.world.broker("beta").await, request("beta", CredentialKind::Opaque)).await.expect("issued");
+    let alpha = company.alphas().await;
+    let goes_on = async |tenant: &str, issued: &pb::IssueResponse| {
+        is_active(&mut company.world.verifier(tenant).await, issued).await
+    };
+    // By a name that was Ann's: nothing of hers ends.
+    let other = json!({ "sub_id": { "format": "email", "email": WAS } });
+    assert_eq!(company.push(&company.event("caep/event-type/session-revoked", &other)).await.0, 202);
+    assert_eq!(company.world.process.ask(&me, &["status"]).code, 0, "a namesake's event ended a sign-in");
+    // Ann herself, whom the directory says to be there.
+    assert_eq!(company.push(&company.event(DISABLED, &json!({}))).await.0, 202);
+    assert!(!goes_on("alpha", &alpha).await, "who was disabled owns a grant that goes on");
+    assert!(goes_on("beta", &beta).await, "a namesake's grant was suspended");
+    assert_eq!(reason(&company.try_token(&company.claims()).await), "SIGN_IN_CLOSED");
+    assert_eq!(company.push(&company.event(DISABLED, &other)).await.0, 202);
+    assert!(!goes_on("beta", &beta).await);
+}
