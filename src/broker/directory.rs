@@ -110,8 +110,13 @@ impl Broker {
         let mut row = self.changed(id, &old, change, now)?;
         if row != *old {
             row.changed = now.millis();
-            let opens = row.active && !old.active;
-            let marks = if opens { self.closed_marks(&Called::of(&row)) } else { Vec::new() };
+            let mut marks = Vec::new();
+            if row.active && !old.active {
+                let called = Called::of(&row);
+                marks = self.closed_marks(&called);
+                // What ended by a mark stays over without it.
+                row.ended_until = self.ended_until(&called, row.ended_until);
+            }
             let kind = match (old.active, row.active) {
                 (true, false) => "person.closed",
                 (false, true) => "person.opened",
@@ -136,7 +141,8 @@ impl Broker {
         let now = self.now();
         let (id, old) = self.provisioned(&gone.id.to_string())?;
         let mut row = records::PersonRecord::clone(&old);
-        (row.provisioned, row.active, row.changed) = (false, false, now.millis());
+        (row.provisioned, row.active, row.removed) = (false, false, true);
+        row.changed = now.millis();
         let removed = of_person("person.removed", &row, source, now);
         self.put_people(vec![(id, row)], Vec::new(), vec![removed], now).await?;
         Ok(())
@@ -272,3 +278,32 @@ const ACTOR: &str = "scim";
 const NAME: &str = "userName must have 1 to 255 bytes, none of them control characters";
 /// Names that a user had before.
 const FORMER_MOST: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::testing::founded;
+
+    #[tokio::test]
+    async fn who_is_active_again_has_nothing_back_that_a_mark_had_ended() {
+        let (broker, hands) = founded().await;
+        let told = |active| UserChange {
+            user_name: Some("ann@acme.example".to_owned()),
+            active: Some(active),
+            ..UserChange::default()
+        };
+        let ann = broker.add_user(told(false), None).await.expect("added");
+        hands.advance(Duration::from_secs(60));
+        let (called, now) = (Called::by_name("ann@acme.example"), broker.now());
+        let (id, mut mark) = broker.mark(&called, now).expect("room");
+        (mark.active, mark.ended_until) = (false, now.millis());
+        broker.put_people(vec![(id, mark)], Vec::new(), Vec::new(), now).await.expect("written");
+        hands.advance(Duration::from_secs(60));
+        broker.change_user(&ann.id.to_string(), told(true), None).await.expect("changed");
+        assert!(broker.people.row(&id).is_none());
+        assert!(broker.people.is_closed_to(&called, now), "what the mark had ended is back");
+        assert!(!broker.people.is_closed_to(&called, broker.now()));
+    }
+}

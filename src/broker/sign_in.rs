@@ -282,7 +282,7 @@ impl Broker {
         let _writing = self.people.writing.lock().await;
         let now = self.now();
         let (id, mut mark) = self.mark(&called, now)?;
-        (mark.ended_until, mark.changed) = (now.millis(), now.millis());
+        mark.ended_until = now.millis();
         let mut ended = event::by(caller, operator.actor(), "sign_in.all_ended", now);
         ended.reason.clone_from(&request.reason);
         ended.details.push(match &called.operator {

@@ -115,7 +115,7 @@ impl Broker {
             return Ok(());
         };
         event.details.push(format!("person={name}"));
-        self.note_person(what, &called, event.clone(), now).await?;
+        self.note_person(what, &called, told.issued, event.clone(), now).await?;
         if what == Happened::Closed || (what == Happened::SessionRevoked && signals.session_revoked_leaves) {
             let reason = "the identity provider says that the owner has left".to_owned();
             event = pb::Event { kind: "scope.suspended".to_owned(), reason, details: Vec::new(), ..event };
@@ -129,7 +129,8 @@ impl Broker {
         &self,
         what: Happened,
         called: &Called,
-        taken: pb::Event,
+        issued: Timestamp,
+        mut taken: pb::Event,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let _writing = self.people.writing.lock().await;
@@ -141,17 +142,40 @@ impl Broker {
         let mut gone = self.idle_marks(now);
         let mut puts = Vec::new();
         if what == Happened::Opened {
-            gone.extend(self.closed_marks(called));
+            puts = self.opened_marks(called, issued, now);
+            taken.details.push(format!("opened={}", puts.len()));
         } else {
             let (id, mut mark) = self.mark(called, now)?;
-            mark.active &= what != Happened::Closed;
-            (mark.ended_until, mark.changed) = (now.millis(), now.millis());
+            if what == Happened::Closed {
+                let before = if mark.active { 0 } else { mark.changed };
+                (mark.active, mark.changed) = (false, issued.millis().max(before));
+            }
+            mark.ended_until = now.millis();
             gone.retain(|idle| *idle != id);
             puts.push((id, mark));
         }
         let noted = pb::Event { kind: kind.to_owned(), ..taken.clone() };
-        self.put_people(puts, gone, vec![taken, noted], now).await?;
+        let events = if puts.is_empty() { vec![taken] } else { vec![taken, noted] };
+        self.put_people(puts, gone, events, now).await?;
         Ok(())
+    }
+
+    /// Marks that an event opens: those of events that were not issued after it, and none of whom the directory removed.
+    /// What had ended stays over.
+    fn opened_marks(
+        &self,
+        called: &Called,
+        issued: Timestamp,
+        now: Timestamp,
+    ) -> Vec<(PersonId, records::PersonRecord)> {
+        let mut opened = Vec::new();
+        for (id, row) in self.people.about(called) {
+            if !row.provisioned && !row.active && !row.removed && row.changed <= issued.millis() {
+                let row = records::PersonRecord::clone(&row);
+                opened.push((id, records::PersonRecord { active: true, changed: now.millis(), ..row }));
+            }
+        }
+        opened
     }
 
     /// Whom a subject means.

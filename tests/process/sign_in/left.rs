@@ -3,6 +3,7 @@
 use super::*;
 
 const DISABLED: &str = "risc/event-type/account-disabled";
+const ENABLED: &str = "risc/event-type/account-enabled";
 const WAS: &str = "owner@example.com";
 
 async fn named(company: &Company, name: &str) -> String {
@@ -45,4 +46,34 @@ async fn who_the_provider_disables_leaves_though_the_directory_has_her_and_a_nam
     assert_eq!(reason(&company.try_token(&company.claims()).await), "SIGN_IN_CLOSED");
     assert_eq!(company.push(&company.event(DISABLED, &other)).await.0, 202);
     assert!(!goes_on("beta", &beta).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enabling_event_opens_what_an_earlier_one_closed_and_brings_nothing_back() {
+    let company = Company::new().await;
+    let me = company.log_in("me").await;
+    let mut fresh = company.claims();
+    fresh["iat"] = json!(Company::now() + 30);
+    assert_eq!(company.push(&company.event(DISABLED, &json!({}))).await.0, 202);
+    // One from before the disabling comes late.
+    let early = json!({ "iat": Company::now() - 60 });
+    assert_eq!(company.push(&company.event(ENABLED, &early)).await.0, 202);
+    assert_eq!(reason(&company.try_token(&fresh).await), "SIGN_IN_CLOSED", "an old event undid a later one");
+    assert_eq!(company.events("person.opened").len(), 0);
+    assert_eq!(company.push(&company.event(ENABLED, &json!({}))).await.0, 202);
+    assert_eq!(company.world.process.ask(&me, &["status"]).code, 1, "an ended sign-in came back");
+    company.try_token(&fresh).await.expect("signed in");
+
+    // Whom the directory has removed, the directory alone opens.
+    let id = named(&company, ANN).await;
+    assert_eq!(company.scim("DELETE", &format!("/Users/{id}"), &Value::Null).await.0, 204);
+    fresh["jti"] = json!(hex(&rand16()));
+    assert_eq!(company.push(&company.event(ENABLED, &json!({}))).await.0, 202);
+    assert_eq!(
+        reason(&company.try_token(&fresh).await),
+        "SIGN_IN_CLOSED",
+        "an event opened whom the directory removed"
+    );
+    named(&company, ANN).await;
+    company.try_token(&fresh).await.expect("signed in");
 }
