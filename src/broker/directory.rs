@@ -1,6 +1,6 @@
 //! A company's directory says who is there, and who is not any more (SCIM 2.0, RFC 7644). Who is not leaves as an owner.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use super::{Broker, event, owners::Leaving, people::Called, refusal::Refusal, sign_in::source_text};
 use crate::{
@@ -90,7 +90,7 @@ impl Broker {
         self.make_room(marks.len())?;
         self.put_people(vec![(id, row.clone())], marks, vec![added], now).await?;
         drop(writing);
-        self.after_directory(&row, source).await?;
+        self.after_directory(id, &row, source).await?;
         Ok(user(id, &row))
     }
 
@@ -110,8 +110,13 @@ impl Broker {
         let mut row = self.changed(id, &old, change, now)?;
         if row != *old {
             row.changed = now.millis();
-            let opens = row.active && !old.active;
-            let marks = if opens { self.closed_marks(&Called::of(&row)) } else { Vec::new() };
+            let mut marks = Vec::new();
+            if row.active && !old.active {
+                let called = Called::of(&row);
+                marks = self.closed_marks(&called);
+                // What ended by a mark stays over without it.
+                row.ended_until = self.ended_until(&called, row.ended_until);
+            }
             let kind = match (old.active, row.active) {
                 (true, false) => "person.closed",
                 (false, true) => "person.opened",
@@ -121,7 +126,7 @@ impl Broker {
             self.put_people(vec![(id, row.clone())], marks, vec![event], now).await?;
         }
         drop(writing);
-        self.after_directory(&row, source).await?;
+        self.after_directory(id, &row, source).await?;
         Ok(user(id, &row))
     }
 
@@ -136,24 +141,34 @@ impl Broker {
         let now = self.now();
         let (id, old) = self.provisioned(&gone.id.to_string())?;
         let mut row = records::PersonRecord::clone(&old);
-        (row.provisioned, row.active, row.changed) = (false, false, now.millis());
+        (row.provisioned, row.active, row.removed) = (false, false, true);
+        row.changed = now.millis();
         let removed = of_person("person.removed", &row, source, now);
         self.put_people(vec![(id, row)], Vec::new(), vec![removed], now).await?;
         Ok(())
     }
 
-    /// What a person answers for is suspended, by somebody else's word than an operator's.
-    pub(super) async fn owner_left(&self, called: &Called, name: &str, event: pb::Event) -> Result<u64, Refusal> {
-        // A name that was given to somebody else since is that one's.
-        let theirs = |owner: &str| {
-            let now_named =
-                |row: &records::PersonRecord| row.provisioned && row.active && folded(&row.user_name) == folded(owner);
-            self.people.about(&Called::by_name(owner)).iter().any(|(_, row)| now_named(row))
-        };
+    /// What a person answers for is suspended, by somebody else's word than an operator's. `own` are the directory's rows
+    /// of this person: who leaves by another's word may be active there still.
+    pub(super) async fn owner_left(
+        &self,
+        called: &Called,
+        own: &BTreeSet<PersonId>,
+        name: &str,
+        event: pb::Event,
+    ) -> Result<u64, Refusal> {
         let by = event.actor.clone();
-        let is_owner = |owner: &str| called.owns(owner) && !theirs(owner);
+        let is_owner = |owner: &str| called.owns(owner) && !self.is_anothers(owner, own);
         let leaving = Leaving { is_owner: &is_owner, name, reach: None, by: &by, event, dry_run: false };
         Ok(self.person_leaves(&leaving).await?.suspended)
+    }
+
+    /// Whether a name was given to somebody else since: it is that one's then.
+    pub(super) fn is_anothers(&self, name: &str, own: &BTreeSet<PersonId>) -> bool {
+        let now_named =
+            |row: &records::PersonRecord| row.provisioned && row.active && folded(&row.user_name) == folded(name);
+        let named = self.people.about(&Called::by_name(name));
+        named.iter().any(|(id, row)| !own.contains(id) && now_named(row))
     }
 
     /// Marks of people who have left, that are about such a person.
@@ -162,7 +177,12 @@ impl Broker {
         about.filter(|(_, row)| !row.provisioned && !row.active).map(|(id, _)| id).collect()
     }
 
-    async fn after_directory(&self, row: &records::PersonRecord, source: Option<SocketAddr>) -> Result<(), Refusal> {
+    async fn after_directory(
+        &self,
+        id: PersonId,
+        row: &records::PersonRecord,
+        source: Option<SocketAddr>,
+    ) -> Result<(), Refusal> {
         if row.active {
             return Ok(());
         }
@@ -170,7 +190,7 @@ impl Broker {
         let mut event = event::own("scope.suspended", now);
         (event.actor, event.source) = (ACTOR.to_owned(), source_text(source));
         event.reason = "the directory says that the owner has left".to_owned();
-        self.owner_left(&Called::of(row), &shown(&row.user_name), event).await.map(drop)
+        self.owner_left(&Called::of(row), &[id].into(), &shown(&row.user_name), event).await.map(drop)
     }
 
     /// A row with changes, checked.
@@ -258,3 +278,32 @@ const ACTOR: &str = "scim";
 const NAME: &str = "userName must have 1 to 255 bytes, none of them control characters";
 /// Names that a user had before.
 const FORMER_MOST: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::testing::founded;
+
+    #[tokio::test]
+    async fn who_is_active_again_has_nothing_back_that_a_mark_had_ended() {
+        let (broker, hands) = founded().await;
+        let told = |active| UserChange {
+            user_name: Some("ann@acme.example".to_owned()),
+            active: Some(active),
+            ..UserChange::default()
+        };
+        let ann = broker.add_user(told(false), None).await.expect("added");
+        hands.advance(Duration::from_secs(60));
+        let (called, now) = (Called::by_name("ann@acme.example"), broker.now());
+        let (id, mut mark) = broker.mark(&called, now).expect("room");
+        (mark.active, mark.ended_until) = (false, now.millis());
+        broker.put_people(vec![(id, mark)], Vec::new(), Vec::new(), now).await.expect("written");
+        hands.advance(Duration::from_secs(60));
+        broker.change_user(&ann.id.to_string(), told(true), None).await.expect("changed");
+        assert!(broker.people.row(&id).is_none());
+        assert!(broker.people.is_closed_to(&called, now), "what the mark had ended is back");
+        assert!(!broker.people.is_closed_to(&called, broker.now()));
+    }
+}

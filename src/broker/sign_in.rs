@@ -23,7 +23,11 @@ use crate::{
         ca::{self, Validity},
         x509::{Csr, MintedLeaf, parse_csr},
     },
-    model::{Digest, OperatorName, PersonId, SignInRule, Timestamp, person::folded, time::SKEW},
+    model::{
+        Digest, OperatorName, PersonId, SignInRule, Timestamp,
+        person::{folded, same_address},
+        time::SKEW,
+    },
     pb,
     policy::Role,
     records,
@@ -39,7 +43,7 @@ pub struct Person {
     pub text: String,
     /// The sign-in.
     pub(super) id: PersonId,
-    /// The verified mail address, folded; empty for none.
+    /// The verified mail address; empty for none.
     email: String,
     expires: Timestamp,
 }
@@ -48,7 +52,7 @@ impl Person {
     /// Whether an owner of grants is this person, by the verified mail address.
     #[must_use]
     pub fn is(&self, owner: &str) -> bool {
-        !self.email.is_empty() && folded(owner) == self.email
+        same_address(&self.email, owner)
     }
 }
 
@@ -220,7 +224,7 @@ impl Broker {
         Ok(Person {
             text: crate::identity::oidc::shown(text),
             id,
-            email: folded(&record.email),
+            email: record.email.clone(),
             expires: Timestamp::from_millis(record.expires),
         })
     }
@@ -282,7 +286,7 @@ impl Broker {
         let _writing = self.people.writing.lock().await;
         let now = self.now();
         let (id, mut mark) = self.mark(&called, now)?;
-        (mark.ended_until, mark.changed) = (now.millis(), now.millis());
+        mark.ended_until = now.millis();
         let mut ended = event::by(caller, operator.actor(), "sign_in.all_ended", now);
         ended.reason.clone_from(&request.reason);
         ended.details.push(match &called.operator {
@@ -367,3 +371,21 @@ pub(super) fn source_text(source: Option<SocketAddr>) -> String {
 }
 
 const NO_SIGN_IN: &str = "you came by no sign-in";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_the_owner_of_the_same_address_and_of_none_that_only_folds_into_it() {
+        let person = |email: &str| Person {
+            text: String::new(),
+            id: PersonId([0; PersonId::BYTES]),
+            email: email.to_owned(),
+            expires: Timestamp::from_millis(0),
+        };
+        assert!(person("Kim@acme.example").is("kim@ACME.example"));
+        assert!(!person("\u{212a}im@acme.example").is("kim@acme.example"));
+        assert!(!person("").is(""));
+    }
+}

@@ -1,6 +1,6 @@
 //! An identity provider tells what happened to people (Shared Signals Framework 1.0, RISC and CAEP).
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
     Broker, event,
@@ -12,8 +12,8 @@ use crate::{
     config::SubjectFormat,
     identity::oidc::{EventSubject, SecurityEvent, TokenFault, UnverifiedToken, shown},
     ledger::Refused,
-    model::Timestamp,
-    pb,
+    model::{PersonId, Timestamp, person::folded},
+    pb, records,
 };
 
 /// Why an event was not taken.
@@ -25,6 +25,16 @@ pub enum NotTaken {
     /// The broker: to be told again.
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+/// Whom an event is about.
+struct Meant {
+    /// All that the directory and sign-ins know the person by.
+    called: Called,
+    /// The directory's rows of this person, not of others who once had the name.
+    own: BTreeSet<PersonId>,
+    /// As events name the person.
+    name: String,
 }
 
 /// What happened to somebody.
@@ -96,7 +106,7 @@ impl Broker {
                 return Ok(());
             }
         };
-        let Some((called, name)) = subject.and_then(|subject| self.meant(signals, subject)) else {
+        let Some(Meant { called, own, name }) = subject.and_then(|subject| self.meant(signals, subject)) else {
             event.kind = "signal.unmatched".to_owned();
             event.decision = event::REFUSED.into();
             event.reason = "it names nobody in a format that the config believes".to_owned();
@@ -105,11 +115,11 @@ impl Broker {
             return Ok(());
         };
         event.details.push(format!("person={name}"));
-        self.note_person(what, &called, event.clone(), now).await?;
+        self.note_person(what, &called, told.issued, event.clone(), now).await?;
         if what == Happened::Closed || (what == Happened::SessionRevoked && signals.session_revoked_leaves) {
             let reason = "the identity provider says that the owner has left".to_owned();
             event = pb::Event { kind: "scope.suspended".to_owned(), reason, details: Vec::new(), ..event };
-            self.owner_left(&called, &name, event).await?;
+            self.owner_left(&called, &own, &name, event).await?;
         }
         Ok(())
     }
@@ -119,7 +129,8 @@ impl Broker {
         &self,
         what: Happened,
         called: &Called,
-        taken: pb::Event,
+        issued: Timestamp,
+        mut taken: pb::Event,
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let _writing = self.people.writing.lock().await;
@@ -131,23 +142,47 @@ impl Broker {
         let mut gone = self.idle_marks(now);
         let mut puts = Vec::new();
         if what == Happened::Opened {
-            gone.extend(self.closed_marks(called));
+            puts = self.opened_marks(called, issued, now);
+            taken.details.push(format!("opened={}", puts.len()));
         } else {
             let (id, mut mark) = self.mark(called, now)?;
-            mark.active &= what != Happened::Closed;
-            (mark.ended_until, mark.changed) = (now.millis(), now.millis());
+            if what == Happened::Closed {
+                let before = if mark.active { 0 } else { mark.changed };
+                (mark.active, mark.changed) = (false, issued.millis().max(before));
+            }
+            mark.ended_until = now.millis();
             gone.retain(|idle| *idle != id);
             puts.push((id, mark));
         }
         let noted = pb::Event { kind: kind.to_owned(), ..taken.clone() };
-        self.put_people(puts, gone, vec![taken, noted], now).await?;
+        let events = if puts.is_empty() { vec![taken] } else { vec![taken, noted] };
+        self.put_people(puts, gone, events, now).await?;
         Ok(())
     }
 
-    /// Whom a subject means, with all that the directory and sign-ins know it by; and how to name it.
-    fn meant(&self, signals: &Signals, subject: EventSubject) -> Option<(Called, String)> {
+    /// Marks that an event opens: those of events that were not issued after it, and none of whom the directory removed.
+    /// What had ended stays over.
+    fn opened_marks(
+        &self,
+        called: &Called,
+        issued: Timestamp,
+        now: Timestamp,
+    ) -> Vec<(PersonId, records::PersonRecord)> {
+        let mut opened = Vec::new();
+        for (id, row) in self.people.about(called) {
+            if !row.provisioned && !row.active && !row.removed && row.changed <= issued.millis() {
+                let row = records::PersonRecord::clone(&row);
+                opened.push((id, records::PersonRecord { active: true, changed: now.millis(), ..row }));
+            }
+        }
+        opened
+    }
+
+    /// Whom a subject means.
+    fn meant(&self, signals: &Signals, subject: EventSubject) -> Option<Meant> {
         let believes = |format: SubjectFormat| signals.subjects.contains(&format).then_some(());
         let by_subject = |subject: &str| Called { subjects: [subject.to_owned()].into(), ..Called::default() };
+        let mut own = BTreeSet::new();
         let (mut called, name) = match subject {
             EventSubject::Email(email) => {
                 believes(SubjectFormat::Email)?;
@@ -162,23 +197,48 @@ impl Broker {
             }
             EventSubject::Opaque(id) => {
                 believes(SubjectFormat::Opaque)?;
-                let own = id.parse().ok().and_then(|id| self.people.row(&id));
-                (own.map_or_else(|| by_subject(&id), |row| Called::of(&row)), id)
+                let known = id.parse().ok().and_then(|id| Some((id, self.people.row(&id)?)));
+                let called = known.map(|(id, row)| {
+                    own.insert(id);
+                    Called::of(&row)
+                });
+                (called.unwrap_or_else(|| by_subject(&id)), id)
             }
         };
-        for (_, row) in self.people.about(&called) {
-            if row.provisioned {
-                let also = Called::of(&row);
-                called.names.extend(also.names);
-                called.subjects.extend(also.subjects);
-            }
-        }
-        let sign_ins = self.ledger.sign_ins().ok()?;
-        for row in sign_ins.iter().filter(|row| called.subjects.contains(&row.subject) && !row.email.is_empty()) {
-            called.names.insert(crate::model::person::folded(&row.email));
+        self.add_signed_in(&mut called)?;
+        if own.is_empty() {
+            own = self.add_provisioned(&mut called);
+            // What the directory calls the person may be what the provider does.
+            self.add_signed_in(&mut called)?;
         }
         called.operator = None;
-        Some((called, shown(&name)))
+        called.names.retain(|name| !self.is_anothers(name, &own));
+        Some(Meant { called, own, name: shown(&name) })
+    }
+
+    /// The mail addresses of sign-ins that have an id; `None` when they cannot be read.
+    fn add_signed_in(&self, called: &mut Called) -> Option<()> {
+        let sign_ins = self.ledger.sign_ins().ok()?;
+        for row in sign_ins.iter().filter(|row| called.subjects.contains(&row.subject) && !row.email.is_empty()) {
+            called.names.insert(folded(&row.email));
+        }
+        Some(())
+    }
+
+    /// What the directory says of those who have such an id, or such a name now: a name of before may be another's.
+    fn add_provisioned(&self, called: &mut Called) -> BTreeSet<PersonId> {
+        let is_own = |row: &records::PersonRecord| {
+            let named = called.names.contains(&folded(&row.user_name)) || called.subjects.contains(&row.external_id);
+            row.provisioned && named
+        };
+        let about = self.people.about(called).into_iter();
+        let own: Vec<_> = about.filter(|(_, row)| is_own(row)).collect();
+        for (_, row) in &own {
+            let also = Called::of(row);
+            called.names.extend(also.names);
+            called.subjects.extend(also.subjects);
+        }
+        own.into_iter().map(|(id, _)| id).collect()
     }
 
     fn event_refused(&self, source: Option<SocketAddr>, why: &str) {

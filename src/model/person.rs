@@ -99,16 +99,32 @@ impl SignInRules {
     }
 }
 
-/// How mail addresses and user names are compared (RFC 7643 section 4.1.1: `userName` has no regard to case).
+/// How mail addresses and user names are compared where a match takes authority away (RFC 7643 section 4.1.1: `userName`
+/// has no regard to case). Where one gives authority, [`same_address`].
 #[must_use]
 pub fn folded(name: &str) -> String {
     name.trim().to_lowercase()
+}
+
+/// Whether two mail addresses are one where that gives authority. Only ASCII is without regard to case: the wide folding
+/// makes an ordinary letter of some others (`K` of U+212A), which a stranger may have registered.
+#[must_use]
+pub fn same_address(one: &str, other: &str) -> bool {
+    !one.is_empty() && one.eq_ignore_ascii_case(other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::IssuerKind;
+
+    #[test]
+    fn a_letter_that_folds_into_another_is_the_same_only_to_take_away() {
+        assert!(same_address("Kim@Acme.example", "kim@acme.example"));
+        assert_eq!(folded("\u{212a}im@acme.example"), folded("kim@acme.example"));
+        assert!(!same_address("\u{212a}im@acme.example", "kim@acme.example"));
+        assert!(!same_address("", ""));
+    }
 
     #[test]
     fn an_id_has_one_spelling() {

@@ -1,6 +1,7 @@
 //! People who sign in at a real provider over HTTPS, and those who tell that they left, against the real daemon.
 
 use std::{path::PathBuf, process::Stdio, sync::Arc};
+mod left;
 
 use mayfly::{
     model::id::hex,

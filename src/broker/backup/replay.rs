@@ -72,6 +72,10 @@ impl Broker {
             ) => {
                 done.left.insert(format!("{}: {}", event.kind, event.details.join(", ")));
             }
+            ("person.closed" | "person.removed" | "sign_in.all_ended", _) => {
+                let what = format!("{}: {}", event.kind, event.details.join(", "));
+                done.left.insert(format!("{what}; have the directory sync again before `mayfly confirm store`"));
+            }
             _ => {}
         }
         Ok(())
@@ -198,6 +202,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::testing::founded,
+        ledger::{Hold, Refused},
         model::{Digest, LeaseId, TaskId, TenantNumber},
     };
 
@@ -244,6 +249,9 @@ mod tests {
             event("scope.released", &["scope=tenant acme", "cause=quarantine"]),
             event("trust.changed", &["version=2", "narrowed grant deploy: ttl_max 300s -> 60s", "added grant read"]),
             event("key.cut", &["use=token", "key_id=k1"]),
+            event("person.closed", &["person=ann@acme.example"]),
+            event("person.removed", &["person=bob@acme.example"]),
+            event("sign_in.all_ended", &["person=eve@acme.example"]),
         ] {
             broker.replay(&event, &mut done).await.expect("replays");
         }
@@ -259,5 +267,30 @@ mod tests {
             ["grant acme/deploy", "grant acme/idle", "partner globex", "tenant acme", "workload acme/runner"]
         );
         assert!(done.left.iter().any(|line| line.contains("lifted")));
+        for person in ["ann", "bob", "eve"] {
+            let told = |line: &&String| line.contains(&format!("person={person}@")) && line.contains("sync again");
+            assert_eq!(done.left.iter().filter(told).count(), 1, "{person} is left out: {:?}", done.left);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_signs_in_to_a_store_that_is_held() {
+        let (broker, _) = founded().await;
+        let draft = |token: &[u8]| crate::ledger::SignInDraft {
+            id: crate::model::PersonId::fresh().expect("entropy"),
+            record: crate::records::SignInRecord::default(),
+            token: Digest::of(token),
+            key: Digest::of(b"key"),
+            token_until: broker.now().after(Duration::from_secs(600)),
+            event: event::own("sign_in.began", broker.now()),
+            now: broker.now(),
+        };
+        for hold in Hold::STORE {
+            broker.ledger.holds().set(hold);
+            let refused = broker.ledger.sign_in(draft(b"one")).await.expect_err("held");
+            assert!(matches!(refused, Refused::Held(why) if why == hold.explanation()), "{refused:?}");
+            broker.ledger.holds().clear(hold);
+        }
+        broker.ledger.sign_in(draft(b"one")).await.expect("the token is not used up by a refusal");
     }
 }

@@ -12,6 +12,8 @@ pub struct SecurityEvent {
     pub id: String,
     /// SHA-256 over issuer and `jti`: by this it is known again.
     pub digest: Digest,
+    /// When it was issued, by its own word.
+    pub issued: Timestamp,
     /// Until when it could come again.
     pub forgotten: Timestamp,
     events: BTreeMap<String, Json>,
@@ -69,6 +71,7 @@ impl UnverifiedToken {
         Ok(SecurityEvent {
             id: shown(id),
             digest: Digest::of_parts(&[b"event\n", rules.url.as_bytes(), b"\n", id.as_bytes()]),
+            issued,
             forgotten,
             events: events.clone(),
             subject: self.members().get("sub_id").cloned(),

@@ -6,7 +6,10 @@ use super::{
     keys::KeySet,
     token::UnverifiedToken,
 };
-use crate::model::{Digest, SignInRule, SignInRules, Timestamp, person::folded};
+use crate::model::{
+    Digest, SignInRule, SignInRules, Timestamp,
+    person::{folded, same_address},
+};
 
 /// What an ID token proves: who signed in. No [`crate::identity::Caller`] comes of it, so that it opens nothing by itself.
 #[derive(Clone, Debug)]
@@ -67,7 +70,7 @@ impl PersonProof {
     #[must_use]
     pub fn fits(&self, rule: &SignInRule) -> bool {
         let holds = |claim: &str, texts: &[String]| match claim {
-            "email" => self.email.as_ref().is_some_and(|own| texts.iter().any(|text| folded(text) == folded(own))),
+            "email" => self.email.as_ref().is_some_and(|own| texts.iter().any(|text| same_address(text, own))),
             _ => {
                 let said = self.claims.value(claim).map(super::ClaimValue::all).unwrap_or_default();
                 said.iter().any(|one| texts.contains(one))

@@ -1,7 +1,7 @@
 //! People and their sign-ins: what a company's directory and its identity provider say of who administers.
 
 use crate::{
-    ledger::{engine::Table, keys, refused::Refused, tx::Tx},
+    ledger::{engine::Table, keys, refused::Refused, shared::Hold, tx::Tx},
     model::{Digest, PersonId, Timestamp},
     pb, records,
 };
@@ -53,8 +53,12 @@ pub(in crate::ledger) fn put(tx: &mut Tx<'_>, commit: &PeopleCommit) -> Result<(
     Ok(())
 }
 
-/// Begins a sign-in. Its token is used up by it, in the same commit.
+/// Begins a sign-in. Its token is used up by it, in the same commit. Refused while the store is held: it may not know yet
+/// who has left. Lasting operators confirm it.
 pub(in crate::ledger) fn sign_in(tx: &mut Tx<'_>, draft: &SignInDraft) -> Result<(), Refused> {
+    if let Some(hold) = Hold::STORE.into_iter().find(|&hold| tx.shared.holds.has(hold)) {
+        return Err(Refused::Held(hold.explanation()));
+    }
     check_unspent(tx, &draft.token)?;
     tx.audit(&draft.event)?;
     remember(tx, &draft.token, &draft.key.0, draft.token_until, draft.now);
