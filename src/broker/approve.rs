@@ -21,8 +21,8 @@ use crate::{
     identity::Caller,
     ledger::{AgreeDraft, AskDraft, CloseDraft, Receipt, Terms, TrustCommit},
     model::{
-        Approval, ApprovalId, ApprovalStanding, ApprovalVote, GrantName, Purpose, Standing, Task, TaskId, TenantName,
-        Timestamp, WorkloadName, approval::Closed,
+        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, GrantName, Purpose, Standing, Task, TaskId,
+        TenantName, Timestamp, WorkloadName, approval::Closed,
     },
     pb,
     policy::{Denied, Grant, Role, TenantTrust},
@@ -42,6 +42,7 @@ struct Wanted {
 struct Asker {
     event: pb::Event,
     key: String,
+    person: Option<Digest>,
     basis: (u64, u64),
     now: Timestamp,
 }
@@ -78,7 +79,7 @@ impl Broker {
             let (basis, now) = (self.ledger.basis(), self.now());
             let workload = self.workload(caller, &tenant, now)?;
             let event = event::by(caller, workload.actor(), "approval.requested", now);
-            let asker = Asker { event, key: caller.key_text(), basis, now };
+            let asker = Asker { event, key: caller.key_text(), person: None, basis, now };
             let confined = workload.confined_to();
             let wanted =
                 Wanted { task: wanted.task.or(confined), reason: wanted.reason.clone(), ..wanted.clone_names() };
@@ -117,7 +118,7 @@ impl Broker {
                 .filter(|grant| operator.reaches(Some(&tenant), Some(&grant.partner)))
                 .ok_or(Refusal::Unknown("grant"))?;
             let event = event::by(caller, operator.actor(), "approval.requested", now);
-            let asker = Asker { event, key: caller.key_text(), basis, now };
+            let asker = Asker { event, key: caller.key_text(), person: operator.identity(), basis, now };
             outcome = self.ask(&known, &workload, wanted.clone_names(), asker).await;
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
                 break;
@@ -135,7 +136,7 @@ impl Broker {
         wanted: Wanted,
         asker: Asker,
     ) -> Result<(Approval, Receipt), Refusal> {
-        let Asker { mut event, key, basis, now } = asker;
+        let Asker { mut event, key, person, basis, now } = asker;
         let grant = askable(&tenant.trust, workload, &wanted, now)?;
         let needed = grant.approvals_for(&wanted.purpose).map_or(0, |need| need.needed);
         if let Some(id) = wanted.task {
@@ -164,6 +165,7 @@ impl Broker {
             reason: wanted.reason,
             asked_by: event.actor.clone(),
             asked_key: key,
+            asked_person: person,
             asked: now,
             waits_until: now.after(WAITS),
             votes: Vec::new(),
@@ -234,11 +236,11 @@ impl Broker {
             let draft = CloseDraft { id: approval.id, why: Closed::Denied, event, now };
             return Ok(self.ledger.close_approval(draft).await?);
         }
-        if approval.involves(&operator.name, &caller.key_text()) {
+        let (key, person) = (caller.key_text(), operator.identity());
+        if approval.involves(&operator.name, &key, person.as_ref()) {
             return Err(Refusal::NotAllowed(INVOLVED));
         }
-        let vote =
-            ApprovalVote { operator: operator.name, at: now, key: caller.key_text(), proofs: caller.scopes(), basis };
+        let vote = ApprovalVote { operator: operator.name, at: now, key, person, proofs: caller.scopes(), basis };
         let terms = self.terms(known.as_deref(), &approval, basis).ok_or(Refusal::Approval(ApprovalStanding::Void))?;
         let valid = Duration::from_secs(need.valid_seconds.into());
         let draft = AgreeDraft { id: approval.id, vote, terms, valid, event, now };

@@ -43,12 +43,20 @@ pub struct Person {
     pub text: String,
     /// The sign-in.
     pub(super) id: PersonId,
+    /// Who it is at the provider: the same at each sign-in, and as each operator.
+    identity: Digest,
     /// The verified mail address; empty for none.
     email: String,
     expires: Timestamp,
 }
 
 impl Person {
+    /// Who it is at the provider: the hash of issuer and subject, the same at each sign-in and as each operator.
+    #[must_use]
+    pub fn identity(&self) -> Digest {
+        self.identity
+    }
+
     /// Whether an owner of grants is this person, by the verified mail address.
     #[must_use]
     pub fn is(&self, owner: &str) -> bool {
@@ -159,7 +167,8 @@ impl Broker {
         let (key, token_until) = (csr.spki_sha256(), proof.forgotten.after(SKEW));
         let draft = SignInDraft { id, record, token: proof.token, key, token_until, event: began, now };
         self.ledger.sign_in(draft).await?;
-        let person = Person { text: proof.text(), id, email: String::new(), expires };
+        let person =
+            Person { text: proof.text(), id, identity: identity(door, &proof.subject), email: String::new(), expires };
         let session = self.session(&rule.operator, &person)?;
         Ok(pb::SignInResponse { chain_der: minted.chain_der, session: Some(session) })
     }
@@ -224,6 +233,7 @@ impl Broker {
         Ok(Person {
             text: crate::identity::oidc::shown(text),
             id,
+            identity: identity(door, &record.subject),
             email: record.email.clone(),
             expires: Timestamp::from_millis(record.expires),
         })
@@ -356,6 +366,11 @@ pub(super) fn begin_counting() {
     for word in ["allowed", "refused", "failed"] {
         metrics::counter!("mayfly_sign_ins_total", "outcome" => word).increment(0);
     }
+}
+
+/// An issuer's URL holds no line break, so that no two people share a hash.
+fn identity(door: &Door, subject: &str) -> Digest {
+    Digest::of_parts(&[b"person\n", door.rules.issuer.url.as_bytes(), b"\n", subject.as_bytes()])
 }
 
 fn called(proof: &PersonProof) -> Called {

@@ -12,7 +12,7 @@ use crate::{
     identity::{Authority, Caller, Proof},
     ledger::ScopeState,
     model::{
-        ClientKey, Lease, LeaseId, OpenedWith, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName,
+        ClientKey, Digest, Lease, LeaseId, OpenedWith, OperatorName, PartnerName, Scope, ScopeId, TaskId, TenantName,
         Timestamp, WorkloadName, time::SKEW,
     },
     policy::{Denied, Origin, Reach, Role},
@@ -109,6 +109,12 @@ impl Operator {
             return Ok(());
         }
         Err(Refusal::NotAllowed("this concerns more than your scope"))
+    }
+
+    /// The person behind it, by sign-in: the same whatever it signs in as.
+    #[must_use]
+    pub fn identity(&self) -> Option<Digest> {
+        self.person.as_ref().map(Person::identity)
     }
 
     /// As events name it.

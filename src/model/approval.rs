@@ -36,6 +36,8 @@ pub struct Approval {
     pub asked_by: String,
     /// The key that the asker proved itself with: who holds it does not approve.
     pub asked_key: String,
+    /// The person who asked, by sign-in: the hash of issuer and subject, the same at each sign-in and as each operator.
+    pub asked_person: Option<Digest>,
     /// When.
     pub asked: Timestamp,
     /// Until when enough must have agreed.
@@ -63,6 +65,8 @@ pub struct ApprovalVote {
     pub at: Timestamp,
     /// The key that proved it.
     pub key: String,
+    /// The person whose word it is, by sign-in; as [`Approval::asked_person`].
+    pub person: Option<Digest>,
     /// Scopes of the proof: cut or barred, the word no longer counts.
     pub proofs: Vec<ScopeId>,
     /// The revision it was given at.
@@ -182,13 +186,21 @@ impl Approval {
         }
     }
 
-    /// Whether someone has a part in it already: as the one who asked, or by a word given before. One key is one person,
-    /// whatever it is called.
+    /// Whether someone has a part in it already: as the one who asked, or by a word given before. One operator, one key and
+    /// one person who signed in are each one, whatever else they are called or hold.
     #[must_use]
-    pub fn involves(&self, operator: &OperatorName, key: &str) -> bool {
-        self.asked_by == format!("operator:{operator}")
+    pub fn involves(&self, operator: &OperatorName, key: &str, person: Option<&Digest>) -> bool {
+        let same = |other: Option<&Digest>| person.is_some() && person == other;
+        self.asking_operator() == Some(operator.as_str())
             || self.asked_key == key
-            || self.votes.iter().any(|vote| vote.operator == *operator || vote.key == key)
+            || same(self.asked_person.as_ref())
+            || self.votes.iter().any(|vote| vote.operator == *operator || vote.key == key || same(vote.person.as_ref()))
+    }
+
+    /// The operator who asked, if one did, whoever signed in as it.
+    fn asking_operator(&self) -> Option<&str> {
+        // INVARIANT: no operator's name holds a slash; what comes after one is the person.
+        self.asked_by.strip_prefix("operator:")?.split('/').next()
     }
 }
 
@@ -209,6 +221,7 @@ mod tests {
             reason: "incident".into(),
             asked_by: "operator:olga".into(),
             asked_key: "k0".into(),
+            asked_person: None,
             asked: Timestamp::from_seconds(100),
             waits_until: Timestamp::from_seconds(200),
             votes: vec![],
@@ -242,16 +255,37 @@ mod tests {
         }
     }
 
+    fn name(text: &str) -> OperatorName {
+        text.parse().expect("name")
+    }
+
+    fn vote(operator: &str, key: &str, person: Option<Digest>) -> ApprovalVote {
+        let at = Timestamp::from_seconds(110);
+        ApprovalVote { operator: name(operator), at, key: key.into(), person, proofs: vec![], basis: 2 }
+    }
+
     #[test]
     fn who_asked_and_who_has_spoken_takes_part_once_by_name_and_by_key() {
         let mut approval = asked();
-        let name = |text: &str| text.parse::<OperatorName>().expect("name");
-        assert!(approval.involves(&name("olga"), "k9") && approval.involves(&name("petra"), "k0"));
-        assert!(!approval.involves(&name("petra"), "k1"));
-        let vote =
-            ApprovalVote { operator: name("petra"), at: approval.asked, key: "k1".into(), proofs: vec![], basis: 2 };
-        approval.votes.push(vote);
-        assert!(approval.involves(&name("petra"), "k2") && approval.involves(&name("quentin"), "k1"));
-        assert!(!approval.involves(&name("quentin"), "k2"));
+        assert!(approval.involves(&name("olga"), "k9", None) && approval.involves(&name("petra"), "k0", None));
+        assert!(!approval.involves(&name("petra"), "k1", None));
+        approval.votes.push(vote("petra", "k1", None));
+        assert!(approval.involves(&name("petra"), "k2", None) && approval.involves(&name("quentin"), "k1", None));
+        assert!(!approval.involves(&name("quentin"), "k2", None));
+        assert!(!approval.involves(&name("quentin"), "k2", Some(&Digest::of(b"quentin"))), "unknown is not the same");
+    }
+
+    #[test]
+    fn a_person_who_signs_in_anew_or_as_another_operator_is_the_same_one() {
+        let (olga, petra) = (Digest::of(b"olga"), Digest::of(b"petra"));
+        let mut approval = asked();
+        (approval.asked_by, approval.asked_person) = ("operator:oncall/olga@example.com".into(), Some(olga));
+        assert!(approval.involves(&name("oncall"), "k9", Some(&olga)), "a new key after a new sign-in");
+        assert!(approval.involves(&name("second"), "k9", Some(&olga)), "as another operator");
+        assert!(approval.involves(&name("oncall"), "k9", None), "the lasting certificate of the same operator");
+        assert!(!approval.involves(&name("second"), "k9", Some(&petra)));
+        approval.votes.push(vote("second", "k1", Some(petra)));
+        assert!(approval.involves(&name("third"), "k2", Some(&petra)), "agrees twice");
+        assert!(!approval.involves(&name("third"), "k2", Some(&Digest::of(b"quentin"))));
     }
 }

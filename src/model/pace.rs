@@ -71,7 +71,7 @@ pub struct Pace {
     /// Derivations in all.
     pub total: u32,
     /// Audiences: the first 8 bytes of SHA-256, and when each was last asked for. At most
-    /// [`Velocity::RESOURCES_MOST`].
+    /// [`Velocity::RESOURCES_MOST`] and one.
     pub resources: Vec<(u64, Timestamp)>,
 }
 
@@ -101,10 +101,6 @@ impl Pace {
         self.in_minute = self.in_minute.saturating_add(1);
         self.total = self.total.saturating_add(1);
         if limits.resources.is_some() || limits.resources_per_minute.is_some() {
-            if limits.resources.is_none() {
-                let began = self.began;
-                self.resources.retain(|(_, last)| *last >= began);
-            }
             audiences.iter().for_each(|audience| self.reach(audience, now));
         }
         let began = self.began;
@@ -120,8 +116,18 @@ impl Pace {
         });
         match over {
             Some(tripped) => Err(tripped),
-            None => Ok(self),
+            None => {
+                self.forget();
+                Ok(self)
+            }
         }
+    }
+
+    /// Keeps one audience more than any limit allows, the latest: a grant without a limit in all is no way to have one with
+    /// such a limit count anew, and no row grows beyond.
+    fn forget(&mut self) {
+        self.resources.sort_unstable_by_key(|(_, last)| std::cmp::Reverse(*last));
+        self.resources.truncate(RESOURCES_KEPT);
     }
 
     fn reach(&mut self, audience: &str, now: Timestamp) {
@@ -133,6 +139,7 @@ impl Pace {
     }
 }
 
+const RESOURCES_KEPT: usize = Velocity::RESOURCES_MOST as usize + 1;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -188,7 +195,28 @@ mod tests {
         let mut pace = Pace::default();
         for n in 0..1_000u64 {
             pace = pace.with(limits, &[format!("a{n}")], at(n * 30)).expect("slow enough");
-            assert!(pace.resources.len() <= 2, "{}", pace.resources.len());
+            assert!(pace.resources.len() <= RESOURCES_KEPT, "{}", pace.resources.len());
         }
+    }
+
+    #[test]
+    fn a_grant_without_a_limit_in_all_does_not_have_one_with_it_count_anew() {
+        let in_all = |most| only(|l| l.resources = Some(most));
+        let by_minute = only(|l| l.resources_per_minute = Some(2));
+        let with = |pace: &Pace, limits, audience: String, seconds| pace.clone().with(limits, &[audience], at(seconds));
+        for distinct in [2u64, 200] {
+            let mut pace = Pace::default();
+            for n in 0..distinct {
+                pace = with(&pace, by_minute, format!("a{n}"), n * 61).expect("slow enough");
+            }
+            let most = u32::try_from(distinct).expect("few").min(Velocity::RESOURCES_MOST);
+            let over = with(&pace, in_all(most), "new".into(), distinct * 61).expect_err("one more");
+            assert_eq!((over.rule, over.limit), ("resources", most));
+        }
+        let mut pace = Pace::default();
+        for n in 0..200 {
+            pace = with(&pace, by_minute, "a".into(), n * 61).expect("slow enough");
+        }
+        with(&pace, in_all(1), "a".into(), 200 * 61).expect("one and the same");
     }
 }

@@ -68,8 +68,9 @@ impl Broker {
             if standing.is_some_and(|standing| standing != found) {
                 return Ok(None);
             }
-            let key = caller.key_text();
-            let waits = found == ApprovalStanding::Open && !approval.involves(&operator.name, &key);
+            let (key, person) = (caller.key_text(), operator.identity());
+            let involved = approval.involves(&operator.name, &key, person.as_ref());
+            let waits = found == ApprovalStanding::Open && !involved;
             if request.for_me && !(waits && self.is_named(&operator, approval)?) {
                 return Ok(None);
             }

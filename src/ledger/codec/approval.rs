@@ -25,10 +25,12 @@ impl Codec {
 
 fn record(approval: &Approval) -> records::ApprovalRecord {
     let task = |id: Option<TaskId>| id.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    let person = |person: Option<&Digest>| person.map(|person| person.0.to_vec()).unwrap_or_default();
     let vote = |vote: &ApprovalVote| records::ApprovalVoteRecord {
         operator: vote.operator.to_string(),
         at: vote.at.millis(),
         key: vote.key.clone(),
+        person: person(vote.person.as_ref()),
         proof_scopes: ScopeId::join(&vote.proofs),
         basis: vote.basis,
     };
@@ -52,6 +54,7 @@ fn record(approval: &Approval) -> records::ApprovalRecord {
         terms_sha256: approval.terms.0.to_vec(),
         incarnation: approval.basis.0,
         basis: approval.basis.1,
+        asked_person: person(approval.asked_person.as_ref()),
     }
 }
 
@@ -62,6 +65,7 @@ fn read(id: ApprovalId, r: records::ApprovalRecord) -> Result<Approval, Unreadab
             operator: r.operator.parse().map_err(name)?,
             at: Timestamp::from_millis(r.at),
             key: r.key,
+            person: optional(&r.person, "person", Digest::from_slice)?,
             proofs: ScopeId::split(&r.proof_scopes).ok_or(Unreadable::Field("proof_scopes"))?,
             basis: r.basis,
         })
@@ -77,6 +81,7 @@ fn read(id: ApprovalId, r: records::ApprovalRecord) -> Result<Approval, Unreadab
         reason: r.reason,
         asked_by: r.asked_by,
         asked_key: r.asked_key,
+        asked_person: optional(&r.asked_person, "asked_person", Digest::from_slice)?,
         asked: Timestamp::from_millis(r.asked),
         waits_until: Timestamp::from_millis(r.waits_until),
         votes: r.votes.into_iter().map(vote).collect::<Result<_, _>>()?,

@@ -141,7 +141,7 @@ pub(in crate::ledger) fn agree(tx: &mut Tx<'_>, draft: &AgreeDraft) -> Result<Ap
     if standing != ApprovalStanding::Open {
         return Err(Refused::Approval(standing));
     }
-    if approval.involves(&draft.vote.operator, &draft.vote.key) {
+    if approval.involves(&draft.vote.operator, &draft.vote.key, draft.vote.person.as_ref()) {
         return Err(Refused::Involved);
     }
     approval.votes.push(draft.vote.clone());

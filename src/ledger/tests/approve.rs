@@ -46,6 +46,7 @@ fn asked(bed: &Bed) -> Approval {
         reason: "test".into(),
         asked_by: "workload:runner".into(),
         asked_key: "k0".into(),
+        asked_person: None,
         asked: bed.now,
         waits_until: bed.now.after(Duration::from_secs(3_600)),
         votes: Vec::new(),
@@ -62,6 +63,7 @@ fn agree(bed: &Bed, id: ApprovalId, proof: Scope) -> Result<Approval, Refused> {
         operator: "anna".parse().unwrap(),
         at: bed.now,
         key: "k1".into(),
+        person: None,
         proofs: vec![proof.id()],
         basis: bed.ledger().basis().1,
     };
