@@ -395,6 +395,7 @@ mod tests {
     fn a_person_is_the_owner_of_the_same_address_and_of_none_that_only_folds_into_it() {
         let person = |email: &str| Person {
             text: String::new(),
+            identity: Digest::of(b"someone"),
             id: PersonId([0; PersonId::BYTES]),
             email: email.to_owned(),
             expires: Timestamp::from_millis(0),
