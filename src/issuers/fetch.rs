@@ -4,7 +4,7 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use reqwest::{
-    Client, Url,
+    Client, ClientBuilder, Url,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
@@ -90,6 +90,14 @@ pub enum FetchError {
     File(#[source] io::Error),
 }
 
+/// A client for a place that the config names: HTTPS alone, to that place alone, by no proxy and to no private address
+/// unless that is meant, and nothing is kept open. TLS and times are for the caller to set.
+pub fn guarded(allow_private: bool) -> ClientBuilder {
+    let client =
+        Client::builder().redirect(redirect::Policy::none()).no_proxy().https_only(true).pool_max_idle_per_host(0);
+    if allow_private { client } else { client.dns_resolver(Arc::new(PublicOnly)) }
+}
+
 impl Source {
     /// Fetches from the issuer at a URL; connects to nothing yet.
     pub(super) fn https(
@@ -99,20 +107,12 @@ impl Source {
         document: Document,
     ) -> Result<Self, FetchError> {
         let url = plain(url)?;
-        let mut client = Client::builder()
-            .use_preconfigured_tls(tls(roots_pem)?)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .https_only(true)
-            .connect_timeout(CONNECT_TIME)
-            .timeout(WHOLE_TIME)
-            .pool_max_idle_per_host(0);
         if allow_private {
             tracing::debug!(host = url.host_str(), "an issuer may be at private addresses");
-        } else {
-            client = client.dns_resolver(Arc::new(PublicOnly));
         }
-        let client = client.build().map_err(|error| FetchError::Request(error.without_url()))?;
+        let client = guarded(allow_private).use_preconfigured_tls(tls(roots_pem)?);
+        let client = client.connect_timeout(CONNECT_TIME).timeout(WHOLE_TIME).build();
+        let client = client.map_err(|error| FetchError::Request(error.without_url()))?;
         Ok(Self::Https(Https { client, allow_private, document }))
     }
 
@@ -195,7 +195,7 @@ impl Document {
 
 /// Looks names up, and knows no neighbours. What it gives is what is connected to, so a name cannot change in between.
 #[derive(Clone, Copy, Debug)]
-pub struct PublicOnly;
+struct PublicOnly;
 
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {

@@ -31,7 +31,7 @@ use crate::{
 use fetch::Source;
 use held::Held;
 
-pub use fetch::{Document, FetchError, PublicOnly};
+pub use fetch::{Document, FetchError, guarded};
 
 /// One issuer that vouches for no workload: where people sign in, or where events come from.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use http::header;
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Url};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{DeliveryError, Message, OutletError};
 use crate::{
     config,
-    issuers::PublicOnly,
+    issuers::guarded,
     mint::webhook::WebhookSecrets,
     model::{Timestamp, address::is_private},
 };
@@ -31,18 +31,9 @@ pub(super) struct Webhook {
 impl Webhook {
     pub(super) fn open(config: &config::Webhook, public_url: &str) -> Result<Self, OutletError> {
         let url = Url::parse(&config.url).map_err(|_| OutletError::Url)?;
-        let mut client = Client::builder()
-            .use_preconfigured_tls(tls(&config.ca_file)?)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .https_only(true)
-            .connect_timeout(CONNECT_TIME)
-            .timeout(WHOLE_TIME)
-            .pool_max_idle_per_host(0);
-        if !config.allow_private {
-            client = client.dns_resolver(Arc::new(PublicOnly));
-        }
-        let client = client.build().map_err(|error| OutletError::Client(error.without_url().into()))?;
+        let client = guarded(config.allow_private).use_preconfigured_tls(tls(&config.ca_file)?);
+        let client = client.connect_timeout(CONNECT_TIME).timeout(WHOLE_TIME).build();
+        let client = client.map_err(|error| OutletError::Client(error.without_url().into()))?;
         let (secret_file, allow_private) = (config.secret_file.clone(), config.allow_private);
         let text = std::fs::read_to_string(&secret_file).map(Zeroizing::new);
         let text = text.map_err(|source| OutletError::File { file: secret_file.clone(), source })?;
@@ -89,7 +80,7 @@ impl Webhook {
         WebhookSecrets::parse(&text).map_err(|why| DeliveryError::Secrets { file: file.clone(), why })
     }
 
-    /// A host that is an address is not looked up, so [`PublicOnly`] never sees it.
+    /// A host that is an address is not looked up, so the resolver of [`guarded`] never sees it.
     fn check_literal(&self) -> Result<(), DeliveryError> {
         let host = self.url.host_str().unwrap_or_default();
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse();
