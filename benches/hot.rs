@@ -119,7 +119,16 @@ fn decisions(criterion: &mut Criterion) {
         ttl_seconds: 0,
         binding: BindingWish::None,
     };
-    let facts = Facts {
+    let facts = facts(policy::Scene::default());
+    let _decision = black_box(policy::decide(trust, &asked, &facts, now()).expect("allowed"));
+    criterion.bench_function("decide among 20 grants", |b| {
+        b.iter(|| policy::decide(trust, black_box(&asked), &facts, now()));
+    });
+}
+
+/// Of a caller that nothing limits.
+fn facts(scene: policy::Scene<'_>) -> Facts<'_> {
+    Facts {
         basis: (1, 1),
         task_deadline: None,
         proof_expires: None,
@@ -129,12 +138,8 @@ fn decisions(criterion: &mut Criterion) {
         proofs: Vec::new(),
         origin: policy::Origin::Local,
         approved: &[],
-        scene: policy::Scene::default(),
-    };
-    let _decision = black_box(policy::decide(trust, &asked, &facts, now()).expect("allowed"));
-    criterion.bench_function("decide among 20 grants", |b| {
-        b.iter(|| policy::decide(trust, black_box(&asked), &facts, now()));
-    });
+        scene,
+    }
 }
 
 /// Five of twenty policies concern the request; it passes all of them and a guardrail.
@@ -185,18 +190,8 @@ fn policies(criterion: &mut Criterion) {
         ("decide with 5 relevant of 20 policies", &plain),
         ("decide with 5 relevant of 20 policies and 2 parameters", &with_parameters),
     ] {
-        let facts = Facts {
-            basis: (1, 1),
-            task_deadline: None,
-            proof_expires: None,
-            issuer_expires: None,
-            has_certificate: false,
-            attest_by: &|_| None,
-            proofs: Vec::new(),
-            origin: policy::Origin::Local,
-            approved: &[],
-            scene: policy::Scene { global: Some(&map.global), intent: intent.as_ref(), ..policy::Scene::default() },
-        };
+        let scene = policy::Scene { global: Some(&map.global), intent: intent.as_ref(), ..policy::Scene::default() };
+        let facts = facts(scene);
         let decision = policy::decide(trust, &asked, &facts, now()).expect("allowed");
         assert!(decision.ruling().is_some());
         criterion.bench_function(name, |b| b.iter(|| policy::decide(trust, black_box(&asked), &facts, now())));
