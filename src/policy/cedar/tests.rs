@@ -328,11 +328,16 @@ fn address_and_hour_are_looked_at() {
 
 #[test]
 fn an_earlier_answer_is_given_to_no_other_question() {
-    let own = "@id(\"a\") permit(principal, action, resource) when { context.hour < 12 && context.renewals < 2 };\n\
-               @id(\"b\") permit(principal, action, resource) when { Parameters::\"task\".hasTag(\"ticket\") };\n\
-               @id(\"c\") permit(principal, action, resource) when { context has source_ip && \
-               context.source_ip.isInRange(ip(\"10.0.0.0/8\")) };";
-    let folder = Folder { own, ..Folder::default() };
+    let looked_at = [
+        "context.hour < 12 && context.renewals < 2",
+        "Parameters::\"task\".hasTag(\"ticket\")",
+        "context has source_ip && context.source_ip.isInRange(ip(\"10.0.0.0/8\"))",
+    ];
+    let one = |(id, when)| {
+        format!("@id(\"p{id}\") permit(principal, action in Action::\"Issue\", resource) when {{ {when} }};\n")
+    };
+    let own: String = looked_at.into_iter().enumerate().map(one).collect();
+    let folder = Folder { own: &own, ..Folder::default() };
     let kept = folder.map();
     let hours = |n: u64| Timestamp::from_seconds(now().seconds() / 86_400 * 86_400 + n * 3_600);
     let asks = [
