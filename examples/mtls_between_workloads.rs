@@ -62,10 +62,11 @@ impl Party {
         let audiences = vec![Stage::AUDIENCE.to_owned()];
         let wanted = Wanted { kind: CredentialKind::X509, audiences, ..Wanted::default() };
         let renewing = Arc::new(task.renewing(wanted, PATIENCE, |_| Ok(())).await?);
-        let name = match &renewing.current().body {
-            Body::Certificate { spiffe_id, .. } => spiffe_id.clone(),
-            Body::Token(_) => return Err("a reply without a certificate".into()),
+        let first = renewing.current();
+        let Body::Certificate { spiffe_id, .. } = &first.body else {
+            return Err("a reply without a certificate".into());
         };
+        let name = spiffe_id.clone();
         Ok(Self { name, task, certificate: LiveCertificate::new(renewing)? })
     }
 

@@ -123,7 +123,7 @@ async fn both_sides_of_tls_always_show_the_leaf_of_now_and_none_when_it_has_ende
     // The configurations are what they were; what they show is not.
     assert_ne!(shown().await, first);
 
-    assert!(matches!(LiveCertificate::new(short(&task, CredentialKind::Jwt).await), Err(NotForTls::Token)));
+    assert!(matches!(LiveCertificate::new(short(&task, CredentialKind::Jwt).await), Err(NotForTls::NotACertificate)));
     assert!(task.complete(PATIENCE).await.expect("completed"));
     until("its end", async || live.current().is_none().then_some(())).await;
     assert_eq!(meet(&client, &server).await, None);
@@ -249,4 +249,18 @@ async fn requests_have_the_token_of_now_and_nobody_elses_service_gets_it() {
     assert!(matches!(error, NotSent::Bearer(NoBearer::Ended)) && error.advice() == Advice::Again(Duration::ZERO));
     assert!(bearer.clone().call(tonic::Request::new(())).is_err());
     assert!(service.tokens().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_token_or_no_service_makes_no_bearer() {
+    let world = World::new().await;
+    let task = task(&world).await;
+    let certificate = short(&task, CredentialKind::X509).await;
+    assert!(matches!(Bearer::new(certificate, "https://shop.example"), Err(NoBearer::NotAToken)));
+    let token = short(&task, CredentialKind::Jwt).await;
+    for wrong in ["shop.example", "http://shop.example", "https://shop.example/a", "https://u@shop.example", ""] {
+        let refused = Bearer::new(Arc::clone(&token), wrong).expect_err("not said so");
+        assert!(matches!(refused, NoBearer::Service(_)) && refused.advice() == Advice::Stop, "{wrong}");
+    }
+    task.complete(PATIENCE).await.expect("completed");
 }

@@ -27,9 +27,9 @@ pub struct Bearer {
 /// Why a request is not sent with a token.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NoBearer {
-    /// The credential is a certificate.
-    #[error("the credential is a certificate, which goes into TLS and not into a request")]
-    Certificate,
+    /// The credential is none that goes into a request; a certificate goes into TLS.
+    #[error("the credential is no token: ask for `CredentialKind::Jwt` or `CredentialKind::Opaque`")]
+    NotAToken,
     /// The service it is to be for is no `https://HOST[:PORT]`.
     #[error("`{0}` is not https://HOST or https://HOST:PORT")]
     Service(String),
@@ -52,7 +52,7 @@ impl NoBearer {
     pub fn advice(&self) -> Advice {
         match self {
             Self::Ended => Advice::Again(std::time::Duration::ZERO),
-            Self::Certificate | Self::Service(_) | Self::Elsewhere { .. } => Advice::Stop,
+            Self::NotAToken | Self::Service(_) | Self::Elsewhere { .. } => Advice::Stop,
         }
     }
 }
@@ -62,10 +62,10 @@ impl Bearer {
     /// `https://HOST:PORT`.
     ///
     /// # Errors
-    /// When it is a certificate, or the service is not said so.
+    /// When it is no token, or the service is not said so.
     pub fn new(renewing: Arc<Renewing>, service: &str) -> Result<Self, NoBearer> {
-        if matches!(renewing.current().body, Body::Certificate { .. }) {
-            return Err(NoBearer::Certificate);
+        if !matches!(renewing.current().body, Body::Token(_)) {
+            return Err(NoBearer::NotAToken);
         }
         let wrong = || NoBearer::Service(service.to_owned());
         let uri: Uri = service.parse().map_err(|_| wrong())?;
@@ -126,10 +126,8 @@ fn text(credential: &Credential) -> Result<Zeroizing<String>, NoBearer> {
     if credential.ends() <= Instant::now() {
         return Err(NoBearer::Ended);
     }
-    match &credential.body {
-        Body::Token(token) => Ok(Zeroizing::new(format!("Bearer {}", token.as_str()))),
-        Body::Certificate { .. } => Err(NoBearer::Certificate),
-    }
+    let Body::Token(token) = &credential.body else { return Err(NoBearer::NotAToken) };
+    Ok(Zeroizing::new(format!("Bearer {}", token.as_str())))
 }
 
 /// Host in lower case and port of an `https` URI that names no user.
@@ -160,6 +158,6 @@ mod tests {
     #[test]
     fn only_what_time_mends_is_to_be_tried_again() {
         assert_eq!(NoBearer::Ended.advice(), Advice::Again(std::time::Duration::ZERO));
-        assert_eq!(NoBearer::Certificate.advice(), Advice::Stop);
+        assert_eq!(NoBearer::NotAToken.advice(), Advice::Stop);
     }
 }

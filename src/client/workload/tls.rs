@@ -35,9 +35,9 @@ struct Ready {
 /// A credential that is no certificate, or not one that TLS can use.
 #[derive(Debug, thiserror::Error)]
 pub enum NotForTls {
-    /// A token.
-    #[error("the credential is a token: ask for `CredentialKind::X509`")]
-    Token,
+    /// A token or the like.
+    #[error("the credential is no certificate: ask for `CredentialKind::X509`")]
+    NotACertificate,
     /// Its chain, key or roots are not what they should be.
     #[error("the broker's certificate cannot be used for TLS")]
     Unusable(#[source] rustls::Error),
@@ -77,7 +77,7 @@ impl LiveCertificate {
     /// When one cannot be used.
     pub fn roots(&self) -> Result<RootCertStore, NotForTls> {
         let current = self.renewing.current();
-        let Body::Certificate { roots_pem, .. } = &current.body else { return Err(NotForTls::Token) };
+        let Body::Certificate { roots_pem, .. } = &current.body else { return Err(NotForTls::NotACertificate) };
         let mut roots = RootCertStore::empty();
         for root in pem::certificates(roots_pem.as_bytes()).unwrap_or_default() {
             roots.add(root).map_err(NotForTls::Unusable)?;
@@ -140,7 +140,7 @@ impl fmt::Debug for LiveCertificate {
 }
 
 fn certified(credential: &Credential) -> Result<CertifiedKey, NotForTls> {
-    let Body::Certificate { chain_pem, key_pem, .. } = &credential.body else { return Err(NotForTls::Token) };
+    let Body::Certificate { chain_pem, key_pem, .. } = &credential.body else { return Err(NotForTls::NotACertificate) };
     let unusable = |what: &str| NotForTls::Unusable(rustls::Error::General(what.to_owned()));
     let chain = pem::certificates(chain_pem.as_bytes()).ok_or_else(|| unusable("its chain is not PEM"))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| unusable("its key is not PEM"))?;
