@@ -154,7 +154,7 @@ pub fn launch(folder: &Path, authority: &Authority, arguments: &[&str]) -> Launc
     std::fs::write(&file, &authority.pem).expect("written");
     let mut all = vec!["--client-ca".to_owned(), format!("platform={}", file.display())];
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    Launch { folder: folder.to_owned(), arguments: all, config: None }
+    Launch { folder: folder.to_owned(), arguments: all, config: None, program: None }
 }
 
 /// The trust map of the world.
