@@ -7,6 +7,7 @@ use super::{
     approve::{Leave, approved},
     event,
     federate::{job_url, spend},
+    fresh::{Credential, Fresh},
     refusal::Refusal,
     registry::Tenant,
     rings::Ring,
@@ -18,15 +19,15 @@ use crate::{
     identity::Caller,
     ledger::{ApprovalUse, HandOut, IssueDraft, Quota},
     mint::{
-        Minted, SecretBytes, jwt, opaque,
-        x509::{self, LeafKey, LeafSpec, MintedLeaf},
+        jwt, opaque,
+        x509::{self, LeafKey, LeafSpec},
     },
     model::{
-        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, ScopeId, SecretVersion, Standing, Task, TaskId,
-        TenantName, Timestamp, secret::SecretText, stamp::Stamp,
+        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName,
+        Timestamp, stamp::Stamp,
     },
     pb,
-    policy::{self, Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, Scene, TaskDecision},
+    policy::{self, Asked, BindingWish, Decision, Denied, Facts, Origin, Scene, TaskDecision},
 };
 
 impl Broker {
@@ -529,63 +530,6 @@ impl Broker {
             renews: Some(lease),
             pickup: None,
         })
-    }
-}
-
-/// What was minted and not yet handed out.
-pub(super) struct Fresh {
-    pub(super) credential: Credential,
-    pub(super) bound: Bound,
-}
-
-pub(super) enum Credential {
-    Token(Minted),
-    Leaf {
-        leaf: MintedLeaf,
-        roots: Arc<Vec<Vec<u8>>>,
-        subject: String,
-    },
-    Secret {
-        secret: SecretVersion,
-        value: SecretBytes,
-    },
-    /// It waits for who comes with this.
-    Waits {
-        handle: SecretText,
-        until: Timestamp,
-    },
-}
-
-impl Credential {
-    pub(super) fn encoded(self) -> pb::issue_response::Credential {
-        match self {
-            Self::Token(minted) => pb::issue_response::Credential::Token(minted.text.expose().to_owned()),
-            Self::Leaf { leaf, roots, subject } => pb::issue_response::Credential::X509(pb::X509Credential {
-                chain_der: leaf.chain_der,
-                private_key_der: leaf.private_key_der.map(|key| key.expose().to_vec()).unwrap_or_default(),
-                bundle_der: roots.to_vec(),
-                spiffe_id: subject,
-            }),
-            Self::Secret { secret, value } => pb::issue_response::Credential::Secret(pb::StaticSecret {
-                name: secret.name.to_string(),
-                version: secret.number,
-                value: value.expose().to_vec(),
-            }),
-            Self::Waits { handle, until } => pb::issue_response::Credential::Pickup(pb::PickupHandle {
-                handle: handle.expose().to_owned(),
-                until: Some(event::stamp(until)),
-            }),
-        }
-    }
-}
-
-impl Fresh {
-    fn response(self, lease: &Lease) -> pb::IssueResponse {
-        pb::IssueResponse {
-            lease: Some(view::lease(lease, Standing::Live)),
-            credential: Some(self.credential.encoded()),
-            bound: self.bound.code(),
-        }
     }
 }
 

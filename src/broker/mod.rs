@@ -14,6 +14,7 @@ pub mod events;
 mod explain;
 mod federate;
 pub mod found;
+mod fresh;
 mod gauges;
 pub mod hold;
 pub mod identify;

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Broker, event,
-    issue::{Credential, Fresh},
+    fresh::{Credential, Fresh},
     refusal::Refusal,
     rings::Ring,
     view,
