@@ -9,14 +9,21 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use mayfly::pb::{self, ApplyOptions, CredentialKind};
 
 use super::{
+    backup,
     exec::rig::{Bench, Run, content},
-    rig::{Said, arg, get_plain, mayfly},
+    rig::{Said, arg, get_plain, mayfly, reason},
     world::{World, request},
 };
 
 /// The world, in which alpha's worker may have `vendor` for the purpose `pay`, and its operator's folder.
 async fn world() -> (World, PathBuf) {
     let world = World::configured("[telemetry]\nlog = \"trace\"\n").await;
+    let operator = trusting(&world).await;
+    (world, operator)
+}
+
+/// Adds the grant to a world; the folder of its first operator.
+async fn trusting(world: &World) -> PathBuf {
     let grant = |text: &str| {
         let from = text.find("[[grant]]\ntenant = \"alpha\"").expect("alpha's grant");
         let rest = &text[from..];
@@ -28,8 +35,7 @@ async fn world() -> (World, PathBuf) {
         .replace("kinds = [\"jwt\", \"opaque\", \"x509\"]", "kinds = [\"secret\"]\nsecrets = [\"vendor\"]");
     let trust = format!("{}\n{pay}", world.trust);
     world.apply(&trust, ApplyOptions::default()).await.expect("applies");
-    let operator = world.launch.data().join("operator");
-    (world, operator)
+    world.launch.data().join("operator")
 }
 
 fn file(folder: &Path, name: &str, value: &str) -> PathBuf {
@@ -205,4 +211,45 @@ async fn a_handle_outlives_a_restart_and_the_store_alone_does_not_open_what_wait
     let request = pb::PickupRequest { handle: pickup.handle };
     let got = world.broker("alpha").await.pickup(request).await.expect("picked up").into_inner();
     assert!(matches!(got.credential, Some(pb::issue_response::Credential::Token(text)) if text.starts_with("mfy_")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_carries_sealed_values_and_what_was_rotated_since_is_barred_after_its_restore() {
+    let mut world = World::new().await;
+    let operator = trusting(&world).await;
+    let folder = world.launch.folder.clone();
+    let (first, second) = (file(&folder, "first", FIRST), file(&folder, "second", SECOND));
+    assert_eq!(put(&world, &operator, &first).code, 0);
+    let made = backup::backup_of(&world);
+    let bytes = std::fs::read(&made).expect("a backup");
+    assert!(!bytes.windows(FIRST.len()).any(|part| part == FIRST.as_bytes()));
+    let rotate = ["secret", "rotate", "alpha/vendor", "--reason", "leaked", "--file", arg(&second)];
+    assert_eq!(world.process.ask(&operator, &rotate).code, 0);
+    let events = folder.join("audit.jsonl");
+    let exported = world.process.ask(&operator, &["events", "export", "--out", arg(&events)]);
+    assert_eq!(exported.code, 0, "{exported:?}");
+    world.process.kill();
+    let elsewhere = folder.join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("folder");
+    let restored = backup::restore(&world, &made, &elsewhere.join("data"), "fjall", &["--events", arg(&events)]);
+    let told = backup::said(&restored);
+    assert!(restored.status.success() && told.contains("barred again: secret alpha/vendor"), "{told}");
+    backup::serve(&mut world, &elsewhere).await;
+    backup::confirm(&world).await;
+    let ask = || pb::IssueRequest {
+        purpose: "pay".into(),
+        secret: "vendor".into(),
+        audiences: Vec::new(),
+        actions: Vec::new(),
+        binding: 0,
+        ..request("alpha", CredentialKind::Secret)
+    };
+    assert_eq!(reason(&world.broker("alpha").await.issue(ask()).await), "BARRED");
+    let operator = world.launch.data().join("operator");
+    let lift = ["lift", "secret", "alpha/vendor", "--reason", "looked at"];
+    let lifted = world.process.ask(&operator, &lift);
+    assert_eq!(lifted.code, 0, "{lifted:?}");
+    let reply = world.broker("alpha").await.issue(ask()).await.expect("issued").into_inner();
+    let Some(pb::issue_response::Credential::Secret(secret)) = reply.credential else { panic!("no secret") };
+    assert_eq!((secret.version, secret.value.as_slice()), (1, FIRST.as_bytes()), "the backup's");
 }
