@@ -218,8 +218,10 @@ class AsyncTask:
         file: str | os.PathLike[str] | None = None,
         patience: float = PATIENCE_SECONDS,
     ) -> AsyncToken:
-        """A static secret: a vendor's key that an operator put into the broker. Asked for again ahead of its lease's
-        end, so that a rotation is seen; ask `value()` for each use. `file` as for tokens.
+        """A static secret: a vendor's key that an operator put into the broker.
+
+        Asked for again ahead of its lease's end, so that a rotation is seen: ask `value()` for each use. `file` as for
+        tokens.
 
         Raises:
             MayflyError: when the broker refuses, or cannot be reached in `patience` seconds, or the file fails.
