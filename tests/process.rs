@@ -44,6 +44,7 @@ mod process {
     mod rig;
     mod root;
     mod scenarios;
+    mod secrets;
     mod sign_in;
     mod sinks;
     mod start;

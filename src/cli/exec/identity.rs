@@ -118,7 +118,8 @@ impl Chosen {
         }
         for need in &mut job.needs {
             let wanted = &mut need.wanted;
-            if wanted.kind != pb::CredentialKind::X509 && wanted.binding == pb::Binding::Unspecified {
+            let is_token = matches!(wanted.kind, pb::CredentialKind::Jwt | pb::CredentialKind::Opaque);
+            if is_token && wanted.binding == pb::Binding::Unspecified {
                 wanted.binding = pb::Binding::None;
             }
         }

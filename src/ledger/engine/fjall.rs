@@ -349,7 +349,11 @@ fn is_hot(table: Table) -> bool {
         | Table::Notices
         | Table::Unmanaged
         | Table::People
-        | Table::Approvals => false,
+        | Table::Approvals
+        | Table::Secrets
+        | Table::SecretValues
+        | Table::SecretHolders
+        | Table::Pickups => false,
     }
 }
 

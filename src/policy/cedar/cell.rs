@@ -192,9 +192,10 @@ impl Uids {
         let tenant = uid(&NAMES.tenant, question.tenant);
         let resource = match question.action {
             PolicyAction::OpenTask => tenant.clone(),
-            PolicyAction::IssueToken | PolicyAction::IssueCertificate | PolicyAction::Renew => {
-                uid(&NAMES.audience, audience)
-            }
+            PolicyAction::IssueToken
+            | PolicyAction::IssueCertificate
+            | PolicyAction::IssueSecret
+            | PolicyAction::Renew => uid(&NAMES.audience, audience),
         };
         Self {
             principal: uid(&NAMES.workload, question.workload.0.as_str()),

@@ -21,7 +21,9 @@ pub enum PolicyAction {
     IssueToken,
     /// Issue a certificate.
     IssueCertificate,
-    /// Issue either again.
+    /// Hand a static secret out.
+    IssueSecret,
+    /// Issue any of them again.
     Renew,
 }
 
@@ -33,6 +35,7 @@ impl PolicyAction {
             Self::OpenTask => "OpenTask",
             Self::IssueToken => "IssueToken",
             Self::IssueCertificate => "IssueCertificate",
+            Self::IssueSecret => "IssueSecret",
             Self::Renew => "Renew",
         }
     }
@@ -42,6 +45,7 @@ impl PolicyAction {
             (_, true) => Self::Renew,
             (CredentialKind::Jwt | CredentialKind::Opaque, false) => Self::IssueToken,
             (CredentialKind::X509, false) => Self::IssueCertificate,
+            (CredentialKind::Secret, false) => Self::IssueSecret,
         }
     }
 }
@@ -129,7 +133,9 @@ const OF_OPEN: [(&str, Attribute); 12] = [
 fn attributes(action: PolicyAction) -> &'static [(&'static str, Attribute)] {
     match action {
         PolicyAction::OpenTask => &OF_OPEN,
-        PolicyAction::IssueToken | PolicyAction::IssueCertificate | PolicyAction::Renew => &OF_ISSUE,
+        PolicyAction::IssueToken | PolicyAction::IssueCertificate | PolicyAction::IssueSecret | PolicyAction::Renew => {
+            &OF_ISSUE
+        }
     }
 }
 

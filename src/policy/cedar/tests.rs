@@ -526,8 +526,13 @@ fn question<'a>(
     }
 }
 
-const ACTIONS: [PolicyAction; 4] =
-    [PolicyAction::OpenTask, PolicyAction::IssueToken, PolicyAction::IssueCertificate, PolicyAction::Renew];
+const ACTIONS: [PolicyAction; 5] = [
+    PolicyAction::OpenTask,
+    PolicyAction::IssueToken,
+    PolicyAction::IssueCertificate,
+    PolicyAction::IssueSecret,
+    PolicyAction::Renew,
+];
 
 #[test]
 fn what_is_asked_fits_the_schema() {
