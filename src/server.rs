@@ -205,7 +205,7 @@ impl Server {
         let health = Health::new();
         let mut listeners = Vec::new();
         for listener in &config.listeners {
-            let router = routes::routes(&listener.services, &gate, &health)?;
+            let router = routes::routes(listener, &gate, &health)?;
             let socket = listener.socket.clone();
             let bound = workers.front.spawn(async move { Listener::bind(&socket).await }).await;
             listeners.push((bound.map_err(|error| ServerError::Threads(error.into()))??, router));

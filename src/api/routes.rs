@@ -65,6 +65,8 @@ pub fn name(service: Service) -> Option<&'static str> {
         Service::Verifier => Some("mayfly.v1.Verifier"),
         Service::Admin => Some("mayfly.v1.Admin"),
         Service::SignIn => Some("mayfly.v1.SignIn"),
+        Service::WorkloadApi => Some("SpiffeWorkloadAPI"),
+        Service::Sds => Some("envoy.service.secret.v3.SecretDiscoveryService"),
         Service::Http | Service::Scim | Service::SharedSignals => None,
     }
 }

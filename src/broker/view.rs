@@ -107,6 +107,7 @@ pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64
         live_leases: live,
         state: state.to_owned(),
         sources: texts(&grant.sources),
+        workload_api: grant.workload_api,
     }
 }
 

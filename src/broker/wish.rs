@@ -35,6 +35,8 @@ pub(super) struct Wish {
     pub(super) renews: Option<Lease>,
     /// What the task is about: its own words when it is open, else those of the request.
     pub(super) intent: Option<Box<Intent>>,
+    /// Whether it is an SVID for the Workload API.
+    pub(super) svid: bool,
 }
 
 /// What a request tells of a task's intent.
@@ -177,6 +179,7 @@ pub(super) fn lease_of(
         broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
         ended: None,
         ruling: decision.ruling().cloned().map(Box::new),
+        svid: wish.svid,
     }
 }
 
@@ -227,6 +230,7 @@ pub(super) fn wish(
         task,
         approval: view::optional_id("approval_id", &request.approval_id)?,
         renews: None,
+        svid: false,
     })
 }
 

@@ -27,6 +27,8 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
     let dropped = [
         "unix",
         "mode",
+        "services = [\"workload_api",
+        "tenants =",
         "behind_proxy",
         "certificate_file",
         "key_file = \"/etc/mayfly/server",

@@ -214,6 +214,7 @@ fn lease_record(lease: &Lease) -> records::LeaseRecord {
         ended: lease.ended.map_or(0, |(_, at)| at.millis()),
         policies: lease.ruling.as_ref().map(|ruling| ruling.policies.clone()).unwrap_or_default(),
         policy_set: lease.ruling.as_ref().map(|ruling| ruling.set.0.to_vec()).unwrap_or_default(),
+        svid: lease.svid,
     }
 }
 
@@ -244,6 +245,7 @@ fn lease_from(id: LeaseId, r: records::LeaseRecord) -> Result<Lease, Unreadable>
         ended: EndReason::from_code(r.end_reason).map(|why| (why, Timestamp::from_millis(r.ended))),
         ruling: optional(&r.policy_set, "policy_set", Digest::from_slice)?
             .map(|set| Box::new(Ruling { policies: r.policies, set })),
+        svid: r.svid,
     })
 }
 

@@ -113,6 +113,9 @@ pub struct Lease {
     pub ended: Option<(EndReason, Timestamp)>,
     /// The policies that allowed it; `None` where none are in force.
     pub ruling: Option<Box<Ruling>>,
+    /// Whether it is an SVID that the Workload API serves: its SPIFFE ID is the workload's and stays the same, whatever
+    /// task it is of.
+    pub svid: bool,
 }
 
 impl Lease {

@@ -383,6 +383,9 @@ pub struct Grant {
     /// How fast one task may go on under it.
     #[serde(default, skip_serializing_if = "Velocity::is_unlimited")]
     pub velocity: Velocity,
+    /// Whether the SPIFFE Workload API serves it to processes of its workloads, without their asking by name.
+    #[serde(default, skip_serializing_if = "spelling::is_false")]
+    pub workload_api: bool,
 }
 
 /// Who answers for a partner's integration in a tenant, and whom to call.

@@ -219,6 +219,7 @@ impl World {
             broker_made_key: false,
             ended: None,
             ruling: None,
+            svid: false,
         }
     }
 

@@ -150,7 +150,7 @@ impl Gate {
         let now = self.broker.now();
         let taken = match (peer.source(), peer.link()) {
             (Some(source), _) => self.visits.take_address(source.ip().to_canonical(), now),
-            (None, Link::Unix { proof }) => self.visits.take(&crate::identity::unix::caller(*proof), now).map(drop),
+            (None, Link::Unix { proof, .. }) => self.visits.take(&crate::identity::unix::caller(*proof), now).map(drop),
             (None, Link::Tls { .. } | Link::Plain { .. }) => Ok(()),
         };
         taken.map_err(|retry_ms| Refusal::Busy { retry_ms })

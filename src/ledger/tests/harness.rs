@@ -287,6 +287,7 @@ impl Bed {
             broker_made_key: false,
             ended: None,
             ruling: None,
+            svid: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    model::{PartnerName, Purpose, Timestamp, Ttl},
+    model::{CredentialKind, PartnerName, Purpose, Timestamp, Ttl},
     policy::{pattern::Pattern, problem::Problem, trust::Grant},
 };
 
@@ -37,6 +37,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let test = row.flag("test", false, problems);
     let approvals = demand::approvals(row, problems);
     let velocity = demand::velocity(row, problems);
+    let workload_api = row.flag("workload_api", false, problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
     let (expires, attest_by) = (expires?, attest_by?);
     let dated = dates(row, expires, attest_by, now, problems);
@@ -67,9 +68,38 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         test: test?,
         approvals: approvals?,
         velocity: velocity?,
+        workload_api: workload_api?,
     };
     let approvable = demand::fits(row, &grant, problems);
-    (dated && approvable).then_some(grant)
+    let served = serves(row, &grant, problems);
+    (dated && approvable && served).then_some(grant)
+}
+
+/// Whether what the Workload API cannot ask its callers for follows from the grant alone.
+fn serves(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) -> bool {
+    if !grant.workload_api {
+        return true;
+    }
+    let known = problems.len();
+    let kind = |kind: CredentialKind| grant.kinds.has(&kind);
+    if grant.purposes.len() != 1 {
+        let wrong = format!("names {}, and callers of the Workload API cannot choose", grant.purposes.len());
+        row.wrong("purposes", wrong, "name one purpose, and write another grant for the others", problems);
+    }
+    if !kind(CredentialKind::X509) && !kind(CredentialKind::Jwt) {
+        row.wrong("kinds", "has neither \"x509\" nor \"jwt\", which the Workload API serves", "add one", problems);
+    }
+    if kind(CredentialKind::Jwt) && grant.require_binding {
+        let wrong = "is on, and JWT-SVIDs are not bound to a certificate";
+        row.wrong("require_binding", wrong, "write require_binding = false, or leave \"jwt\" out of kinds", problems);
+    }
+    if grant.approvals.is_some() {
+        row.wrong("approvals", "cannot be asked for over the Workload API", "leave out one of the two", problems);
+    }
+    if !grant.sources.is_empty() {
+        row.wrong("sources", "names networks, and a Unix socket is in none", "leave out one of the two", problems);
+    }
+    problems.len() == known
 }
 
 /// Default life, longest life, longest task.
@@ -105,7 +135,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 26] = [
     "tenant",
     "name",
     "partner",
@@ -131,4 +161,5 @@ const FIELDS: [&str; 25] = [
     "test",
     "approvals",
     "velocity",
+    "workload_api",
 ];
