@@ -43,6 +43,7 @@ use crate::{
         registry::Registry,
         rings::Rings,
         ship::{self, Ships},
+        spiffe::Spiffe,
         time::{Start, Time},
         upkeep,
     },
@@ -281,6 +282,7 @@ impl Server {
         self.health.tell(false).await;
         self.stop.cancel();
         while serving.join_next().await.is_some() {}
+        self.broker.spiffe.stop.cancel();
         // While what ships events still runs.
         for outcome in [self.broker.write_uses().await.map(|_| ()), self.broker.write_last_uses(true).await] {
             if let Err(error) = outcome {
@@ -383,6 +385,7 @@ fn assemble(
         csrs: KnownCsrs::default(),
         roots: OnceLock::new(),
         connections: OnceLock::new(),
+        spiffe: Spiffe::default(),
         notifier: OnceLock::new(),
     };
     lapse::watch(&broker.registry, &broker.ledger);

@@ -39,6 +39,7 @@ pub mod rings;
 pub mod ship;
 mod sign_in;
 pub mod signals;
+pub mod spiffe;
 pub mod task;
 pub mod time;
 pub mod trail;
@@ -111,6 +112,8 @@ pub struct Broker {
     pub roots: OnceLock<Arc<Vec<Vec<u8>>>>,
     /// Closes connections that came with a certificate; set by who has them.
     pub connections: OnceLock<Box<dyn CloseConnections>>,
+    /// Identities of processes on this host.
+    pub spiffe: spiffe::Spiffe,
     /// Who is notified; set where the config says so.
     pub notifier: OnceLock<notify::Notifier>,
 }

@@ -366,3 +366,28 @@ fn a_rule_says_who_somebody_is() {
         assert!(parse(&format!("{HEAD}{text}")).is_err(), "{claims}");
     }
 }
+
+#[test]
+fn identities_are_served_on_unix_sockets_for_named_tenants_only() {
+    let problems = |listener: &str| match parse(&format!("{HEAD}[[listener]]\n{listener}\n")) {
+        Ok(config) => {
+            let listener = &config.listeners[0];
+            Ok((listener.services.clone(), listener.tenants.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        }
+        Err(problems) => Err(problems.to_string()),
+    };
+    let unix = |services: &str, more: &str| problems(&format!("unix = \"/run/w.sock\"\nservices = {services}\n{more}"));
+    let both = "[\"workload_api\", \"sds\"]";
+    let (services, tenants) = unix(both, "tenants = [\"b\", \"a\"]").expect("good");
+    assert_eq!((services, tenants), (vec![Service::WorkloadApi, Service::Sds], vec!["b".to_owned(), "a".to_owned()]));
+    assert!(unix(both, "").expect_err("no tenant").contains("tenants"));
+    assert!(unix(both, "tenants = []").expect_err("no tenant").contains("tenants"));
+    assert!(unix(both, "tenants = [\"a\", \"a\"]").expect_err("twice").contains("twice"));
+    assert!(unix(both, "tenants = [\"A b\"]").expect_err("no name").contains("tenants[0]"));
+    assert!(unix("[\"broker\"]", "tenants = [\"a\"]").expect_err("not needed").contains("leave it out"));
+    let many: Vec<String> = (0..17).map(|n| format!("\"t{n}\"")).collect();
+    assert!(unix(both, &format!("tenants = [{}]", many[..16].join(","))).is_ok());
+    assert!(unix(both, &format!("tenants = [{}]", many.join(","))).is_err());
+    let tcp = format!("address = \"127.0.0.1:0\"\nservices = {both}\ntenants = [\"a\"]");
+    assert!(problems(&tcp).expect_err("not local").contains("Unix socket"));
+}

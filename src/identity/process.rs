@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -113,8 +113,7 @@ impl Process {
     /// What tells it from every other process of the host, ever: its number, its start, and the host's boot.
     #[must_use]
     pub fn mark(&self) -> String {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        format!("{}:{}:{}", boot.trim_end(), self.0.pid, self.0.started)
+        format!("{}:{}:{}", BOOT.trim_end(), self.0.pid, self.0.started)
     }
 }
 
@@ -146,6 +145,10 @@ fn user(pid: i32) -> io::Result<u32> {
 fn effective_user(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
 }
+
+/// The host's boot; where it is not told, processes of two boots are told apart by number and start alone.
+static BOOT: LazyLock<String> =
+    LazyLock::new(|| fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default());
 
 /// How often a process is looked at where its end is not told.
 const LOOK: Duration = Duration::from_secs(1);
