@@ -328,7 +328,8 @@ impl Guests {
 
     fn hand_over_unix(self, stream: UnixStream, proof: UnixProof, permit: OwnedSemaphorePermit) {
         // Now, while whoever connected has hardly had the time to end.
-        let process = Process::of(&proof).inspect_err(|why| tracing::debug!(%why, "a local caller's process is not seen"));
+        let process =
+            Process::of(&proof).inspect_err(|why| tracing::debug!(%why, "a local caller's process is not seen"));
         let link = Link::Unix { proof, process: process.ok() };
         let threads = self.edge.threads(&link, Protocol::Either).clone();
         threads.spawn(async move {

@@ -136,12 +136,7 @@ fn has_header(metadata: &MetadataMap) -> bool {
     matches!((values.next(), values.next()), (Some(value), None) if value.as_bytes() == b"true")
 }
 
-fn told<R>(
-    method: &'static str,
-    began: Instant,
-    span: &Span,
-    outcome: Result<R, Refusal>,
-) -> Result<R, Status> {
+fn told<R>(method: &'static str, began: Instant, span: &Span, outcome: Result<R, Refusal>) -> Result<R, Status> {
     let outcome = outcome.map_err(|refusal| status::of_local(&refusal));
     let code = outcome.as_ref().err().map_or(Code::Ok, Status::code);
     let histogram = metrics::histogram!("mayfly_rpc_seconds", "method" => method, "code" => status::name(code));

@@ -42,10 +42,7 @@ impl SecretDiscoveryService for Sds {
         self.0.stream("stream_secrets", request, work).await.map(Response::new)
     }
 
-    async fn fetch_secrets(
-        &self,
-        request: Request<DiscoveryRequest>,
-    ) -> Result<Response<DiscoveryResponse>, Status> {
+    async fn fetch_secrets(&self, request: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
         let broker = self.0.gate().broker();
         let work = |local: Local, asked: DiscoveryRequest| async move {
             check_type(&asked)?;

@@ -121,9 +121,7 @@ fn value(of: Value) -> prost_types::Value {
         Value::Bool(flag) => Kind::BoolValue(flag),
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Value::String(text) => Kind::StringValue(text),
-        Value::Array(list) => {
-            Kind::ListValue(prost_types::ListValue { values: list.into_iter().map(value).collect() })
-        }
+        Value::Array(list) => Kind::ListValue(prost_types::ListValue { values: list.into_iter().map(value).collect() }),
         Value::Object(members) => Kind::StructValue(structure(members)),
     };
     prost_types::Value { kind: Some(kind) }

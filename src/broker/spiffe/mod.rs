@@ -155,7 +155,9 @@ pub fn renew_at(issued: Timestamp, expires: Timestamp, spread: u8) -> Timestamp 
 /// Whether it may pass by itself: then what is served stays served until its end.
 fn is_transient(refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::Busy { .. } | Refusal::Fault(_) | Refusal::Held(_) | Refusal::Quota(_) | Refusal::Unavailable(_) => true,
+        Refusal::Busy { .. } | Refusal::Fault(_) | Refusal::Held(_) | Refusal::Quota(_) | Refusal::Unavailable(_) => {
+            true
+        }
         Refusal::Approval(_)
         | Refusal::Barred(_)
         | Refusal::Denied(_)

@@ -181,12 +181,7 @@ impl Broker {
 
     /// The process's task under a binding: the one that it has while that has time left, else a new one, or the one that
     /// it had before a restart of the broker.
-    async fn task_of(
-        self: &Arc<Self>,
-        local: &Local,
-        binding: &Binding,
-        state: &mut State,
-    ) -> Result<TaskId, Refusal> {
+    async fn task_of(self: &Arc<Self>, local: &Local, binding: &Binding, state: &mut State) -> Result<TaskId, Refusal> {
         if let Some(id) = state.task
             && self.has_time(id, binding)?.is_some()
         {

@@ -185,7 +185,10 @@ async fn a_task_that_nears_its_end_is_followed_by_another() {
         hands.advance(Duration::from_secs(240));
         last = one(&broker, &local()).await;
         let (row, standing) = lease(&broker, last.lease);
-        assert!(standing.is_live() && row.expires.since(broker.now()) >= Duration::from_secs(200), "always one in hand");
+        assert!(
+            standing.is_live() && row.expires.since(broker.now()) >= Duration::from_secs(200),
+            "always one in hand"
+        );
     }
     assert_ne!(last.lease.task(), first.lease.task());
 }
@@ -338,7 +341,8 @@ async fn a_jwt_svid_is_for_granted_audiences_and_own_names_only() {
         let refused = ask(audiences, wanted).await;
         assert!(matches!(&refused, Err(Refusal::Invalid { field: named, .. }) if *named == field), "{refused:?}");
     }
-    for (audience, wanted) in [("https://other.example", ""), ("https://api.example", "spiffe://acme.mayfly.internal/x")]
+    for (audience, wanted) in
+        [("https://other.example", ""), ("https://api.example", "spiffe://acme.mayfly.internal/x")]
     {
         assert!(matches!(ask(&[audience], wanted).await, Err(Refusal::Denied(_))), "{audience} {wanted}");
     }

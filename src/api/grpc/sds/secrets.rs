@@ -88,10 +88,8 @@ fn every_domain(update: &Update) -> Secret {
             trust_domains.push(TrustDomain { name: bundle.domain().to_owned(), trust_bundle });
         }
     }
-    let config = Any {
-        type_url: VALIDATOR.to_owned(),
-        value: SpiffeCertValidatorConfig { trust_domains }.encode_to_vec(),
-    };
+    let config =
+        Any { type_url: VALIDATOR.to_owned(), value: SpiffeCertValidatorConfig { trust_domains }.encode_to_vec() };
     let validator = TypedExtensionConfig { name: VALIDATOR_NAME.to_owned(), typed_config: Some(config) };
     let context = CertificateValidationContext { trusted_ca: None, custom_validator_config: Some(validator) };
     Secret { name: "ALL".to_owned(), r#type: Some(Type::ValidationContext(context)) }
@@ -105,6 +103,5 @@ fn any(secret: Secret) -> Any {
     Any { type_url: SECRET.to_owned(), value: secret.encode_to_vec() }
 }
 
-const VALIDATOR: &str =
-    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
+const VALIDATOR: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 const VALIDATOR_NAME: &str = "envoy.tls.cert_validator.spiffe";

@@ -75,8 +75,13 @@ async fn an_authority_that_is_none_becomes_one_of_the_same_length_and_nothing_el
     for (sent, read, is_packed) in CASES {
         let value = |bytes: &[u8]| if is_packed { packed(bytes) } else { text(bytes) };
         // By the static table's index with and without indexing, and by name, plain and packed.
-        let names: [&[u8]; 5] =
-            [&[0x41], &[0x01], &[0x11], &[&[0x40][..], &text(NAME)].concat(), &[&[0x40][..], &packed(PACKED_NAME)].concat()];
+        let names: [&[u8]; 5] = [
+            &[0x41],
+            &[0x01],
+            &[0x11],
+            &[&[0x40][..], &text(NAME)].concat(),
+            &[&[0x40][..], &packed(PACKED_NAME)].concat(),
+        ];
         for name in names {
             let line = |bytes: &[u8]| lines(&[name, &value(bytes)].concat());
             for (flags, before, after) in [(4, vec![], vec![]), (0x2c, vec![3, 0, 0, 0, 0, 16], vec![0; 3])] {
