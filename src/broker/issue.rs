@@ -111,7 +111,7 @@ impl Broker {
         &self,
         caller: &Caller,
         tenant: &TenantName,
-        name: &crate::model::WorkloadName,
+        name: &WorkloadName,
         now: Timestamp,
         what: &'static str,
     ) -> Result<Workload, Refusal> {

@@ -91,9 +91,7 @@ impl Process {
 
     /// Returns when it has ended.
     pub async fn ended(&self) {
-        let watched = self.0.handle.as_fd().try_clone_to_owned();
-        let watched = watched.and_then(|handle| AsyncFd::with_interest(handle, Interest::READABLE));
-        if let Ok(watched) = watched
+        if let Ok(watched) = self.watched()
             && watched.readable().await.is_ok()
         {
             return;
@@ -102,6 +100,14 @@ impl Process {
         while self.lives() {
             sleep(LOOK).await;
         }
+    }
+
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe, for types whose descriptor may change: an OwnedFd's does not"
+    )]
+    fn watched(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        AsyncFd::with_interest(self.0.handle.as_fd().try_clone_to_owned()?, Interest::READABLE)
     }
 
     /// Its number.

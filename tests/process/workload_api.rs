@@ -87,15 +87,16 @@ impl Stage {
         Api::new(self.channel(tenant).await)
     }
 
-    /// Revokes the grant behind alpha's identity.
-    async fn revoke(&self) {
+    /// Revokes what was had under the grant behind alpha's identity; `without_bar` leaves the way to more open.
+    async fn revoke(&self, without_bar: bool) {
         let scope = pb::Scope {
             kind: pb::ScopeKind::Grant.into(),
             tenant: "alpha".into(),
             grant: "mesh".into(),
             ..Default::default()
         };
-        self.world.admin().await.revoke(revocation(scope)).await.expect("revoked");
+        let revocation = pb::RevokeRequest { without_bar, ..revocation(scope) };
+        self.world.admin().await.revoke(revocation).await.expect("revoked");
     }
 }
 
@@ -216,7 +217,7 @@ async fn what_is_served_is_what_the_standards_say_and_a_revocation_ends_it_all()
     let request = || IntrospectRequest { credential: Some(Presented::Token(token.svid.clone())), ..Default::default() };
     assert!(verifier.introspect(request()).await.expect("asked").into_inner().active);
 
-    stage.revoke().await;
+    stage.revoke(false).await;
     for end in [next(&mut stream).await.map(drop), next(&mut bundles).await.map(drop)] {
         let end = end.expect_err("the identity is gone");
         assert_eq!((end.code(), end.message()), (Code::PermissionDenied, "no identity issued"));
@@ -265,11 +266,41 @@ async fn envoy_gets_the_same_identity_over_sds_and_loses_it_with_the_grant() {
         ..asked(&["ROOTCA", "default"])
     };
     to.send(known).await.expect("open");
-    stage.revoke().await;
+    stage.revoke(false).await;
     assert_eq!(next(&mut stream).await.map(drop).expect_err("gone").code(), Code::PermissionDenied);
     let mut nobody = SecretDiscoveryServiceClient::new(stage.channel("beta").await);
     let refused = nobody.fetch_secrets(asked(&["default"])).await.map(drop).expect_err("nobody");
     assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_published_rust_crate_fetches_checks_and_follows_what_is_replaced() {
+    let stage = Stage::new().await;
+    let endpoint = format!("unix:{}", stage.socket("alpha").display());
+    let source = spiffe::X509Source::builder().endpoint(&endpoint).build().await.expect("a source");
+    let first = source.svid().expect("an SVID");
+    let own = format!("spiffe://alpha.mayfly.internal/partner/{PARTNER}/workload/local");
+    assert_eq!((first.spiffe_id().to_string(), first.hint()), (own.clone(), Some("alpha/mesh")));
+    let domain = spiffe::TrustDomain::new("alpha.mayfly.internal").expect("a name");
+    assert!(source.try_bundle_for_trust_domain(&domain).is_some());
+
+    let api = spiffe::WorkloadApiClient::connect_to(&endpoint).await.expect("connects");
+    let token = api.fetch_jwt_svid([audience("alpha")], None).await.expect("a JWT-SVID");
+    assert_eq!(token.spiffe_id().to_string(), own);
+    let checked = api.validate_jwt_token(&audience("alpha"), token.token()).await.expect("good");
+    assert_eq!(checked.spiffe_id(), token.spiffe_id());
+    api.validate_jwt_token("https://other.example", token.token()).await.map(drop).expect_err("another audience");
+    let keys = api.fetch_jwt_bundles().await.expect("key sets");
+    assert_eq!(keys.len(), 1);
+
+    let mut updates = source.updated();
+    stage.revoke(true).await;
+    timeout(Duration::from_secs(20), updates.changed()).await.expect("in time").expect("replaced");
+    let second = source.svid().expect("an SVID");
+    assert_eq!(second.spiffe_id(), first.spiffe_id());
+    assert_ne!(second.leaf().as_bytes(), first.leaf().as_bytes());
+    api.validate_jwt_token(&audience("alpha"), token.token()).await.map(drop).expect_err("revoked");
+    source.shutdown().await;
 }
 
 /// What grpc-core, grpc-java and others send: the socket's path where HTTP/2 wants a host.

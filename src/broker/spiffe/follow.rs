@@ -73,7 +73,7 @@ impl Broker {
         P: Clone + PartialEq + Send + 'static,
     {
         let look = move |broker: Arc<Self>, local: Local| async move {
-            let bindings = broker.bindings(&local, broker.now())?;
+            let bindings = broker.identities_of(&local, broker.now())?;
             let bundles = broker.bundles_of(&bindings)?;
             let told = bundles.iter().map(|bundle| (bundle.id.clone(), part(bundle))).collect();
             Ok(Seen { told, until: None, scopes: Vec::new() })
@@ -96,7 +96,7 @@ impl Broker {
     async fn see_x509(self: &Arc<Self>, local: &Local) -> Result<Seen<Update>, Refusal> {
         let mut told = Vec::new();
         let mut why = NOBODY;
-        for binding in self.bindings(local, self.now())?.iter().filter(|binding| binding.has_x509) {
+        for binding in self.identities_of(local, self.now())?.iter().filter(|binding| binding.has_x509) {
             match self.x509_svid(local, binding).await {
                 Ok(svid) => told.push((svid, self.trust_bundle(&binding.tenant)?)),
                 // One that is refused is no reason to withhold the others.

@@ -77,7 +77,7 @@ impl Broker {
     ///
     /// # Errors
     /// When it has none, or has ended; when the store failed.
-    pub(super) fn bindings(&self, local: &Local, now: Timestamp) -> Result<Vec<Binding>, Refusal> {
+    pub(super) fn identities_of(&self, local: &Local, now: Timestamp) -> Result<Vec<Binding>, Refusal> {
         if !local.process.lives() {
             return Err(ENDED);
         }

@@ -170,7 +170,7 @@ impl Broker {
         state: &mut State,
         wanted: pb::IssueRequest,
     ) -> Result<(LeaseId, Timestamp, Option<pb::issue_response::Credential>), Refusal> {
-        let task = self.task_of(local, binding, state).await?;
+        let task = self.residents_task(local, binding, state).await?;
         let request = pb::IssueRequest { task_id: task.to_string(), grant: binding.name.to_string(), ..wanted };
         let reply = self.issue_as(&local.caller, request, true).await?;
         let id: LeaseId = view::id("lease_id", &reply.lease.map(|lease| lease.lease_id).unwrap_or_default())?;
@@ -181,7 +181,12 @@ impl Broker {
 
     /// The process's task under a binding: the one that it has while that has time left, else a new one, or the one that
     /// it had before a restart of the broker.
-    async fn task_of(self: &Arc<Self>, local: &Local, binding: &Binding, state: &mut State) -> Result<TaskId, Refusal> {
+    async fn residents_task(
+        self: &Arc<Self>,
+        local: &Local,
+        binding: &Binding,
+        state: &mut State,
+    ) -> Result<TaskId, Refusal> {
         if let Some(id) = state.task
             && self.has_time(id, binding)?.is_some()
         {

@@ -159,7 +159,7 @@ async fn only_grants_that_say_so_serve_and_only_their_workloads_and_tenants() {
     let mut stranger = local();
     stranger.caller = Arc::new(Caller::for_test(Proof::Unix(UnixProof { uid: user() + 1, gid: 0, pid: None })));
     assert!(matches!(broker.x509_now(&stranger).await, Err(Refusal::Denied(Denied::UnknownWorkload))));
-    assert!(matches!(broker.bindings(&stranger, broker.now()), Err(Refusal::Denied(_))));
+    assert!(matches!(broker.identities_of(&stranger, broker.now()), Err(Refusal::Denied(_))));
 }
 
 #[tokio::test]

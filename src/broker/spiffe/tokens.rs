@@ -50,7 +50,7 @@ impl Broker {
         audiences.dedup();
         let mut found: Vec<Arc<JwtSvid>> = Vec::new();
         let mut why = NOBODY;
-        for binding in self.bindings(local, self.now())?.iter().filter(|binding| binding.has_jwt) {
+        for binding in self.identities_of(local, self.now())?.iter().filter(|binding| binding.has_jwt) {
             let id = self.svid_id(binding.tenant.trust.name(), &binding.partner, &binding.workload);
             if !wanted.is_empty() && wanted != id || found.iter().any(|known| known.spiffe_id == id) {
                 continue;

@@ -41,7 +41,7 @@ impl Broker {
     /// When the process has no identity, or the SVID is not good for the audience.
     pub fn validate_jwt_svid(&self, local: &Local, audience: &str, svid: &str) -> Result<Validated, Refusal> {
         let now = self.now();
-        let bindings = self.bindings(local, now)?;
+        let bindings = self.identities_of(local, now)?;
         if audience.is_empty() {
             return Err(Refusal::invalid("audience", "is empty; say who the JWT-SVID must be for"));
         }
