@@ -125,7 +125,7 @@ format = "xml"
 /etc/nowhere/mayfly.toml:9: seal.systemd_credential: is given beside key_file; leave out one of the two
 /etc/nowhere/mayfly.toml:10: listener[0].address: is missing or wrong; add address = "127.0.0.1:7443" or unix = "..."
 /etc/nowhere/mayfly.toml:11: listener[0].address: `localhost` is not an IP address with a port; write it as in "127.0.0.1:7443"
-/etc/nowhere/mayfly.toml:15: listener[1].services[2]: `htp` is not known; write one of "broker", "verifier", "admin", "http", "sign_in", "scim", "shared_signals"
+/etc/nowhere/mayfly.toml:15: listener[1].services[2]: `htp` is not known; write one of "broker", "verifier", "admin", "http", "sign_in", "scim", "shared_signals", "workload_api", "sds"
 /etc/nowhere/mayfly.toml:15: listener[1].services[1]: cannot be offered behind a proxy, where nobody can prove who he is; leave it out, or end TLS here
 /etc/nowhere/mayfly.toml:17: metrics.address: 0.0.0.0:7444 is not on loopback; write 127.0.0.1:7444
 /etc/nowhere/mayfly.toml:19: limits.connections: is out of range; write 2 to 1000000; the default is 10000
