@@ -19,7 +19,7 @@ use super::{
 use crate::{
     identity::Process,
     mint::SecretBytes,
-    model::{Digest, GrantName, LeaseId, Task, TaskId, TenantNumber, Timestamp},
+    model::{GrantName, LeaseId, Task, TaskId, TenantNumber, Timestamp, id::hex},
     pb,
 };
 
@@ -194,7 +194,7 @@ impl Broker {
         }
         for attempt in 0..=OPENED_BEFORE {
             // A key names a task for good, also when that has ended: then the next one is asked for, at last without.
-            let key = if attempt == OPENED_BEFORE { String::new() } else { opening_key(local, binding, attempt) };
+            let key = if attempt == OPENED_BEFORE { String::new() } else { self.opening_key(local, binding, attempt) };
             let request = pb::OpenTaskRequest {
                 tenant: binding.tenant.trust.name().to_string(),
                 partner: binding.partner.to_string(),
@@ -212,6 +212,22 @@ impl Broker {
             }
         }
         Err(Refusal::Unavailable("the task of this process ends at once"))
+    }
+
+    /// What a process asks for its task by: the same after a restart of the broker, another for every other process, and
+    /// for the broker alone to know, so that nobody else can ask for that task.
+    fn opening_key(&self, local: &Local, binding: &Binding, attempt: u8) -> String {
+        let mark = local.process.mark();
+        let parts = [
+            mark.as_str(),
+            binding.tenant.trust.name().as_str(),
+            binding.name.as_str(),
+            binding.partner.as_str(),
+            binding.purpose.as_str(),
+        ];
+        // Each part ends in a byte that none of them can hold.
+        let framed: Vec<u8> = parts.iter().flat_map(|part| part.bytes().chain([0xff])).chain([attempt]).collect();
+        hex(&self.rings.seal().process_key().tag(&[&framed]))
     }
 
     /// A task that lives, and long enough for half of an SVID's life.
@@ -244,21 +260,6 @@ impl Broker {
             }
         });
     }
-}
-
-/// What a process asks for its task by: the same after a restart of the broker, and another for every other process.
-fn opening_key(local: &Local, binding: &Binding, attempt: u8) -> String {
-    let mark = local.process.mark();
-    let parts = [
-        mark.as_str(),
-        binding.tenant.trust.name().as_str(),
-        binding.name.as_str(),
-        binding.partner.as_str(),
-        binding.purpose.as_str(),
-    ];
-    // Each part ends in a byte that none of them can hold.
-    let framed: Vec<u8> = parts.iter().flat_map(|part| part.bytes().chain([0xff])).chain([attempt]).collect();
-    Digest::of(&framed).to_string()
 }
 
 const OTHER_KIND: Refusal = Refusal::Unavailable("another kind of credential was made");
