@@ -327,6 +327,32 @@ fn address_and_hour_are_looked_at() {
 }
 
 #[test]
+fn an_earlier_answer_is_given_to_no_other_question() {
+    let own = "@id(\"a\") permit(principal, action, resource) when { context.hour < 12 && context.renewals < 2 };\n\
+               @id(\"b\") permit(principal, action, resource) when { Parameters::\"task\".hasTag(\"ticket\") };\n\
+               @id(\"c\") permit(principal, action, resource) when { context has source_ip && \
+               context.source_ip.isInRange(ip(\"10.0.0.0/8\")) };";
+    let folder = Folder { own, ..Folder::default() };
+    let kept = folder.map();
+    let hours = |n: u64| Timestamp::from_seconds(now().seconds() / 86_400 * 86_400 + n * 3_600);
+    let asks = [
+        Ask { at: hours(13), ..Ask::default() },
+        Ask { at: hours(11), ..Ask::default() },
+        Ask { at: hours(11), renewals: Some(3), ..Ask::default() },
+        Ask { at: hours(13), intent: told("x", &[("ticket", "1")]), ..Ask::default() },
+        Ask { at: hours(13), intent: told("x", &[("tick", "1")]), ..Ask::default() },
+        Ask { at: hours(13), origin: Origin::Network([10, 1, 1, 1].into()), ..Ask::default() },
+        Ask { at: hours(13), origin: Origin::Network([11, 1, 1, 1].into()), ..Ask::default() },
+    ];
+    let fresh: Vec<bool> = asks.iter().map(|ask| ask.decide(&folder.map()).is_ok()).collect();
+    assert_eq!(fresh, [false, true, false, true, false, true, false]);
+    for _ in 0..2 {
+        let again: Vec<bool> = asks.iter().map(|ask| ask.decide(&kept).is_ok()).collect();
+        assert_eq!(again, fresh);
+    }
+}
+
+#[test]
 fn every_mistake_is_told_at_once_with_file_and_line() {
     let own = "// first line\n\
                @id(\"typo\")\npermit(principal, action, resource) when { context.purpos == \"x\" };\n\
