@@ -211,6 +211,7 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Counter, "mayfly_connections_refused_total", Unit::Count, &["reason"], "Connections turned away."),
     metric(Kind::Gauge, "mayfly_holds", Unit::Count, &[], "Open HoldTask streams."),
     metric(Kind::Gauge, "mayfly_watchers", Unit::Count, &[], "Open WatchRevocations streams."),
+    metric(Kind::Gauge, "mayfly_local_streams", Unit::Count, &[], "Open streams of the Workload API and of SDS."),
     metric(
         Kind::Counter,
         "mayfly_turns_total",

@@ -23,8 +23,8 @@ use crate::{
         x509::{self, LeafKey, LeafSpec},
     },
     model::{
-        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName,
-        Timestamp, stamp::Stamp,
+        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, PartnerName, ScopeId, Standing, Task, TaskId,
+        TenantName, Timestamp, WorkloadName, stamp::Stamp,
     },
     pb,
     policy::{self, Asked, BindingWish, Decision, Denied, Facts, Origin, Scene, TaskDecision},
@@ -36,6 +36,16 @@ impl Broker {
     /// # Errors
     /// When anything refuses; nothing was issued then.
     pub async fn issue(&self, caller: &Caller, request: pb::IssueRequest) -> Result<pb::IssueResponse, Refusal> {
+        self.issue_as(caller, request, false).await
+    }
+
+    /// As [`Self::issue`], in the form of an SVID where `svid` says so.
+    pub(super) async fn issue_as(
+        &self,
+        caller: &Caller,
+        request: pb::IssueRequest,
+        svid: bool,
+    ) -> Result<pb::IssueResponse, Refusal> {
         check_fields(&request)?;
         let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
         // What a decision rests on may change while it is on its way: then it is made anew, a few times.
@@ -50,7 +60,7 @@ impl Broker {
                         (None, Some(own)) => Some(self.ledger.task(own)?.ok_or(Refusal::Unknown("task"))?),
                         (task, _) => task,
                     };
-                    let wish = wish(&request, task, &workload, caller, &self.csrs)?;
+                    let wish = Wish { svid, ..wish(&request, task, &workload, caller, &self.csrs)? };
                     let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
                     done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
                 }
@@ -102,7 +112,7 @@ impl Broker {
         &self,
         caller: &Caller,
         tenant: &TenantName,
-        name: &crate::model::WorkloadName,
+        name: &WorkloadName,
         now: Timestamp,
         what: &'static str,
     ) -> Result<Workload, Refusal> {
@@ -360,7 +370,9 @@ impl Broker {
                     stamp,
                     bound: lease.bound,
                 };
-                let minted = jwt::mint(key, &claims).map_err(|e| Refusal::invalid("actions", e.to_string()))?;
+                let form = if lease.svid { jwt::Form::Svid } else { jwt::Form::AccessToken };
+                let minted = jwt::mint_as(form, key, &claims);
+                let minted = minted.map_err(|e| Refusal::invalid("actions", e.to_string()))?;
                 lease.credential = minted.sha256;
                 Ok(Credential::Token(minted))
             }
@@ -419,6 +431,7 @@ impl Broker {
             let by = wish.pickup.as_ref().and_then(|wished| wished.by.as_ref());
             event.details.extend(by.map(|by| format!("pickup_by={by}")));
         }
+        event.details.extend(lease.svid.then(|| "svid".to_owned()));
         if let Some(old) = &wish.renews {
             event.details.push(format!("renews={}", old.id));
         }
@@ -459,11 +472,19 @@ impl Broker {
         }
     }
 
-    /// The workload's SPIFFE ID: token `sub`, a certificate's URI.
+    /// The workload's SPIFFE ID: token `sub`, a certificate's URI. That of an SVID is the same for all its tasks, since
+    /// its peers know it by that.
     #[must_use]
     pub fn subject(&self, lease: &Lease) -> String {
-        let domain = self.settings.trust_domain.of_tenant(&lease.tenant);
-        format!("spiffe://{domain}/partner/{}/workload/{}/task/{}", lease.partner, lease.workload, lease.id.task())
+        let id = self.svid_id(&lease.tenant, &lease.partner, &lease.workload);
+        if lease.svid { id } else { format!("{id}/task/{}", lease.id.task()) }
+    }
+
+    /// The SPIFFE ID of a workload as it acts for a partner.
+    #[must_use]
+    pub fn svid_id(&self, tenant: &TenantName, partner: &PartnerName, workload: &WorkloadName) -> String {
+        let domain = self.settings.trust_domain.of_tenant(tenant);
+        format!("spiffe://{domain}/partner/{partner}/workload/{workload}")
     }
 
     fn check_renewable(&self, caller: &Caller, lease: &Lease, retried: bool, now: Timestamp) -> Result<(), Refusal> {
@@ -527,6 +548,7 @@ impl Broker {
             retry: retry(&request.idempotency_key, hash, workload, Some(lease.id.task()), caller),
             spend: spend(caller, || None),
             approval: None,
+            svid: lease.svid,
             renews: Some(lease),
             pickup: None,
         })

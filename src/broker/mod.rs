@@ -42,6 +42,7 @@ mod secrets;
 pub mod ship;
 mod sign_in;
 pub mod signals;
+pub mod spiffe;
 pub mod task;
 pub mod time;
 pub mod trail;
@@ -114,6 +115,8 @@ pub struct Broker {
     pub roots: OnceLock<Arc<Vec<Vec<u8>>>>,
     /// Closes connections that came with a certificate; set by who has them.
     pub connections: OnceLock<Box<dyn CloseConnections>>,
+    /// Identities of processes on this host.
+    pub spiffe: spiffe::Spiffe,
     /// Who is notified; set where the config says so.
     pub notifier: OnceLock<notify::Notifier>,
 }

@@ -94,6 +94,7 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         csrs: crate::mint::x509::KnownCsrs::default(),
         roots: std::sync::OnceLock::new(),
         connections: std::sync::OnceLock::new(),
+        spiffe: super::spiffe::Spiffe::default(),
         notifier: std::sync::OnceLock::new(),
     };
     super::lapse::watch(&broker.registry, &broker.ledger);

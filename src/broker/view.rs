@@ -111,6 +111,7 @@ pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64
         state: state.to_owned(),
         sources: texts(&grant.sources),
         secrets: texts(&grant.secrets),
+        workload_api: grant.workload_api,
     }
 }
 

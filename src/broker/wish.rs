@@ -38,6 +38,8 @@ pub(super) struct Wish {
     pub(super) renews: Option<Lease>,
     /// What the task is about: its own words when it is open, else those of the request.
     pub(super) intent: Option<Box<Intent>>,
+    /// Whether it is an SVID for the Workload API.
+    pub(super) svid: bool,
     /// How it shall wait to be picked up.
     pub(super) pickup: Option<PickupWish>,
 }
@@ -193,6 +195,7 @@ pub(super) fn lease_of(
         ruling: decision.ruling().cloned().map(Box::new),
         secret: None,
         pickup_until: None,
+        svid: wish.svid,
     }
 }
 
@@ -247,6 +250,7 @@ pub(super) fn wish(
         approval: view::optional_id("approval_id", &request.approval_id)?,
         renews: None,
         pickup,
+        svid: false,
     })
 }
 

@@ -223,6 +223,7 @@ fn lease_record(lease: &Lease) -> records::LeaseRecord {
         secret: lease.secret.as_ref().map(|secret| secret.name.to_string()).unwrap_or_default(),
         secret_version: lease.secret.as_ref().map_or(0, |secret| secret.number),
         pickup_until: lease.pickup_until.map_or(0, Timestamp::millis),
+        svid: lease.svid,
     }
 }
 
@@ -261,6 +262,7 @@ fn lease_from(id: LeaseId, r: records::LeaseRecord) -> Result<Lease, Unreadable>
             }
         },
         pickup_until: (r.pickup_until > 0).then(|| Timestamp::from_millis(r.pickup_until)),
+        svid: r.svid,
     })
 }
 

@@ -66,20 +66,38 @@ pub enum NotMinted {
     EntropyUnavailable(#[from] EntropyUnavailable),
 }
 
-/// Signs a token.
+/// What a token is taken for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// An access token (RFC 9068): `typ` is `at+jwt`.
+    AccessToken,
+    /// A JWT-SVID: `typ` is `JWT`, and the header has nothing else but `alg` and `kid` (JWT-SVID.md section 2).
+    Svid,
+}
+
+/// Signs an access token.
 ///
 /// # Errors
 /// When the claims make no sound token, or the system has no entropy.
 pub fn mint(key: &SigningKey, claims: &TokenClaims<'_>) -> Result<Minted, NotMinted> {
+    mint_as(Form::AccessToken, key, claims)
+}
+
+/// Signs a token of either form.
+///
+/// # Errors
+/// As [`mint`].
+pub fn mint_as(form: Form, key: &SigningKey, claims: &TokenClaims<'_>) -> Result<Minted, NotMinted> {
     claims.check()?;
     let body = claims.to_json();
-    let bytes = key.token_header().len() + encoded_len(body.len()) + 1 + encoded_len(SigningKey::SIGNATURE_BYTES);
+    let header = key.token_header(form);
+    let bytes = header.len() + encoded_len(body.len()) + 1 + encoded_len(SigningKey::SIGNATURE_BYTES);
     if bytes > TOKEN_MAX_BYTES {
         return Err(NotMinted::TooLong { bytes });
     }
     // The capacity is exact, so that no shorter copy of the token stays behind unwiped.
     let mut text = String::with_capacity(bytes);
-    text.push_str(key.token_header());
+    text.push_str(header);
     URL_SAFE_NO_PAD.encode_string(&body, &mut text);
     let signature = key.sign(text.as_bytes())?;
     text.push('.');

@@ -123,6 +123,9 @@ pub struct Lease {
     pub secret: Option<Box<SecretVersion>>,
     /// Until when it waits to be picked up; `None` when it does not, or was.
     pub pickup_until: Option<Timestamp>,
+    /// Whether it is an SVID that the Workload API serves: its SPIFFE ID is the workload's and stays the same, whatever
+    /// task it is of.
+    pub svid: bool,
 }
 
 impl Lease {

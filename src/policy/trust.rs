@@ -387,6 +387,9 @@ pub struct Grant {
     /// Static secrets that it may hand out, by name; none unless `kinds` has their kind.
     #[serde(default, skip_serializing_if = "spelling::is_empty")]
     pub secrets: Sorted<SecretName>,
+    /// Whether the SPIFFE Workload API serves it to processes of its workloads, without their asking by name.
+    #[serde(default, skip_serializing_if = "spelling::is_false")]
+    pub workload_api: bool,
 }
 
 /// Who answers for a partner's integration in a tenant, and whom to call.

@@ -221,6 +221,7 @@ impl World {
             ruling: None,
             secret: None,
             pickup_until: None,
+            svid: false,
         }
     }
 

@@ -54,6 +54,40 @@ pub fn of(refusal: &Refusal) -> Status {
     Status::with_error_details(code(refusal), limited(message), details)
 }
 
+/// The status of a refusal as SPIFFE's Workload API and SDS tell it, whose clients go by the code: only what the request
+/// itself gets wrong is never tried again, and who has no identity is told no more than that
+/// (SPIFFE_Workload_Endpoint.md section 6).
+#[must_use]
+pub fn of_local(refusal: &Refusal) -> Status {
+    metrics::counter!("mayfly_refused_total", "reason" => refusal.reason()).increment(1);
+    match refusal {
+        Refusal::Invalid { .. } => Status::invalid_argument(limited(refusal.to_string())),
+        Refusal::Fault(error) => {
+            tracing::error!(error = %Chain(error.as_ref()), "a request failed");
+            Status::unavailable("internal error; try again")
+        }
+        Refusal::Busy { .. }
+        | Refusal::Held(_)
+        | Refusal::Problems(_)
+        | Refusal::Quota(_)
+        | Refusal::RetryMismatch
+        | Refusal::RevisionGone
+        | Refusal::Unavailable(_) => Status::unavailable(limited(refusal.to_string())),
+        Refusal::Approval(_)
+        | Refusal::Barred(_)
+        | Refusal::Denied(_)
+        | Refusal::Ended { .. }
+        | Refusal::Identity(_)
+        | Refusal::NotAllowed(_)
+        | Refusal::Suspended(_)
+        | Refusal::Unknown(_)
+        | Refusal::Unproven(_) => {
+            tracing::debug!(%refusal, "no identity for a local process");
+            Status::permission_denied(NO_IDENTITY)
+        }
+    }
+}
+
 /// The status of a method or service that this listener does not offer.
 #[must_use]
 pub fn not_offered() -> Status {
@@ -252,6 +286,8 @@ fn limited(mut text: String) -> String {
     text
 }
 
+/// Clients know these words.
+const NO_IDENTITY: &str = "no identity issued";
 const DOMAIN: &str = "mayfly";
 const UNKNOWN: &str = "there is none of this name that you may know of";
 /// Of one text.

@@ -289,6 +289,7 @@ impl Bed {
             ruling: None,
             secret: None,
             pickup_until: None,
+            svid: false,
         }
     }
 

@@ -33,6 +33,7 @@ pub(super) fn compare(old: &Grant, new: &Grant) -> Compared {
     let every = |period: Option<u32>| period.map_or("by date".to_owned(), seconds);
     compared.edit("attest_every", &every(old.attest_every), &every(new.attest_every));
     compared.moved("test", &old.test, &new.test);
+    compared.ordered("workload_api", old.workload_api, new.workload_api, |served| served.to_string());
     demands(&mut compared, old, new);
     compared
 }

@@ -40,6 +40,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let test = row.flag("test", false, problems);
     let approvals = demand::approvals(row, problems);
     let velocity = demand::velocity(row, problems);
+    let workload_api = row.flag("workload_api", false, problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
     let (expires, attest_by) = (expires?, attest_by?);
     let dated = dates(row, expires, attest_by, now, problems);
@@ -71,9 +72,38 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         approvals: approvals?,
         velocity: velocity?,
         secrets: secrets?.into(),
+        workload_api: workload_api?,
     };
     let approvable = demand::fits(row, &grant, problems);
-    (dated && approvable).then_some(grant)
+    let served = serves(row, &grant, problems);
+    (dated && approvable && served).then_some(grant)
+}
+
+/// Whether what the Workload API cannot ask its callers for follows from the grant alone.
+fn serves(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) -> bool {
+    if !grant.workload_api {
+        return true;
+    }
+    let known = problems.len();
+    let kind = |kind: CredentialKind| grant.kinds.has(&kind);
+    if grant.purposes.len() != 1 {
+        let wrong = format!("names {}, and callers of the Workload API cannot choose", grant.purposes.len());
+        row.wrong("purposes", wrong, "name one purpose, and write another grant for the others", problems);
+    }
+    if !kind(CredentialKind::X509) && !kind(CredentialKind::Jwt) {
+        row.wrong("kinds", "has neither \"x509\" nor \"jwt\", which the Workload API serves", "add one", problems);
+    }
+    if kind(CredentialKind::Jwt) && grant.require_binding {
+        let wrong = "is on, and JWT-SVIDs are not bound to a certificate";
+        row.wrong("require_binding", wrong, "write require_binding = false, or leave \"jwt\" out of kinds", problems);
+    }
+    if grant.approvals.is_some() {
+        row.wrong("approvals", "cannot be asked for over the Workload API", "leave out one of the two", problems);
+    }
+    if !grant.sources.is_empty() {
+        row.wrong("sources", "names networks, and a Unix socket is in none", "leave out one of the two", problems);
+    }
+    problems.len() == known
 }
 
 /// `secrets = ["stripe-key"]`: there with the kind `secret`, and not without it.
@@ -121,7 +151,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 27] = [
     "tenant",
     "name",
     "partner",
@@ -148,4 +178,5 @@ const FIELDS: [&str; 26] = [
     "approvals",
     "velocity",
     "secrets",
+    "workload_api",
 ];

@@ -262,3 +262,21 @@ fn a_rule_about_use_is_coarser_than_what_is_known_of_use() {
     let told = problems(&with("23h"));
     assert!(told.iter().any(|line| line.contains("dormant_after: is below one day")), "{told:?}");
 }
+
+#[test]
+fn a_grant_that_the_workload_api_serves_says_all_that_its_callers_cannot() {
+    let served = |more: &str| format!("{BASE}{}", grant("g", &format!("workload_api = true\n{more}")));
+    let whole = map(&served("require_binding = false"));
+    assert!(tenant(&whole, "acme").grants().values().all(|grant| grant.workload_api));
+    // Certificates need no binding.
+    assert!(read(&served("kinds = [\"x509\"]")).is_ok());
+    for (more, field) in [
+        ("kinds = [\"x509\"]\npurposes = [\"a\", \"b\"]", "purposes"),
+        ("kinds = [\"opaque\"]", "kinds"),
+        ("", "require_binding"),
+        ("kinds = [\"x509\"]\nsources = [\"10.0.0.0/8\"]", "sources"),
+    ] {
+        let problems = problems(&served(more));
+        assert!(problems.len() == 1 && problems[0].contains(&format!("grant.{field}")), "{more}: {problems:?}");
+    }
+}
