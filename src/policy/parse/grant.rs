@@ -38,6 +38,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let approvals = demand::approvals(row, problems);
     let velocity = demand::velocity(row, problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
+    let max_renewals = max_renewals(row, problems);
     let (expires, attest_by) = (expires?, attest_by?);
     let dated = dates(row, expires, attest_by, now, problems);
     let (ttl_default, ttl_max, task_max_seconds) = times?;
@@ -67,9 +68,19 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         test: test?,
         approvals: approvals?,
         velocity: velocity?,
+        max_renewals: max_renewals?,
     };
     let approvable = demand::fits(row, &grant, problems);
     (dated && approvable).then_some(grant)
+}
+
+/// `Some(None)` when it is left out.
+fn max_renewals(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Option<u32>> {
+    if !row.has("max_renewals") {
+        return Some(None);
+    }
+    let most = row.number("max_renewals", 0..=Grant::RENEWALS_MOST.into(), None, problems)?;
+    u32::try_from(most).ok().map(Some)
 }
 
 /// Default life, longest life, longest task.
@@ -105,7 +116,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 26] = [
     "tenant",
     "name",
     "partner",
@@ -131,4 +142,5 @@ const FIELDS: [&str; 25] = [
     "test",
     "approvals",
     "velocity",
+    "max_renewals",
 ];
