@@ -38,10 +38,11 @@ pub use anchor::{Anchor, FileAnchor, Mark};
 pub use book::ScopeState;
 pub use check::{CheckReport, check, fits};
 pub use codec::{Unreadable, scope_from, scope_name};
-pub use custody::Lapses;
+pub use custody::{Lapses, Voices};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
 pub use migrate::SCHEMA;
+pub use notices::NoticeMarks;
 #[cfg(test)]
 pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
@@ -53,7 +54,7 @@ pub use ops::{
     issue::{IssueDraft, Quota, Retry},
     keys::KeyCommit,
     notices::{NoticeCommit, UnmanagedCommit},
-    people::{PeopleCommit, SignInDraft},
+    people::{PeopleCommit, SignInDraft, person_keys},
     scope::{BarDraft, CutDraft, Revoked},
     spend::Spend,
     task::OpenDraft,
