@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Broker,
     approve::{Leave, approved},
+    delegate::{Above, check_limits, end_within},
     event,
     federate::{job_url, spend},
     refusal::Refusal,
@@ -23,7 +24,7 @@ use crate::{
     },
     model::{
         CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName,
-        Timestamp, stamp::Stamp,
+        Timestamp, WorkloadName, stamp::Stamp,
     },
     pb,
     policy::{self, Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, Scene, TaskDecision},
@@ -50,7 +51,10 @@ impl Broker {
                         (task, _) => task,
                     };
                     let wish = wish(&request, task, &workload, caller, &self.csrs)?;
-                    let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+                    let done = match self.policies_ready(&workload.tenant).await {
+                        Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
+                        Err(why) => Err(why),
+                    };
                     done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
                 }
                 Err(why) => {
@@ -87,7 +91,10 @@ impl Broker {
             self.check_renewable(caller, &lease, !request.idempotency_key.is_empty(), now)?;
             let tenant = lease.tenant.clone();
             let wish = self.renewal(&request, lease, &workload, caller)?;
-            let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+            let done = match self.policies_ready(&workload.tenant).await {
+                Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
+                Err(why) => Err(why),
+            };
             outcome = done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now));
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
                 break;
@@ -101,7 +108,7 @@ impl Broker {
         &self,
         caller: &Caller,
         tenant: &TenantName,
-        name: &crate::model::WorkloadName,
+        name: &WorkloadName,
         now: Timestamp,
         what: &'static str,
     ) -> Result<Workload, Refusal> {
@@ -164,6 +171,11 @@ impl Broker {
         let deciding = tracing::trace_span!(target: "mayfly::spans", "decide");
         let decision =
             deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &leaves, &ring, basis, now))?;
+        let above = task.as_ref().map(|task| self.above(task)).transpose()?;
+        if let (Some(task), Some(above)) = (&task, &above) {
+            check_limits(task, &decision, wish.ttl_seconds)?;
+            self.check_delegators(caller, workload, wish, above, &decision)?;
+        }
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
@@ -172,10 +184,11 @@ impl Broker {
             }
         };
         let mut lease = lease_of(LeaseId::fresh(task_id)?, &decision, workload, wish, caller, &ring);
+        lease.delegated = above.as_ref().map(Above::delegators).unwrap_or_default();
         // Admission comes before signing: what is sure to be refused costs no signature.
         let scopes = lease.scopes();
         self.admit(&scopes)?;
-        let stamp = self.stamp(&lease, scopes, task.as_ref())?;
+        let stamp = self.stamp(&lease, scopes, task.as_ref(), above.as_ref())?;
         let minting = tracing::trace_span!(target: "mayfly::spans", "mint", kind = lease.kind.word());
         let credential = minting.in_scope(|| self.mint(workload, wish, &decision, &mut lease, &stamp, &ring))?;
         let fresh = Fresh { credential, bound: decision.bound_by() };
@@ -248,7 +261,7 @@ impl Broker {
         let approved = approved(leaves);
         let facts = Facts {
             basis,
-            task_deadline: task.map(|task| task.deadline).or(own),
+            task_deadline: task.map(|task| end_within(task, now)).or(own),
             proof_expires: earliest(Self::proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
             issuer_expires: issuer.map(|ca| ca.not_after()),
             has_certificate: caller.shown_certificate().is_some(),
@@ -289,6 +302,7 @@ impl Broker {
             self.decide_task(
                 caller,
                 workload,
+                &workload.name,
                 &wish.partner,
                 &wish.purpose,
                 wish.task_deadline_seconds,
@@ -310,7 +324,18 @@ impl Broker {
     }
 
     /// What a credential says of its basis and scopes, its task's ancestors among them, for who checks offline.
-    fn stamp(&self, lease: &Lease, mut scopes: Vec<ScopeId>, task: Option<&Task>) -> Result<Stamp, Refusal> {
+    fn stamp(
+        &self,
+        lease: &Lease,
+        mut scopes: Vec<ScopeId>,
+        task: Option<&Task>,
+        above: Option<&Above>,
+    ) -> Result<Stamp, Refusal> {
+        if let (Some(task), Some(above)) = (task, above.filter(|above| !above.is_empty())) {
+            scopes.extend(task.scopes().into_iter().chain(above.scopes()));
+            scopes.sort_unstable();
+            scopes.dedup();
+        }
         scopes.extend([ScopeId::task(lease.id.task()), ScopeId::lease(lease.id)]);
         let mut next = task.and_then(|task| task.parent);
         for _ in 0..Task::MAX_ANCESTORS {
@@ -330,14 +355,16 @@ impl Broker {
         stamp: &Stamp,
         ring: &Ring,
     ) -> Result<Credential, Refusal> {
-        let subject = self.subject(lease);
         match lease.kind {
             CredentialKind::Jwt => {
                 let key = ring.token.as_ref().ok_or(NO_KEYS)?;
                 let issuer = self.issuer(&workload.tenant);
+                let (subject, actors) = self.principal(lease);
                 let claims = jwt::TokenClaims {
                     issuer: &issuer,
                     subject: &subject,
+                    actors: &actors,
+                    resellers: workload.tenant.trust.resellers(&lease.partner),
                     audiences: &lease.audiences,
                     tenant: &lease.tenant,
                     partner: &lease.partner,
@@ -362,6 +389,7 @@ impl Broker {
             }
             CredentialKind::X509 => {
                 let ca = ring.ca.as_ref().ok_or(NO_KEYS)?;
+                let subject = self.subject(lease);
                 let spec = LeafSpec {
                     spiffe_id: &subject,
                     dns_names: &lease.dns_names,
@@ -397,6 +425,8 @@ impl Broker {
         event::of_lease(&mut event, &lease);
         event.trust_hash = decision.trust_hash().to_string();
         event.details.push(format!("bound={:?}", decision.bound_by()));
+        let resellers = workload.tenant.trust.resellers(decision.partner());
+        event.details.extend(resellers.iter().map(|name| format!("reseller={name}")));
         if let Some(old) = &wish.renews {
             event.details.push(format!("renews={}", old.id));
         }
@@ -436,11 +466,15 @@ impl Broker {
         }
     }
 
-    /// The workload's SPIFFE ID: token `sub`, a certificate's URI.
+    /// The workload's SPIFFE ID: a certificate's URI, and a token's `sub` where its task was not passed on.
     #[must_use]
     pub fn subject(&self, lease: &Lease) -> String {
+        self.spiffe_id(lease, &lease.workload, lease.id.task())
+    }
+
+    pub(super) fn spiffe_id(&self, lease: &Lease, workload: &WorkloadName, task: TaskId) -> String {
         let domain = self.settings.trust_domain.of_tenant(&lease.tenant);
-        format!("spiffe://{domain}/partner/{}/workload/{}/task/{}", lease.partner, lease.workload, lease.id.task())
+        format!("spiffe://{domain}/partner/{}/workload/{workload}/task/{task}", lease.partner)
     }
 
     fn check_renewable(&self, caller: &Caller, lease: &Lease, retried: bool, now: Timestamp) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use super::{
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
+    task::Delegator,
     time::Timestamp,
 };
 
@@ -111,6 +112,8 @@ pub struct Lease {
     pub broker_made_key: bool,
     /// What ended it by itself, and when; cuts and the task's end are not noted here.
     pub ended: Option<(EndReason, Timestamp)>,
+    /// Through whom its task was passed on, from the first on; empty where it was not.
+    pub delegated: Vec<Delegator>,
     /// The policies that allowed it; `None` where none are in force.
     pub ruling: Option<Box<Ruling>>,
 }

@@ -38,6 +38,6 @@ pub use secret::{Digest, Secret};
 pub use stamp::Stamp;
 pub use standing::{EndReason, Standing};
 pub use suspension::{Suspension, Suspensions};
-pub use task::{ClientKey, OpenedWith, Task};
+pub use task::{ClientKey, Delegator, OpenedWith, Task, TaskLimits};
 pub use time::{Clock, Timestamp, Ttl};
 pub use topic::Topic;

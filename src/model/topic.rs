@@ -28,9 +28,10 @@ impl Topic {
     ];
 
     /// Events that are alarms, whatever they say.
-    pub const ALARMS: [&'static str; 7] = [
+    pub const ALARMS: [&'static str; 8] = [
         "clock.behind",
         "clock.jumped",
+        "credential.reused",
         "identity.token_reused",
         "operator.recovered",
         "operator.restored",
