@@ -89,7 +89,7 @@ fn collect(text: &str, found: &mut BTreeSet<String>) {
 #[test]
 fn each_test_that_a_table_names_is_one() {
     let tests = tests();
-    assert!(tests.len() > 1_000, "only {} tests were found", tests.len());
+    assert!(tests.len() > 500, "only {} tests were found", tests.len());
     let mut wrong = Vec::new();
     for document in TABLES {
         let text = read(document);
