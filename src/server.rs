@@ -389,6 +389,7 @@ fn assemble(
         notifier: OnceLock::new(),
     };
     lapse::watch(&broker.registry, &broker.ledger);
+    people::watch(&broker.people, &broker.ledger);
     Ok((Arc::new(broker), start))
 }
 

@@ -184,6 +184,13 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Counter,
+        "mayfly_credentials_reused_total",
+        Unit::Count,
+        &[],
+        "Bound credentials that came to a verifier without their certificate.",
+    ),
+    metric(
+        Kind::Counter,
         "mayfly_identity_tokens_reused_total",
         Unit::Count,
         &[],

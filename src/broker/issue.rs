@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Broker,
     approve::{Leave, approved},
+    delegate::{Above, check_limits, end_within},
     event,
     federate::{job_url, spend},
     fresh::{Credential, Fresh},
@@ -61,7 +62,10 @@ impl Broker {
                         (task, _) => task,
                     };
                     let wish = Wish { svid, ..wish(&request, task, &workload, caller, &self.csrs)? };
-                    let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+                    let done = match self.policies_ready(&workload.tenant).await {
+                        Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
+                        Err(why) => Err(why),
+                    };
                     done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
                 }
                 Err(why) => {
@@ -98,7 +102,10 @@ impl Broker {
             self.check_renewable(caller, &lease, !request.idempotency_key.is_empty(), now)?;
             let tenant = lease.tenant.clone();
             let wish = self.renewal(&request, lease, &workload, caller)?;
-            let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+            let done = match self.policies_ready(&workload.tenant).await {
+                Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
+                Err(why) => Err(why),
+            };
             outcome = done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now));
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
                 break;
@@ -175,6 +182,11 @@ impl Broker {
         let deciding = tracing::trace_span!(target: "mayfly::spans", "decide");
         let decision =
             deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &leaves, &ring, basis, now))?;
+        let above = task.as_ref().map(|task| self.above(task)).transpose()?;
+        if let (Some(task), Some(above)) = (&task, &above) {
+            check_limits(task, &decision, wish.ttl_seconds)?;
+            self.check_delegators(caller, workload, wish, above, &decision)?;
+        }
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
@@ -184,10 +196,11 @@ impl Broker {
         };
         let mut lease = lease_of(LeaseId::fresh(task_id)?, &decision, workload, wish, caller, &ring);
         lease.secret = self.secret_in_force(&workload.tenant, &decision)?.map(Box::new);
+        lease.delegated = above.as_ref().map(Above::delegators).unwrap_or_default();
         // Admission comes before signing: what is sure to be refused costs no signature.
         let scopes = lease.scopes();
         self.admit(&scopes)?;
-        let stamp = self.stamp(&lease, scopes, task.as_ref())?;
+        let stamp = self.stamp(&lease, scopes, task.as_ref(), above.as_ref())?;
         let minting = tracing::trace_span!(target: "mayfly::spans", "mint", kind = lease.kind.word());
         let credential = minting.in_scope(|| self.mint(workload, wish, &decision, &mut lease, &stamp, &ring))?;
         let mut fresh = Fresh { credential, bound: decision.bound_by() };
@@ -267,7 +280,7 @@ impl Broker {
         let approved = approved(leaves);
         let facts = Facts {
             basis,
-            task_deadline: task.map(|task| task.deadline).or(own),
+            task_deadline: task.map(|task| end_within(task, now)).or(own),
             proof_expires: earliest(Self::proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
             issuer_expires: issuer.map(|ca| ca.not_after()),
             has_certificate: caller.shown_certificate().is_some(),
@@ -308,6 +321,7 @@ impl Broker {
             self.decide_task(
                 caller,
                 workload,
+                &workload.name,
                 &wish.partner,
                 &wish.purpose,
                 wish.task_deadline_seconds,
@@ -329,7 +343,18 @@ impl Broker {
     }
 
     /// What a credential says of its basis and scopes, its task's ancestors among them, for who checks offline.
-    fn stamp(&self, lease: &Lease, mut scopes: Vec<ScopeId>, task: Option<&Task>) -> Result<Stamp, Refusal> {
+    fn stamp(
+        &self,
+        lease: &Lease,
+        mut scopes: Vec<ScopeId>,
+        task: Option<&Task>,
+        above: Option<&Above>,
+    ) -> Result<Stamp, Refusal> {
+        if let (Some(task), Some(above)) = (task, above.filter(|above| !above.is_empty())) {
+            scopes.extend(task.scopes().into_iter().chain(above.scopes()));
+            scopes.sort_unstable();
+            scopes.dedup();
+        }
         scopes.extend([ScopeId::task(lease.id.task()), ScopeId::lease(lease.id)]);
         let mut next = task.and_then(|task| task.parent);
         for _ in 0..Task::MAX_ANCESTORS {
@@ -349,14 +374,16 @@ impl Broker {
         stamp: &Stamp,
         ring: &Ring,
     ) -> Result<Credential, Refusal> {
-        let subject = self.subject(lease);
         match lease.kind {
             CredentialKind::Jwt => {
                 let key = ring.token.as_ref().ok_or(NO_KEYS)?;
                 let issuer = self.issuer(&workload.tenant);
+                let (subject, actors) = self.principal(lease);
                 let claims = jwt::TokenClaims {
                     issuer: &issuer,
                     subject: &subject,
+                    actors: &actors,
+                    resellers: workload.tenant.trust.resellers(&lease.partner),
                     audiences: &lease.audiences,
                     tenant: &lease.tenant,
                     partner: &lease.partner,
@@ -383,6 +410,7 @@ impl Broker {
             }
             CredentialKind::X509 => {
                 let ca = ring.ca.as_ref().ok_or(NO_KEYS)?;
+                let subject = self.subject(lease);
                 let spec = LeafSpec {
                     spiffe_id: &subject,
                     dns_names: &lease.dns_names,
@@ -432,6 +460,8 @@ impl Broker {
             event.details.extend(by.map(|by| format!("pickup_by={by}")));
         }
         event.details.extend(lease.svid.then(|| "svid".to_owned()));
+        let resellers = workload.tenant.trust.resellers(decision.partner());
+        event.details.extend(resellers.iter().map(|name| format!("reseller={name}")));
         if let Some(old) = &wish.renews {
             event.details.push(format!("renews={}", old.id));
         }
@@ -472,12 +502,18 @@ impl Broker {
         }
     }
 
-    /// The workload's SPIFFE ID: token `sub`, a certificate's URI. That of an SVID is the same for all its tasks, since
-    /// its peers know it by that.
+    /// The workload's SPIFFE ID: a certificate's URI, and a token's `sub` where its task was not passed on. That of an SVID
+    /// is the same for all its tasks, since its peers know it by that.
     #[must_use]
     pub fn subject(&self, lease: &Lease) -> String {
-        let id = self.svid_id(&lease.tenant, &lease.partner, &lease.workload);
-        if lease.svid { id } else { format!("{id}/task/{}", lease.id.task()) }
+        if lease.svid {
+            return self.svid_id(&lease.tenant, &lease.partner, &lease.workload);
+        }
+        self.spiffe_id(lease, &lease.workload, lease.id.task())
+    }
+
+    pub(super) fn spiffe_id(&self, lease: &Lease, workload: &WorkloadName, task: TaskId) -> String {
+        format!("{}/task/{task}", self.svid_id(&lease.tenant, &lease.partner, workload))
     }
 
     /// The SPIFFE ID of a workload as it acts for a partner.

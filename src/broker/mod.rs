@@ -8,6 +8,7 @@ mod bars;
 pub mod bundle;
 mod confirm;
 mod decommission;
+mod delegate;
 pub mod directory;
 pub mod event;
 pub mod events;

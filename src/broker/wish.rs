@@ -153,6 +153,7 @@ pub(super) fn new_task(
         intent,
         approvals: Vec::new(),
         pace: None,
+        limits: parent.and_then(|task| task.limits.clone()),
     })
 }
 
@@ -191,6 +192,7 @@ pub(super) fn lease_of(
         proofs: decision.proofs().to_vec(),
         renewals: wish.renews.as_ref().map_or(0, |old| old.renewals.saturating_add(1)),
         broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
+        delegated: Vec::new(),
         ended: None,
         ruling: decision.ruling().cloned().map(Box::new),
         secret: None,

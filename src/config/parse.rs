@@ -60,7 +60,7 @@ fn root(mut root: Section<'_>) -> Option<Config> {
     let listeners = listeners(&mut root);
     let issuers = issuers::issuers(root.sections("issuer"));
     let mut operators = root.section("operators");
-    let sign_in = sign_in::sign_in(&mut operators, &issuers);
+    let sign_in = sign_in::sign_in(&mut operators, &issuers, root.has("scim"));
     operators.finish();
     let (has_scim, has_signals) = (root.has("scim"), root.has("shared_signals"));
     let scim = sign_in::scim(root.section("scim"), has_scim);

@@ -71,6 +71,8 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "client_id",
         "scopes",
         "require_nonce",
+        "directory_claim",
+        "require_provisioned",
         "certificate_seconds",
         "operator",
         "claims",

@@ -15,8 +15,12 @@ use crate::model::{
 pub struct TokenClaims<'a> {
     /// `iss`: the tenant's issuer, a URL.
     pub issuer: &'a str,
-    /// `sub`: the workload's SPIFFE ID.
+    /// `sub`: the SPIFFE ID of the workload, or of the one that it acts for.
     pub subject: &'a str,
+    /// `act` (RFC 8693 section 4.1): who acts for the subject, the newest first; empty where it acts itself.
+    pub actors: &'a [String],
+    /// `mf_resellers`: through whom the integration was resold; empty where it was not.
+    pub resellers: &'a [String],
     /// `aud`: who it is for; at least one.
     pub audiences: &'a [String],
     /// `tenant`.
@@ -175,6 +179,16 @@ impl TokenClaims<'_> {
             URL_SAFE_NO_PAD.encode_string(certificate, &mut json);
             json.push_str("\"}");
         }
+        for actor in self.actors {
+            push_member(&mut json, ",\"act\":{\"sub\":", actor);
+        }
+        json.extend(self.actors.iter().map(|_| '}'));
+        for (i, reseller) in self.resellers.iter().enumerate() {
+            push_member(&mut json, if i == 0 { ",\"mf_resellers\":[" } else { "," }, reseller);
+        }
+        if !self.resellers.is_empty() {
+            json.push(']');
+        }
         let _ = write!(json, ",\"mf_basis\":\"{}\"", self.stamp.basis_claim());
         let _ = write!(json, ",\"mf_scopes\":\"{}\"}}", self.stamp.scopes_claim());
         json
@@ -182,7 +196,8 @@ impl TokenClaims<'_> {
 
     /// Enough for nearly every token, so that the text grows without moving.
     fn json_len_hint(&self) -> usize {
-        let lists = self.audiences.iter().chain(self.actions).map(|text| text.len() + 3).sum::<usize>();
+        let lists = self.audiences.iter().chain(self.actions).chain(self.actors).chain(self.resellers);
+        let lists = lists.map(|text| text.len() + 16).sum::<usize>();
         let names = self.issuer.len() + self.subject.len() + 5 * 63;
         448 + names + lists + self.stamp.scopes().len() * 16
     }

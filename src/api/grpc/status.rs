@@ -130,7 +130,9 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::Suspended(_) => Code::FailedPrecondition,
         Refusal::Fault(_) => Code::Internal,
         Refusal::Identity(IdentityRefusal::Unavailable) => Code::Unavailable,
-        Refusal::Identity(IdentityRefusal::NotMapped | IdentityRefusal::Closed) => Code::PermissionDenied,
+        Refusal::Identity(IdentityRefusal::NotMapped | IdentityRefusal::NotProvisioned | IdentityRefusal::Closed) => {
+            Code::PermissionDenied
+        }
         Refusal::Identity(_) => Code::Unauthenticated,
         Refusal::Invalid { .. } | Refusal::Problems(_) => Code::InvalidArgument,
         Refusal::Held(_) | Refusal::Unavailable(_) => Code::Unavailable,
@@ -168,8 +170,10 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::AttestationOverdue { .. }
         | Denied::GrantDormant { .. }
         | Denied::TtlTooLong { .. }
+        | Denied::RenewalsUsedUp { .. }
         | Denied::BindingRequired(_)
         | Denied::CertificateRequired
+        | Denied::BeyondTask { .. }
         | Denied::TaskTooLong { .. }
         | Denied::Policy(_) => Code::PermissionDenied,
     }
@@ -235,7 +239,8 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::AttestationOverdue { grant, .. }
         | Denied::GrantDormant { grant, .. }
         | Denied::ApprovalNeeded { grant, .. }
-        | Denied::TtlTooLong { grant, .. } => Some(grant.to_string()),
+        | Denied::TtlTooLong { grant, .. }
+        | Denied::RenewalsUsedUp { grant, .. } => Some(grant.to_string()),
         Denied::UnknownWorkload
         | Denied::AmbiguousWorkload
         | Denied::PartnerNotGranted(_)
@@ -246,6 +251,7 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::CertificateRequired
         | Denied::LifetimeTooShort(_)
         | Denied::GrantAmbiguous(..)
+        | Denied::BeyondTask { .. }
         | Denied::TaskTooLong { .. }
         | Denied::ParentEndsSooner(_)
         | Denied::Policy(_) => None,

@@ -7,6 +7,7 @@ mod faults;
 mod harness;
 mod laws;
 mod model;
+mod people;
 mod secrets;
 mod spend;
 mod upkeep;

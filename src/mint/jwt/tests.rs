@@ -40,6 +40,8 @@ impl Sample {
         TokenClaims {
             issuer: "https://mayfly.example/t/acme",
             subject: "spiffe://acme.example/globex/exporter",
+            actors: &[],
+            resellers: &[],
             audiences: &self.audiences,
             tenant: &self.tenant,
             partner: &self.partner,

@@ -42,6 +42,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let velocity = demand::velocity(row, problems);
     let workload_api = row.flag("workload_api", false, problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
+    let max_renewals = max_renewals(row, problems);
     let (expires, attest_by) = (expires?, attest_by?);
     let dated = dates(row, expires, attest_by, now, problems);
     let (ttl_default, ttl_max, task_max_seconds) = times?;
@@ -73,6 +74,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         velocity: velocity?,
         secrets: secrets?.into(),
         workload_api: workload_api?,
+        max_renewals: max_renewals?,
     };
     let approvable = demand::fits(row, &grant, problems);
     let served = serves(row, &grant, problems);
@@ -118,6 +120,15 @@ fn secrets(row: &Row<'_>, kinds: Option<&[Kind]>, problems: &mut Vec<Problem>) -
     row.list("secrets", hands_out.then_some("name the static secrets that it may hand out"), problems)
 }
 
+/// `Some(None)` when it is left out.
+fn max_renewals(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Option<u32>> {
+    if !row.has("max_renewals") {
+        return Some(None);
+    }
+    let most = row.number("max_renewals", 0..=Grant::RENEWALS_MOST.into(), None, problems)?;
+    u32::try_from(most).ok().map(Some)
+}
+
 /// Default life, longest life, longest task.
 fn times(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<(u32, u32, u32)> {
     let max = row.seconds("ttl_max", Ttl::MAX.seconds(), None, problems);
@@ -151,7 +162,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 28] = [
     "tenant",
     "name",
     "partner",
@@ -179,4 +190,5 @@ const FIELDS: [&str; 27] = [
     "velocity",
     "secrets",
     "workload_api",
+    "max_renewals",
 ];

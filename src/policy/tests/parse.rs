@@ -248,7 +248,7 @@ fn each_duty_of_an_integration_is_missed_with_a_message_of_its_own() {
 fn a_row_of_an_older_version_keeps_its_hash() {
     let read = map(&format!("{BASE}{}", grant("g", "")));
     let text = String::from_utf8(tenant(&read, "acme").to_bytes()).expect("JSON");
-    for new in ["dormant_after", "accountability", "attest_every", "\"test\""] {
+    for new in ["dormant_after", "accountability", "attest_every", "\"test\"", "resource_classes", "max_renewals"] {
         assert!(!text.contains(new), "{new} is written where it is not set");
     }
     assert!(!String::from_utf8(read.global.to_bytes()).expect("JSON").contains("speaks_for"));
