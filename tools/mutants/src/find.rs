@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use proc_macro2::Span;
 use syn::{
-    Arm, Attribute, BinOp, Block, Expr, ExprBinary, ExprIf, ExprMethodCall, ExprRepeat, ImplItemFn, ItemFn, ItemImpl,
-    ItemMod, Local, Signature, Stmt, TraitItemFn, UnOp,
+    Arm, Attribute, BinOp, Block, Expr, ExprBinary, ExprCall, ExprIf, ExprMethodCall, ExprRepeat, ImplItemFn, ItemFn,
+    ItemImpl, ItemMod, Local, Signature, Stmt, TraitItemFn, UnOp,
     spanned::Spanned,
     visit::{self, Visit},
 };
@@ -256,6 +256,15 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_trait_item_fn(&mut self, f: &'ast TraitItemFn) {
         if let Some(block) = &f.default {
             self.function(&f.attrs, &f.sig, block);
+        }
+    }
+
+    fn visit_expr_call(&mut self, e: &'ast ExprCall) {
+        // How much room is made beforehand shows nowhere.
+        let makes_room = matches!(&*e.func, Expr::Path(path)
+            if path.path.segments.last().is_some_and(|last| last.ident == "with_capacity"));
+        if !makes_room {
+            visit::visit_expr_call(self, e);
         }
     }
 
