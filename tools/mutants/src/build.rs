@@ -58,18 +58,24 @@ pub fn build(tree: &Tree, workshop: &Workshop) -> Result<Built, String> {
             return Ok(Built { program, dropped });
         }
         let errors: Vec<&Value> = messages.iter().filter_map(error).collect();
+        let said: Vec<&str> = errors.iter().filter_map(|error| error["rendered"].as_str()).collect();
+        let _ = fs::write(workshop.scratch.join(format!("errors-{round}")), said.join("\n"));
         let before = dropped.len();
-        let mut unplaced = Vec::new();
-        for error in &errors {
-            let blamed = blamed(error, &places, &dropped);
-            if blamed.is_empty() {
-                unplaced.push(error["rendered"].as_str().unwrap_or_default());
+        for guess in [around, nearby] {
+            dropped.extend(
+                errors
+                    .iter()
+                    .flat_map(|error| guess(&spans(error, &places), tree, &places, &dropped))
+                    .collect::<Vec<_>>(),
+            );
+            // What one error is about often mends others.
+            if dropped.len() > before {
+                break;
             }
-            dropped.extend(blamed);
         }
         eprintln!("  {} errors, {} places given up", errors.len(), dropped.len() - before);
         if dropped.len() == before {
-            return Err(format!("the copy does not build:\n{}", unplaced.join("\n")));
+            return Err(format!("the copy does not build:\n{}", said.join("\n")));
         }
         let names: Vec<String> = dropped.iter().map(|at| name(tree, *at)).collect();
         fs::write(&list, names.join("\n")).map_err(|e| format!("{}: {e}", list.display()))?;
@@ -105,11 +111,8 @@ fn error(message: &Value) -> Option<&Value> {
     (message["reason"] == "compiler-message" && inner["level"] == "error" && placed).then_some(inner)
 }
 
-/// The innermost site around what an error points at; else around what it mentions; else what stands within; else all
-/// of the file.
-fn blamed(error: &Value, places: &Places, dropped: &BTreeSet<usize>) -> Vec<usize> {
-    let spans: Vec<Pointed<'_>> =
-        error["spans"].as_array().into_iter().flatten().filter_map(|span| pointed(span, places)).collect();
+/// The innermost site around what an error points at; else around what it mentions.
+fn around(spans: &[Pointed<'_>], _: &Tree, places: &Places, dropped: &BTreeSet<usize>) -> Vec<usize> {
     for primary in [true, false] {
         let around = spans.iter().filter(|span| span.primary == primary).filter_map(|span| {
             let sites = places.get(span.path)?.iter();
@@ -121,17 +124,26 @@ fn blamed(error: &Value, places: &Places, dropped: &BTreeSet<usize>) -> Vec<usiz
             return around;
         }
     }
-    for exact in [true, false] {
-        let within = spans.iter().flat_map(|span| {
-            let sites = places.get(span.path).into_iter().flatten();
-            sites.filter(|(_, range)| !exact || (span.start <= range.start && range.end <= span.end))
-        });
-        let within: Vec<usize> = within.map(|(at, _)| *at).filter(|at| !dropped.contains(at)).collect();
-        if !within.is_empty() {
-            return within;
-        }
-    }
     Vec::new()
+}
+
+/// All sites of the function that is nearest to what an error points at.
+fn nearby(spans: &[Pointed<'_>], tree: &Tree, places: &Places, dropped: &BTreeSet<usize>) -> Vec<usize> {
+    let nearest = spans.iter().filter_map(|span| {
+        let sites = places.get(span.path)?.iter().filter(|(at, _)| !dropped.contains(at));
+        let nearest = sites.min_by_key(|(_, range)| range.start.abs_diff(span.start))?.0;
+        Some((span.path, tree.sites[nearest].function.as_str()))
+    });
+    let nearest: Vec<(&str, &str)> = nearest.collect();
+    let sites =
+        tree.sites.iter().enumerate().filter(|(at, site)| {
+            !dropped.contains(at) && nearest.contains(&(site.path.as_str(), site.function.as_str()))
+        });
+    sites.map(|(at, _)| at).collect()
+}
+
+fn spans<'a>(error: &'a Value, places: &Places) -> Vec<Pointed<'a>> {
+    error["spans"].as_array().into_iter().flatten().filter_map(|span| pointed(span, places)).collect()
 }
 
 struct Pointed<'a> {

@@ -115,7 +115,9 @@ impl Finder<'_> {
     fn binary(&mut self, e: &ExprBinary) {
         let operator = self.text_of(&e.op).to_owned();
         let becomes = |others: &[&str]| -> Vec<String> {
-            others.iter().map(|other| format!("`{operator}` becomes `{other}`")).collect()
+            let assigns =
+                if operator.len() == 2 && operator.ends_with('=') && !is_comparison(&e.op) { "=" } else { "" };
+            others.iter().map(|other| format!("`{operator}` becomes `{other}{assigns}`")).collect()
         };
         let (boundary, negated) = match e.op {
             BinOp::Eq(_) => return self.add(e.op.span(), &becomes(&["!="]), |id| call(e, "flip", id)),
@@ -304,6 +306,11 @@ fn binds(e: &Expr) -> bool {
         Expr::Binary(ExprBinary { left, op: BinOp::And(_), right, .. }) => binds(left) || binds(right),
         _ => false,
     }
+}
+
+fn is_comparison(operator: &BinOp) -> bool {
+    use BinOp::{Eq, Ge, Gt, Le, Lt, Ne};
+    matches!(operator, Eq(_) | Ge(_) | Gt(_) | Le(_) | Lt(_) | Ne(_))
 }
 
 /// Whether a statement is a call, awaited or asked for its success or not.
