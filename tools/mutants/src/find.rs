@@ -313,10 +313,12 @@ fn is_comparison(operator: &BinOp) -> bool {
     matches!(operator, Eq(_) | Ge(_) | Gt(_) | Le(_) | Lt(_) | Ne(_))
 }
 
-/// Whether a statement is a call, awaited or asked for its success or not.
+/// Whether a statement is a call, awaited or asked for its success or not. Not `drop`: what lives on without it is
+/// borrowed still, so that the function does not compile.
 fn is_call(e: &Expr) -> bool {
     match e {
-        Expr::MethodCall(_) | Expr::Call(_) => true,
+        Expr::MethodCall(_) => true,
+        Expr::Call(call) => !matches!(&*call.func, Expr::Path(path) if path.path.is_ident("drop")),
         Expr::Try(tried) => is_call(&tried.expr),
         Expr::Await(awaited) => is_call(&awaited.base),
         _ => false,

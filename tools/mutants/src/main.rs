@@ -73,6 +73,9 @@ struct Options {
     /// Tests at a time, at most 2
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     jobs: u8,
+    /// Only build
+    #[arg(long)]
+    build: bool,
     /// Only list the mutants
     #[arg(long)]
     list: bool,
@@ -126,8 +129,11 @@ fn go(options: &Options) -> Result<(), String> {
 
 fn run(tree: &Tree, workshop: &Workshop, options: &Options, started: Instant) -> Result<(), String> {
     let jobs = usize::from(options.jobs);
-    tree::copy(&options.root, &workshop.copy, tree)?;
-    let built = build(tree, workshop)?;
+    let is_new = tree::copy(&options.root, &workshop.copy, tree)?;
+    let built = build(tree, workshop, is_new)?;
+    if options.build {
+        return Ok(());
+    }
     let (tests, failing) = record(&built.program, workshop, jobs)?;
     for name in failing {
         eprintln!("left out, since it fails unchanged: {name}");
@@ -142,7 +148,7 @@ fn run(tree: &Tree, workshop: &Workshop, options: &Options, started: Instant) ->
     drawn.truncate(options.sample.unwrap_or(usize::MAX));
     let candidates: Vec<Candidate> = drawn
         .iter()
-        .map(|(site, mutant)| Candidate { key: site.key(mutant), id: mutant.id })
+        .map(|(site, mutant)| Candidate { key: site.key(mutant), id: mutant.id, module: site.module() })
         .filter(|candidate| match before.get(&candidate.key) {
             None => !options.survivors,
             Some(Outcome::Survived | Outcome::Unmet) => options.survivors,

@@ -44,6 +44,12 @@ impl Site {
         format!("`{}` `{}`: {} at {at}: `{}`", self.path, self.function, mutant.change, self.source)
     }
 
+    /// The module that it stands in: `mint::opaque`.
+    pub fn module(&self) -> String {
+        let path = self.path.trim_start_matches("src/").trim_end_matches(".rs");
+        path.trim_end_matches("/mod").replace('/', "::")
+    }
+
     /// The folder below `src/` that it belongs to.
     pub fn folder(&self) -> &str {
         self.path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default()

@@ -76,7 +76,7 @@ fn met(program: &Path, workshop: &Workshop, worker: usize, name: &str) -> Option
     let _ = fs::remove_file(&notes);
     let started = Instant::now();
     let variables = [("MUTANTS_MET", notes.clone().into_os_string())];
-    let end = run(program, workshop, worker, name, BASELINE_AT_MOST, &variables);
+    let (end, _) = run(program, workshop, worker, &[name], BASELINE_AT_MOST, &variables);
     let took = started.elapsed();
     let bytes = fs::read(&notes).unwrap_or_default();
     let _ = fs::remove_file(&notes);
@@ -118,38 +118,43 @@ fn names(program: &Path, workshop: &Workshop) -> Result<Vec<String>, String> {
     Ok(list(&[])?.into_iter().filter(|name| !ignored.contains(name)).collect())
 }
 
-/// Runs one test in a process of its own, which may take 8 GiB of address space, write files of 1 GiB, and no longer
+/// Runs tests one after the other in a process of their own, which may take 8 GiB of address space, write files of 1 GiB, and no longer
 /// than `limit`; what it starts is ended with it.
+///
+/// Returns also which test failed first, when its process lived to say so.
 pub fn run(
     program: &Path,
     workshop: &Workshop,
     worker: usize,
-    name: &str,
+    names: &[&str],
     limit: Duration,
     variables: &[(&str, std::ffi::OsString)],
-) -> End {
+) -> (End, Option<String>) {
     let folder = folder(worker);
     let _ = fs::create_dir_all(&folder);
     let started = Instant::now();
-    let status = Command::new("sh")
+    let said = Command::new("sh")
         .args(["-c", "ulimit -v 8388608; ulimit -f 2097152; ulimit -c 0; exec timeout --signal=KILL \"$@\"", "sh"])
         .arg(format!("{:.3}", limit.as_secs_f64()))
         .arg(program)
-        .args([name, "--exact", "--test-threads=1"])
+        .args(names)
+        .args(["--exact", "--test-threads=1"])
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .env("TMPDIR", &folder)
         .env("MAYFLY_SEEDS", std::env::var("MAYFLY_SEEDS").unwrap_or_else(|_| "20".to_owned()))
         .current_dir(&workshop.copy)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
+        .output();
     let _ = fs::remove_dir_all(&folder);
-    match status {
-        Ok(status) if status.success() => End::Passed,
-        Ok(_) if started.elapsed() >= limit => End::TimedOut,
-        Ok(_) | Err(_) => End::Failed,
+    let Ok(said) = said else { return (End::Failed, None) };
+    if said.status.success() {
+        return (End::Passed, None);
     }
+    let text = String::from_utf8_lossy(&said.stdout);
+    let failed = text.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    let end = if started.elapsed() >= limit { End::TimedOut } else { End::Failed };
+    (end, failed.map(str::to_owned))
 }
 
 /// Temporary files of one worker: short, since sockets may be put below it.

@@ -50,8 +50,10 @@ impl Tree {
     }
 
     /// Writes the mutated files into a copy of the package; sites in `dropped` are left out.
-    pub fn write(&self, copy: &Path, dropped: &BTreeSet<usize>) -> io::Result<Places> {
-        let mut places = Places::new();
+    ///
+    /// Returns whether anything is new.
+    pub fn write(&self, copy: &Path, dropped: &BTreeSet<usize>) -> io::Result<(Places, bool)> {
+        let (mut places, mut is_new) = (Places::new(), false);
         for (path, text) in &self.files {
             let kept: Vec<(usize, &Site)> = self
                 .sites
@@ -61,22 +63,26 @@ impl Tree {
                 .collect();
             let sites: Vec<&Site> = kept.iter().map(|(_, site)| *site).collect();
             let rendered = render(text, &sites);
-            write_if_new(&copy.join(path), rendered.text.as_bytes())?;
+            is_new |= write_if_new(&copy.join(path), rendered.text.as_bytes())?;
             places.insert(path.clone(), kept.iter().map(|(at, _)| *at).zip(rendered.ranges).collect());
         }
-        Ok(places)
+        Ok((places, is_new))
     }
 }
 
-/// Copies what git knows of the package, or would take, and gives the copy the runtime of the mutants.
-pub fn copy(root: &Path, copy: &Path, mutated: &Tree) -> Result<(), String> {
+/// Copies what git knows of the package, or would take, but for this tool, and gives the copy the runtime of the mutants.
+///
+/// Returns whether anything is new.
+pub fn copy(root: &Path, copy: &Path, mutated: &Tree) -> Result<bool, String> {
+    let mut is_new = false;
     let listed = Command::new("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .map_err(|e| format!("git: {e}"))?;
     let listed = String::from_utf8(listed.stdout).map_err(|e| format!("git: {e}"))?;
-    let files: BTreeSet<&str> = listed.split('\0').filter(|path| root.join(path).is_file()).collect();
+    let own = |path: &str| path.starts_with("tools/mutants/");
+    let files: BTreeSet<&str> = listed.split('\0').filter(|path| !own(path) && root.join(path).is_file()).collect();
     let list = copy.join("../files");
     let before = fs::read_to_string(&list).unwrap_or_default();
     for gone in before.lines().filter(|path| !files.contains(path)) {
@@ -87,18 +93,23 @@ pub fn copy(root: &Path, copy: &Path, mutated: &Tree) -> Result<(), String> {
         if *path == "src/lib.rs" {
             bytes.extend_from_slice(b"\n/// Which change is active.\npub mod mutants;\n");
         }
-        write_if_new(&copy.join(path), &bytes).map_err(|e| format!("{path}: {e}"))?;
+        is_new |= write_if_new(&copy.join(path), &bytes).map_err(|e| format!("{path}: {e}"))?;
     }
     let runtime = include_bytes!("runtime.rs");
-    write_if_new(&copy.join("src/mutants.rs"), runtime).map_err(|e| format!("src/mutants.rs: {e}"))?;
-    fs::write(&list, files.into_iter().collect::<Vec<_>>().join("\n")).map_err(|e| format!("{}: {e}", list.display()))
+    is_new |= write_if_new(&copy.join("src/mutants.rs"), runtime).map_err(|e| format!("src/mutants.rs: {e}"))?;
+    fs::write(&list, files.into_iter().collect::<Vec<_>>().join("\n"))
+        .map_err(|e| format!("{}: {e}", list.display()))?;
+    Ok(is_new)
 }
 
 /// An unchanged file keeps its time, for cargo's sake.
-fn write_if_new(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+///
+/// Returns whether it was written.
+fn write_if_new(path: &PathBuf, bytes: &[u8]) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(());
+        return Ok(false);
     }
     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    fs::write(path, bytes)
+    fs::write(path, bytes)?;
+    Ok(true)
 }

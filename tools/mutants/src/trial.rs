@@ -1,6 +1,7 @@
 //! Each mutant against the tests that meet it.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     fs,
     path::Path,
@@ -40,6 +41,8 @@ pub struct Candidate {
     pub key: String,
     /// Its id in the program.
     pub id: u32,
+    /// The module that it stands in, as the tests' names have it.
+    pub module: String,
 }
 
 /// How the trials go.
@@ -90,15 +93,17 @@ fn line(key: &str, outcome: &Outcome) -> String {
 }
 
 impl Trials<'_> {
-    /// Tries the candidates in their order and writes down what became of each.
+    /// Tries the candidates in their order and writes down what became of each. The tests of its own module come first,
+    /// and quick ones before slow ones.
     pub fn hold(&self, candidates: &[Candidate]) {
         let meeting = self.meeting();
         let (done, caught, started) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
         let told = Mutex::new(Instant::now());
         share(candidates.len(), self.jobs, self.until, |worker, at| {
             let candidate = &candidates[at];
-            let tests = meeting.get(&candidate.id).map_or(&[][..], Vec::as_slice);
-            let outcome = self.outcome(worker, candidate.id, tests);
+            let mut tests = meeting.get(&candidate.id).cloned().unwrap_or_default();
+            tests.sort_by_key(|test| Reverse(nearness(&candidate.module, &test.name)));
+            let outcome = self.outcome(worker, candidate.id, &tests);
             append(&self.workshop.scratch.join(FILE), &line(&candidate.key, &outcome));
             let alive = matches!(outcome, Outcome::Survived | Outcome::Unmet);
             let caught = caught.fetch_add(usize::from(!alive), Ordering::Relaxed) + usize::from(!alive);
@@ -127,14 +132,41 @@ impl Trials<'_> {
 
     fn outcome(&self, worker: usize, id: u32, tests: &[&Test]) -> Outcome {
         let variables = [("MUTANT", id.to_string().into())];
-        for test in tests {
-            let limit = Duration::from_secs(20) + test.took * 5;
-            match run(self.program, self.workshop, worker, &test.name, limit, &variables) {
+        for batch in self.batches(tests) {
+            let names: Vec<&str> = batch.iter().map(|test| test.name.as_str()).collect();
+            let usual: Duration = batch.iter().map(|test| test.took).sum();
+            let limit = Duration::from_secs(20) + usual * 5;
+            let (end, failed) = run(self.program, self.workshop, worker, &names, limit, &variables);
+            let name = failed.unwrap_or_else(|| format!("one of {}, from {}", names.len(), names[0]));
+            match end {
                 End::Passed => {}
-                End::Failed => return Outcome::Caught(test.name.clone()),
-                End::TimedOut => return Outcome::TimedOut(test.name.clone()),
+                End::Failed => return Outcome::Caught(name),
+                End::TimedOut => return Outcome::TimedOut(name),
             }
         }
         if tests.is_empty() { Outcome::Unmet } else { Outcome::Survived }
     }
+
+    /// Tests that share a process: starting one takes longer than most tests do. Each batch may be larger than the one
+    /// before, since most mutants are caught by the first.
+    fn batches<'t>(&self, tests: &'t [&'t Test]) -> Vec<&'t [&'t Test]> {
+        let start = self.tests.iter().map(|test| test.took).min().unwrap_or_default();
+        let (mut batches, mut rest, mut most) = (Vec::new(), tests, Duration::from_millis(100));
+        while !rest.is_empty() {
+            let mut sum = Duration::ZERO;
+            let fits = rest.iter().take_while(|test| {
+                sum += test.took.saturating_sub(start) + Duration::from_millis(1);
+                sum <= most
+            });
+            let (batch, others) = rest.split_at(fits.count().max(1));
+            batches.push(batch);
+            (rest, most) = (others, most * 4);
+        }
+        batches
+    }
+}
+
+/// How many modules a mutant and a test share from the root on.
+fn nearness(module: &str, test: &str) -> usize {
+    module.split("::").zip(test.split("::")).take_while(|(a, b)| a == b).count()
 }
