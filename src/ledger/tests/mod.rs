@@ -7,7 +7,9 @@ mod faults;
 mod harness;
 mod laws;
 mod model;
+mod people;
 mod spend;
+mod tells;
 mod upkeep;
 
 /// Runs each law on each engine.

@@ -318,3 +318,15 @@ fn a_workload_and_a_grant_can_be_for_some_networks_only() {
     assert_eq!(changes[0].kind, crate::policy::ChangeKind::Narrowed, "naming networks takes the others away");
     assert_eq!(diff(&narrow, &whole(BASE))[0].kind, crate::policy::ChangeKind::Widened);
 }
+
+#[test]
+fn a_binding_without_a_table_of_claims_says_so() {
+    let binding = |rest: &str| bound("github", "X").replace(", claims = { X }", rest);
+    assert!(
+        problem(&binding("")).contains("claims: is missing; say what the token must say"),
+        "{}",
+        problem(&binding(""))
+    );
+    assert!(problem(&binding(", claims = 7")).contains("claims: is a integer, not a table"));
+    assert!(problem(&binding(", claims = {}")).contains("claims: has 0 claims, where 1 to "));
+}
