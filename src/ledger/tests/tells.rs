@@ -23,6 +23,7 @@ on_each_engine! {
     a_task_is_not_opened_below_one_that_has_ended_nor_past_a_cut_that_it_does_not_know,
     a_key_that_is_used_for_another_task_is_refused,
     cuts_wait_for_their_walk,
+    every_act_is_in_the_audit,
     a_check_is_not_begun_with_another_seal_key_or_a_newer_schema,
     a_checkpoint_covers_what_moved_before_a_restart,
     a_held_task_that_has_ended_is_held_no_more,
@@ -91,6 +92,12 @@ fn a_task_is_not_opened_below_one_that_has_ended_nor_past_a_cut_that_it_does_not
     bed.complete(parent.id).unwrap();
     assert_eq!(issue(bed, &child(bed)), Err(Refused::TaskEnded(EndReason::Completed)));
 
+    // It outlives its task.
+    let task = bed.task();
+    let lease = Lease { expires: task.deadline.after(Duration::from_millis(1)), ..bed.new_lease(&task) };
+    assert_eq!(bed.issue(&lease).map(|_| ()), Err(Refused::Moved));
+    bed.issue(&Lease { expires: task.deadline, ..lease }).unwrap();
+
     // The lease was decided after the cut, its task before.
     let task = bed.new_task();
     bed.cut(partner(), false).unwrap();
@@ -108,6 +115,38 @@ fn cuts_wait_for_their_walk(bed: &mut Bed) {
     }
     bed.reopen();
     assert_eq!((bed.ledger().pending_cuts(), bed.ledger().cuts_and_bars()), (0, (2, 0)));
+}
+
+fn every_act_is_in_the_audit(bed: &mut Bed) {
+    let mut before = 0;
+    let mut one_more = |bed: &Bed, act: &str| {
+        before += 1;
+        assert_eq!(bed.audited().len(), before, "{act}");
+    };
+    let task = bed.task();
+    one_more(bed, "open");
+    let lease = bed.lease(&task);
+    one_more(bed, "issue");
+    assert!(bed.release(lease.id).unwrap());
+    one_more(bed, "release");
+    bed.cut(tenant(), false).unwrap();
+    one_more(bed, "cut");
+    assert!(bed.bar(partner(), true).unwrap());
+    one_more(bed, "bar");
+    assert!(bed.lift(partner()).unwrap());
+    one_more(bed, "lift");
+    let task = bed.task();
+    one_more(bed, "open again");
+    bed.complete(task.id).unwrap();
+    one_more(bed, "complete");
+    change_trust(bed);
+    one_more(bed, "apply");
+    let event = bed.event("tested", None);
+    wait(bed.ledger().note(vec![event], bed.now)).unwrap();
+    one_more(bed, "note");
+    // What changes nothing is no act.
+    assert_eq!((bed.release(lease.id), bed.complete(task.id), bed.lift(partner())), (Ok(false), Ok(false), Ok(false)));
+    assert_eq!(bed.audited().len(), before);
 }
 
 #[test]

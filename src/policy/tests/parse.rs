@@ -122,6 +122,8 @@ fn what_does_not_fit_together_is_refused() {
         (issuer(&"x".repeat(248)), "is no https URL of 1 to 255"),
         (issuer("x.test/"), "ends with `/`"),
         (BASE.replacen("tenants = \"all\"", "tenants = [\"gone\"]", 1), "tenant `gone` is not defined"),
+        (BASE.replacen("partners = \"all\"", "partners = [\"gone\"]", 1), "partner `gone` is not defined"),
+        (workload("two", "dns_name = \"x.test\", authority = \"a\", claims = { sub = \"x\" }"), "claims"),
         ("[tenant]\nname = \"a\"".to_owned(), "write [[tenant]], with two brackets"),
         ("[[tenant]\nname = \"a\"".to_owned(), "a.toml:1: toml: "),
         (
