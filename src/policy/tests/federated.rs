@@ -304,6 +304,7 @@ fn a_workload_and_a_grant_can_be_for_some_networks_only() {
     ] {
         assert_eq!(trust.may_ask_from(&job, origin), good, "{origin:?}");
     }
+    assert!(!trust.may_ask_from(&"gone".parse().expect("a name"), Origin::Local), "nobody asks for who is not there");
     assert!(tenant(&whole(BASE), "acme").may_ask_from(&job, Origin::Local), "where no network is named any is good");
     for (bad, says) in [
         ("10.0.0.0/33", "is no network"),

@@ -25,6 +25,8 @@ pub struct Workshop {
     pub copy: PathBuf,
     /// Where the copy is built.
     pub target: PathBuf,
+    /// How far the compiler optimises.
+    pub opt_level: u8,
 }
 
 /// What was built.
@@ -106,8 +108,7 @@ fn cargo(workshop: &Workshop) -> Result<Vec<Value>, String> {
         .args(["test", "--lib", "--no-run", "--message-format=json", "--manifest-path"])
         .arg(workshop.copy.join("Cargo.toml"))
         .env("CARGO_TARGET_DIR", &workshop.target)
-        // Built once and run thousands of times.
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", workshop.opt_level.to_string())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|e| format!("{}: {e}", workshop.cargo))?;

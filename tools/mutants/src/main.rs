@@ -52,6 +52,9 @@ struct Options {
     /// The program that builds
     #[arg(long, default_value = "cargo")]
     cargo: String,
+    /// How far the compiler optimises: built once and run thousands of times; 0 builds four times as fast
+    #[arg(long, default_value_t = 1)]
+    opt_level: u8,
     /// Try so many, drawn evenly from all
     #[arg(long)]
     sample: Option<usize>,
@@ -114,6 +117,7 @@ fn go(options: &Options) -> Result<(), String> {
             copy: scratch.join("tree"),
             target: options.target.clone().unwrap_or_else(|| scratch.join("target")),
             scratch: scratch.clone(),
+            opt_level: options.opt_level,
         };
         run(&tree, &workshop, options, started)?;
     }
