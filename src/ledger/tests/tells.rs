@@ -150,6 +150,21 @@ fn every_act_is_in_the_audit(bed: &mut Bed) {
 }
 
 #[test]
+fn a_tenants_damaged_row_is_told_from_a_missing_one() {
+    let mut bed = Bed::new(Kind::Memory);
+    let [there, gone] = [1, 2].map(|number| TenantNumber::new(number).unwrap());
+    let row = Codec::new(row_key()).encode(Table::Trust, &keys::tenant(there), &records::TenantRecord::default());
+    bed.edit([Op::Put(Table::Trust, keys::tenant(there).to_vec(), row)]);
+    bed.reopen();
+    let is_damaged = |bed: &Bed| [there, gone].map(|number| bed.ledger().is_trust_damaged(number));
+    assert_eq!(is_damaged(&bed), [false, false]);
+    bed.damage(Table::Trust);
+    bed.reopen();
+    assert_eq!(is_damaged(&bed), [true, false]);
+    assert!(bed.ledger().trust(there).is_err() && bed.ledger().trust(gone).unwrap().is_none());
+}
+
+#[test]
 fn the_last_tenant_number_is_given_and_none_beyond() {
     let bed = Bed::new(Kind::Memory);
     let first = wait(bed.ledger().reserve_tenants(1)).unwrap();
