@@ -33,6 +33,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".mayfly.v1.RevokeRequest",
             ".mayfly.v1.TestIdentityTokenRequest",
             ".mayfly.v1.SignInRequest",
+            ".mayfly.v1.StaticSecret",
+            ".mayfly.v1.PickupHandle",
+            ".mayfly.v1.PickupRequest",
+            ".mayfly.v1.PutSecretRequest",
+            ".mayfly.v1.RotateSecretRequest",
         ])
         .compile_fds(contract)?;
     let records = protox::compile([RECORDS], ["proto"])?;

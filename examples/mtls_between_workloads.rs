@@ -1,18 +1,17 @@
-//! Two workloads obtain leaf certificates from the broker and talk to each other over mutual TLS with them.
+//! Two workloads, each within a task of its own, talk over mutual TLS with certificates of the broker's that renew themselves.
 //!
 //! `cargo run --example mtls_between_workloads`, after `cargo build`.
 
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mayfly::pb::issue_response::Credential;
-use mayfly::pb::{CredentialKind, IssueRequest};
-use rcgen::KeyPair;
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use mayfly::client::{Body, Link, LiveCertificate, Task, Wanted, Work};
+use mayfly::pb::CredentialKind;
+use rustls::pki_types::ServerName;
 use rustls::server::WebPkiClientVerifier;
-use support::{Fallible, Identity, SpiffeServer, Stage, signing_request, spiffe_id, store, tls_client};
+use support::{Fallible, SpiffeServer, Stage, spiffe_id};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -30,8 +29,9 @@ async fn main() -> Fallible<()> {
     let server = tokio::spawn(peer.answer_once(listener));
 
     // The peer is known by its SPIFFE ID and not by a host name, so the check of its name is ours.
-    let mut config = tls_client(&worker.roots, Some(&worker.identity))?;
-    let expected = SpiffeServer::new(peer_name, store(&worker.roots)?);
+    let roots = worker.certificate.roots()?;
+    let expected = SpiffeServer::new(peer_name, Arc::new(roots.clone()));
+    let mut config = worker.certificate.client(roots)?;
     config.dangerous().set_certificate_verifier(Arc::new(expected));
     let stream = TcpStream::connect(address).await?;
     let host = ServerName::IpAddress(address.ip().into());
@@ -40,48 +40,52 @@ async fn main() -> Fallible<()> {
     tls.read_to_string(&mut greeting).await?;
     server.await??;
     println!("peer says: {greeting}");
-    if greeting == format!("hello {}", worker.name) {
-        Ok(())
-    } else {
-        Err("the peer took the worker for another".into())
-    }
+    let is_greeted = greeting == format!("hello {}", worker.name);
+    worker.task.complete(PATIENCE).await?;
+    if is_greeted { Ok(()) } else { Err("the peer took the worker for another".into()) }
 }
 
-/// A workload with a leaf certificate from the broker.
+/// A workload in a task, with a leaf certificate from the broker.
 struct Party {
     name: String,
-    identity: Identity,
-    roots: Vec<CertificateDer<'static>>,
+    task: Task,
+    /// The leaf of now, for as long as the task lives.
+    certificate: Arc<LiveCertificate>,
 }
 
 impl Party {
-    /// Has a fresh key certified by the broker. The key never leaves this process.
+    /// Opens a task and has a fresh key certified under it. The key never leaves this process.
     async fn certified(stage: &Stage, workload: &str) -> Fallible<Self> {
-        let key = KeyPair::generate()?;
-        let request = IssueRequest { csr_der: signing_request(&key)?.into(), ..Stage::request(CredentialKind::X509) };
-        let mut broker = stage.workload(&stage.identity(workload)?).await?;
-        let Some(Credential::X509(issued)) = broker.issue(request).await?.into_inner().credential else {
+        let link = Arc::new(Link::to(stage.config(&stage.identity(workload)?)));
+        let (tenant, partner, purpose) = ("acme".into(), "courier".into(), "report".into());
+        let task = Task::open(link, &Work { tenant, partner, purpose, ..Work::default() }, PATIENCE).await?;
+        let audiences = vec![Stage::AUDIENCE.to_owned()];
+        let wanted = Wanted { kind: CredentialKind::X509, audiences, ..Wanted::default() };
+        let renewing = Arc::new(task.renewing(wanted, PATIENCE, |_| Ok(())).await?);
+        let first = renewing.current();
+        let Body::Certificate { spiffe_id, .. } = &first.body else {
             return Err("a reply without a certificate".into());
         };
-        let chain: Vec<_> = issued.chain_der.into_iter().map(CertificateDer::from).collect();
-        let name = spiffe_id(chain.first().ok_or("an empty chain")?)?;
-        let identity = Identity { chain, key: PrivateKeyDer::try_from(key.serialize_der())? };
-        Ok(Self { name, identity, roots: issued.bundle_der.into_iter().map(CertificateDer::from).collect() })
+        let name = spiffe_id.clone();
+        Ok(Self { name, task, certificate: LiveCertificate::new(renewing)? })
     }
 
     /// Accepts one connection and greets the caller by the name that its certificate proves.
     async fn answer_once(self, listener: TcpListener) -> Fallible<()> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let callers = WebPkiClientVerifier::builder_with_provider(store(&self.roots)?, provider.clone()).build()?;
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(callers)
-            .with_single_cert(self.identity.chain, self.identity.key)?;
+        let roots = Arc::new(self.certificate.roots()?);
+        let callers = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
+        let config = self.certificate.server(callers)?;
         let (stream, _) = listener.accept().await?;
         let mut tls = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
         let caller = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).ok_or("an anonymous caller")?;
         let greeting = format!("hello {}", spiffe_id(caller)?);
         tls.write_all(greeting.as_bytes()).await?;
-        Ok(tls.shutdown().await?)
+        tls.shutdown().await?;
+        self.task.complete(PATIENCE).await?;
+        Ok(())
     }
 }
+
+/// How long a broker that is away is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);

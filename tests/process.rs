@@ -23,6 +23,7 @@ mod process {
     mod backup;
     mod canary;
     mod ci;
+    mod client;
     mod crash;
     mod disk;
     mod drain;
@@ -38,10 +39,12 @@ mod process {
     mod operations;
     mod policies;
     mod proof;
+    mod released;
     mod revoke;
     mod rig;
     mod root;
     mod scenarios;
+    mod secrets;
     mod sign_in;
     mod sinks;
     mod start;

@@ -12,18 +12,21 @@ mod expiry;
 mod introspect;
 mod issue;
 mod limits;
+mod plot;
 mod program;
 mod report;
 mod revoke;
 mod rig;
 mod series;
 mod size;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 mod trust_map;
 mod usage;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -48,14 +51,23 @@ pub struct Options {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
     seconds: u16,
     /// Live leases to fill the store with.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
     leases: Option<u32>,
     /// The store engine: `fjall`, `sled` or `memory`.
     #[arg(long)]
     engine: Option<String>,
+    /// Of `soak`: leases a second, as far as the machine gets.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Of `soak`: draw the curves into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Of `abuse`: only the attacks whose name holds this.
     #[arg(long)]
     only: Option<String>,
+    /// Let every tenant have policies of its own, and all of them a guardrail.
+    #[arg(long)]
+    policies: bool,
     /// Print JSON lines also on a terminal.
     #[arg(long)]
     json: bool,
@@ -90,6 +102,8 @@ enum Scenario {
     Limits,
     /// A command within a task with three credentials: from exec's start to the command's first output.
     Exec,
+    /// Churn at a steady rate for as long as `--seconds`: fails when memory or open files grow.
+    Soak,
     /// Load beyond capacity: attacks of every kind beside a foreground; fails when a bound is broken.
     Abuse,
     /// Everything at modest sizes, and a table beside the aims.
@@ -147,6 +161,7 @@ async fn measure(scenario: Scenario, options: &Options, report: &mut Report) -> 
         Scenario::TrustMap => trust_map::run(options, report).await,
         Scenario::Limits => limits::run(options, report).await,
         Scenario::Exec => exec::run(options, report).await,
+        Scenario::Soak => soak::run(options, report).await,
         Scenario::Abuse => Box::pin(abuse::run(options, report)).await,
         Scenario::All => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! A daemon under test with a trust map, and connections of every kind of caller.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -52,20 +53,24 @@ pub struct Held {
 impl Rig {
     /// Starts a daemon with the trust map of the load test.
     pub async fn start(options: &Options) -> Fallible<Self> {
-        Self::launch(Launch { engine: options.engine.clone(), unlimited: true }).await
+        Self::launch(Launch { engine: options.engine.clone(), unlimited: true }, options.policies).await
     }
 
     /// The same with the limits that a daemon has unless told otherwise.
     pub async fn limited(options: &Options) -> Fallible<Self> {
-        Self::launch(Launch { engine: options.engine.clone(), unlimited: false }).await
+        Self::launch(Launch { engine: options.engine.clone(), unlimited: false }, options.policies).await
     }
 
-    async fn launch(launch: Launch) -> Fallible<Self> {
+    async fn launch(launch: Launch, policies: bool) -> Fallible<Self> {
         let authority = Authority::new(AUTHORITY)?;
         let daemon = Daemon::start(launch, &authority)?;
         let roots = daemon.roots()?;
         let admin = AdminClient::new(dial(daemon.address, &roots, Some(&daemon.operator()?)).await?);
-        let documents = vec![("load.toml".to_owned(), trust().text().to_owned())];
+        let mut documents = vec![("load.toml".to_owned(), trust(policies).text().to_owned())];
+        if policies {
+            documents.push(("own.cedar".to_owned(), own_policies()));
+            documents.push(("guardrails.cedar".to_owned(), GUARDRAILS.to_owned()));
+        }
         apply(admin.clone(), ApplyOptions::default(), documents).await?;
         let mut lanes = Vec::new();
         for index in 0..LANES {
@@ -248,8 +253,11 @@ async fn patiently(client: &mut BrokerClient<Channel>, request: IssueRequest) ->
 }
 
 /// Four tenants with four workloads each; every partner has one grant in every tenant.
-fn trust() -> Trust {
+fn trust(policies: bool) -> Trust {
     let mut trust = Trust::whole();
+    if policies {
+        trust.guardrails("guardrails.cedar");
+    }
     let tenants: Vec<String> = (0..TENANTS).map(tenant).collect();
     let tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
     let workloads: Vec<String> = (0..LANES / TENANTS).map(|index| format!("w{index}")).collect();
@@ -259,6 +267,9 @@ fn trust() -> Trust {
     }
     for tenant in &tenants {
         trust.tenant(tenant);
+        if policies {
+            trust.policy("own.cedar");
+        }
         for name in &workloads {
             trust.workload(tenant, name, &format!("spiffe://load.test/{tenant}/{name}"), AUTHORITY);
         }
@@ -268,6 +279,23 @@ fn trust() -> Trust {
     }
     trust.verifier("shop", VERIFIER, AUTHORITY, AUDIENCE, &tenants);
     trust
+}
+
+/// Twenty-one policies of a tenant, three of which concern a request: one lets its task be opened, one permits it for
+/// what it is, one could forbid it.
+fn own_policies() -> String {
+    let mut text = OPENING.to_owned();
+    for partner in PARTNERS {
+        let _ = write!(
+            text,
+            "@id(\"{partner}\") permit(principal in Partner::\"{partner}\", action in Action::\"Issue\", resource)\n\
+             when {{ context.purpose == \"report\" && context.ttl_seconds <= 3600 && \
+             context.actions.contains(\"read\") }};\n\
+             @id(\"{partner}-not\") forbid(principal in Partner::\"{partner}\", action in Action::\"Issue\", resource)\n\
+             when {{ context.environment == \"lab\" || context.renewals > 100 }};\n"
+        );
+    }
+    text
 }
 
 fn tenant(index: usize) -> String {
@@ -291,6 +319,9 @@ pub const AUTHORITY: &str = "load";
 
 const PARTNERS: [&str; 10] =
     [STEADY, VICTIM, "small0", "small1", "small2", "small3", "small4", "small5", "small6", "small7"];
+const OPENING: &str = "@id(\"open\") permit(principal, action == Action::\"OpenTask\", resource);\n";
+const GUARDRAILS: &str = "@id(\"no-lab\") forbid(principal, action in Action::\"Issue\", resource)\n\
+                          when { context.environment == \"lab\" };\n";
 const VERIFIER: &str = "spiffe://load.test/shop";
 const TENANTS: usize = 4;
 const LANES: usize = 16;

@@ -32,6 +32,11 @@ impl Series {
         series
     }
 
+    /// A series of calls that were made side by side within `elapsed`.
+    pub fn within(times: impl IntoIterator<Item = Duration>, elapsed: Duration) -> Self {
+        Self { elapsed, ..Self::of(times) }
+    }
+
     pub fn ok(&self) -> u64 {
         self.micros.len() as u64
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mayfly::pb::CredentialKind;
 
 use crate::Options;
+use crate::introspect::asking_at;
 use crate::issue::issuing_at;
 use crate::report::{Measurement, Report};
 use crate::rig::{Rig, STEADY, VICTIM};
@@ -55,21 +56,28 @@ pub async fn restart(options: &Options, report: &mut Report) -> Fallible<()> {
     Ok(())
 }
 
-/// Latency at a fixed rate, at an empty, a quarter full, half full and full store.
+/// Latency of issuing and of introspection at a fixed rate, at an empty, a quarter full, half full and full store.
 pub async fn growth(options: &Options, report: &mut Report) -> Fallible<()> {
     let rig = Rig::start(options).await?;
     let leases = options.leases_or(1_000_000);
     let mut filled = 0;
+    let mut samples = rig.fill(SAMPLES, VICTIM, SAMPLES, || 3600).await?;
     for share in [0, 1, 2, 4] {
         let wanted = leases / 4 * share;
         if wanted > filled {
-            rig.fill(wanted - filled, VICTIM, 1, || 3600).await?;
+            samples.extend(rig.fill(wanted - filled, VICTIM, SAMPLES, || 3600).await?);
             filled = wanted;
             settle(&rig).await?;
         }
-        let series = issuing_at(&rig, STEADY_RATE, options.window()).await?.checked("growth")?;
-        let name = if share == 4 { "growth".to_owned() } else { format!("growth-{share}-of-4") };
-        report.add(Measurement::new(&name, 1, &series, rig.usage()?).with("leases", f64::from(filled)));
+        let of = if share == 4 { String::new() } else { format!("-{share}-of-4") };
+        for (name, series) in [
+            ("growth-introspect", asking_at(&rig, &samples, STEADY_RATE, options.window()).await?),
+            ("growth", issuing_at(&rig, STEADY_RATE, options.window()).await?),
+        ] {
+            let series = series.checked(name)?;
+            let taken = Measurement::new(&format!("{name}{of}"), 1, &series, rig.usage()?);
+            report.add(taken.with("leases", f64::from(filled)));
+        }
     }
     Ok(())
 }
@@ -105,6 +113,7 @@ async fn settle(rig: &Rig) -> Fallible<Usage> {
     Ok(before)
 }
 
+const SAMPLES: u32 = 512;
 const STEADY_RATE: u32 = 300;
 const RESTART_LIMIT: Duration = Duration::from_secs(60);
 const SETTLE_SECONDS: u32 = 20;

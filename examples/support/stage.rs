@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use mayfly::client::{Address, ClientConfig, pem};
 use mayfly::pb::admin_client::AdminClient;
 use mayfly::pb::broker_client::BrokerClient;
 use mayfly::pb::verifier_client::VerifierClient;
@@ -95,6 +96,18 @@ impl Stage {
         match &self.keys {
             Keys::Own(own) => own.0.identity(&format!("spiffe://platform.example/{name}")),
             Keys::Folder(folder) => Identity::read(&folder.join(name)),
+        }
+    }
+
+    /// What the client library connects with, as a workload.
+    pub fn config(&self, identity: &Identity) -> ClientConfig {
+        let key = pem::encode(pem::PRIVATE_KEY, identity.key.secret_der());
+        let chain = pem::encode_chain(&identity.chain).into_bytes();
+        ClientConfig {
+            address: Address::Https { host: self.address.ip().to_string(), port: self.address.port() },
+            ca_pem: pem::encode_chain(&self.roots).into_bytes(),
+            identity: Some(mayfly::client::Identity::new(chain, key.as_bytes().to_vec().into())),
+            server_name: Some("localhost".into()),
         }
     }
 

@@ -45,6 +45,16 @@ impl Trust {
         self.add(&format!("[[tenant]]\nname = {name:?}\nmax_live_leases = {QUOTA}\n"))
     }
 
+    /// Lets the tenant that was added last have the policies of a file.
+    pub fn policy(&mut self, file: &str) -> &mut Self {
+        self.add(&format!("policy = {{ enforce = {file:?} }}\n"))
+    }
+
+    /// Adds a file of guardrails.
+    pub fn guardrails(&mut self, file: &str) -> &mut Self {
+        self.add(&format!("[guardrails]\nenforce = [{file:?}]\n"))
+    }
+
     /// Adds a workload of a tenant, known by a SPIFFE ID that `authority` certifies.
     pub fn workload(&mut self, tenant: &str, name: &str, spiffe_id: &str, authority: &str) -> &mut Self {
         self.add(&format!(

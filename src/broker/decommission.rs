@@ -37,6 +37,7 @@ impl Broker {
             | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Proof(_)
+            | Scope::Secret(..)
             | Scope::SigningKey(_)
             | Scope::Task(_)
             | Scope::Workload(..) => {
@@ -83,6 +84,7 @@ impl Broker {
             | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Proof(_)
+            | Scope::Secret(..)
             | Scope::SigningKey(_)
             | Scope::Task(_)
             | Scope::Workload(..) => Vec::new(),
@@ -108,6 +110,7 @@ impl Broker {
             | Scope::Issuer(_)
             | Scope::Lease(_)
             | Scope::Proof(_)
+            | Scope::Secret(..)
             | Scope::SigningKey(_)
             | Scope::Task(_)
             | Scope::Workload(..) => false,

@@ -46,6 +46,7 @@ pub fn of_lease(event: &mut pb::Event, lease: &Lease) {
     event.credential_sha256 = lease.credential.to_string();
     event.credential_kind = lease.kind.code().into();
     event.expires = Some(stamp(lease.expires));
+    event.details.extend(lease.secret.iter().flat_map(|secret| secret.details()));
     ruled(event, lease.ruling.as_deref());
 }
 

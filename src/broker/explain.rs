@@ -8,7 +8,7 @@ use super::{
     registry::Tenant,
     view,
     who::Operator,
-    wish::{intent, intent_of},
+    wish::{audiences, intent, intent_of},
 };
 use crate::{
     identity::Caller,
@@ -46,13 +46,15 @@ impl Broker {
         }
         let tenant = self.registry.tenant(&self.ledger, &tenant_name)?.ok_or(Refusal::Unknown("tenant"))?;
         let dns_names: Vec<String> = wish.dns_names.iter().map(|dns_name| dns_name.to_ascii_lowercase()).collect();
+        let kind = kind_of(wish.kind)?;
+        let audiences = audiences(kind, &wish)?;
         let asked = Asked {
             workload: &workload,
             partner: &partner,
             purpose: &purpose,
             grant: grant.as_ref(),
-            kind: kind_of(wish.kind)?,
-            audiences: &wish.audiences,
+            kind,
+            audiences: &audiences,
             actions: &wish.actions,
             dns_names: &dns_names,
             ttl_seconds: wish.ttl_seconds,
@@ -135,6 +137,22 @@ impl Broker {
             Some(Standing::Live) | None => {}
         }
         let workload = Scope::Workload(tenant.trust.name().clone(), decision.workload().clone());
+        match self.secret_in_force(tenant, decision) {
+            Ok(None) => {}
+            Ok(Some(secret)) => {
+                let scope = Scope::Secret(tenant.trust.name().clone(), secret.name.clone());
+                if self.ledger.barred(&[scope.id()]) {
+                    answer.steps.push(format!("secret `{}`: is barred", secret.name));
+                    return Ok("BARRED");
+                }
+                answer.steps.push(format!("secret `{}`: version {} is in force", secret.name, secret.number));
+            }
+            Err(Refusal::SecretUnavailable(name)) => {
+                answer.steps.push(format!("secret `{name}`: nobody put it for this partner, or it was retired"));
+                return Ok("SECRET_UNAVAILABLE");
+            }
+            Err(other) => return Err(other),
+        }
         let state = match self.ledger.barred(&[workload.id()]) {
             true => "barred",
             false => self.grant_state(tenant, decision.grant(), now),
@@ -158,7 +176,7 @@ impl Broker {
 
     fn issuer_end(&self, tenant: &Tenant, kind: CredentialKind) -> Result<Option<Timestamp>, Refusal> {
         match kind {
-            CredentialKind::Jwt | CredentialKind::Opaque => Ok(None),
+            CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret => Ok(None),
             CredentialKind::X509 => {
                 Ok(self.rings.ring(&self.ledger, tenant.number)?.ca.as_ref().map(|ca| ca.not_after()))
             }

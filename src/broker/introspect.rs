@@ -54,6 +54,10 @@ impl Broker {
         let Some(lease) = claimed.map(|id| self.ledger.lease(id)).transpose()?.flatten() else {
             return Ok(inactive());
         };
+        // Nobody but its vendor can say anything of a static secret, and what waits is in nobody's hands.
+        if lease.kind == CredentialKind::Secret || lease.pickup_until.is_some() {
+            return Ok(inactive());
+        }
         if !lease.credential.matches(&hash) || !self.ledger.lease_standing(&lease, now)?.is_live() {
             return Ok(inactive());
         }
@@ -148,7 +152,7 @@ fn for_audience(lease: &Lease, audience: &str, checker: &Checker) -> bool {
 fn is_held(lease: &Lease, presented: &[u8]) -> bool {
     match (lease.kind, lease.bound) {
         (CredentialKind::X509, _) | (_, None) => true,
-        (CredentialKind::Jwt | CredentialKind::Opaque, Some(bound)) => {
+        (CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, Some(bound)) => {
             Digest::from_slice(presented).is_some_and(|presented| presented.matches(&bound))
         }
     }

@@ -7,6 +7,7 @@ use super::{
     approve::{Leave, approved},
     event,
     federate::{job_url, spend},
+    fresh::{Credential, Fresh},
     refusal::Refusal,
     registry::Tenant,
     rings::Ring,
@@ -16,17 +17,17 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{ApprovalUse, IssueDraft, Quota},
+    ledger::{ApprovalUse, HandOut, IssueDraft, Quota},
     mint::{
-        Minted, jwt, opaque,
-        x509::{self, LeafKey, LeafSpec, MintedLeaf},
+        jwt, opaque,
+        x509::{self, LeafKey, LeafSpec},
     },
     model::{
         CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName,
         Timestamp, stamp::Stamp,
     },
     pb,
-    policy::{self, Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, Scene, TaskDecision},
+    policy::{self, Asked, BindingWish, Decision, Denied, Facts, Origin, Scene, TaskDecision},
 };
 
 impl Broker {
@@ -172,16 +173,24 @@ impl Broker {
             }
         };
         let mut lease = lease_of(LeaseId::fresh(task_id)?, &decision, workload, wish, caller, &ring);
+        lease.secret = self.secret_in_force(&workload.tenant, &decision)?.map(Box::new);
         // Admission comes before signing: what is sure to be refused costs no signature.
         let scopes = lease.scopes();
         self.admit(&scopes)?;
         let stamp = self.stamp(&lease, scopes, task.as_ref())?;
         let minting = tracing::trace_span!(target: "mayfly::spans", "mint", kind = lease.kind.word());
         let credential = minting.in_scope(|| self.mint(workload, wish, &decision, &mut lease, &stamp, &ring))?;
-        let fresh = Fresh { credential, bound: decision.bound_by() };
+        let mut fresh = Fresh { credential, bound: decision.bound_by() };
+        let waits = match &wish.pickup {
+            Some(wished) => Some(self.set_aside(&mut fresh, &mut lease, wished, &ring, now)?),
+            None => None,
+        };
+        let holder_until = now.after(self.settings.audit_kept);
+        let hand_out = (lease.secret.is_some() || waits.is_some()).then_some(HandOut { holder_until, waits });
         let approval = leaves.into_iter().map(|leave| leave.wanted).find(|wanted| wanted.grant == *decision.grant());
         let approval = approval.filter(|_| decision.needs_approval());
-        Ok((Arc::new(self.draft(caller, workload, wish, &decision, lease, new_task, approval, now)), fresh))
+        let draft = self.draft(caller, workload, wish, &decision, lease, new_task, approval, now);
+        Ok((Arc::new(IssueDraft { hand_out, ..draft }), fresh))
     }
 
     /// The task to issue under: the one named, or the one that the caller's certificate confines it to.
@@ -376,6 +385,14 @@ impl Broker {
                 (lease.credential, lease.spki) = (leaf.sha256, Some(leaf.spki_sha256));
                 Ok(Credential::Leaf { leaf, roots: self.known_roots()?, subject })
             }
+            CredentialKind::Secret => {
+                let secret = lease.secret.as_deref().ok_or(Refusal::Unavailable("the secret is not known"))?;
+                let value = self.open_secret(workload.tenant.number, secret, ring)?;
+                // A hash of the value would let whoever reads it try values out.
+                let parts: [&[u8]; 3] = [b"static secret", lease.id.as_bytes(), &secret.number.to_be_bytes()];
+                lease.credential = Digest::of_parts(&parts);
+                Ok(Credential::Secret { secret: secret.clone(), value })
+            }
         }
     }
 
@@ -397,6 +414,11 @@ impl Broker {
         event::of_lease(&mut event, &lease);
         event.trust_hash = decision.trust_hash().to_string();
         event.details.push(format!("bound={:?}", decision.bound_by()));
+        if let Some(until) = lease.pickup_until {
+            event.details.push(format!("pickup_until={until}"));
+            let by = wish.pickup.as_ref().and_then(|wished| wished.by.as_ref());
+            event.details.extend(by.map(|by| format!("pickup_by={by}")));
+        }
         if let Some(old) = &wish.renews {
             event.details.push(format!("renews={}", old.id));
         }
@@ -412,6 +434,7 @@ impl Broker {
             spend: wish.spend,
             approval,
             velocity: decision.velocity(),
+            hand_out: None,
             supersedes: wish.renews.as_ref().map(|lease| lease.id),
             quota: Quota {
                 task: decision.max_leases_per_task(),
@@ -470,14 +493,15 @@ impl Broker {
         let csr = parse_csr(&request.csr_der, &self.csrs)?;
         match (&csr, lease.kind, lease.broker_made_key) {
             (Some(csr), CredentialKind::X509, false) if lease.spki == Some(csr.spki_sha256()) => {}
-            (None, CredentialKind::X509, true) | (None, CredentialKind::Jwt | CredentialKind::Opaque, _) => {}
+            (None, CredentialKind::X509, true)
+            | (None, CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, _) => {}
             (Some(_), CredentialKind::X509, _) => {
                 return Err(Refusal::invalid("csr_der", "is for another key than the lease; issue a new one instead"));
             }
             (None, CredentialKind::X509, false) => {
                 return Err(Refusal::invalid("csr_der", "is missing; give a request with the lease's key"));
             }
-            (Some(_), CredentialKind::Jwt | CredentialKind::Opaque, _) => {
+            (Some(_), CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, _) => {
                 return Err(Refusal::invalid("csr_der", "is for certificates only; leave it empty"));
             }
         }
@@ -485,7 +509,7 @@ impl Broker {
         let hash =
             Digest::of_parts(&[b"renew", lease.id.as_bytes(), &request.ttl_seconds.to_be_bytes(), &request.csr_der]);
         let binding = if lease.bound.is_some() { BindingWish::Certificate } else { BindingWish::None };
-        let is_token = lease.kind != CredentialKind::X509;
+        let is_token = matches!(lease.kind, CredentialKind::Jwt | CredentialKind::Opaque);
         Ok(Wish {
             intent: task.intent.clone(),
             task: Some(task),
@@ -504,37 +528,8 @@ impl Broker {
             spend: spend(caller, || None),
             approval: None,
             renews: Some(lease),
+            pickup: None,
         })
-    }
-}
-
-/// What was minted and not yet handed out.
-struct Fresh {
-    credential: Credential,
-    bound: Bound,
-}
-
-enum Credential {
-    Token(Minted),
-    Leaf { leaf: MintedLeaf, roots: Arc<Vec<Vec<u8>>>, subject: String },
-}
-
-impl Fresh {
-    fn response(self, lease: &Lease) -> pb::IssueResponse {
-        let credential = match self.credential {
-            Credential::Token(minted) => pb::issue_response::Credential::Token(minted.text.expose().to_owned()),
-            Credential::Leaf { leaf, roots, subject } => pb::issue_response::Credential::X509(pb::X509Credential {
-                chain_der: leaf.chain_der,
-                private_key_der: leaf.private_key_der.map(|key| key.expose().to_vec()).unwrap_or_default(),
-                bundle_der: roots.to_vec(),
-                spiffe_id: subject,
-            }),
-        };
-        pb::IssueResponse {
-            lease: Some(view::lease(lease, Standing::Live)),
-            credential: Some(credential),
-            bound: self.bound.code(),
-        }
     }
 }
 

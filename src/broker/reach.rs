@@ -43,6 +43,9 @@ impl Broker {
             }
             Scope::Tenant(tenant) | Scope::Workload(tenant, _) => operator.reaches(Some(tenant), None),
             Scope::Partner(partner) => operator.reaches(None, Some(partner)),
+            Scope::Secret(tenant, name) => {
+                operator.reaches(Some(tenant), self.partner_of_secret(tenant, name)?.as_ref())
+            }
             Scope::PartnerInTenant(tenant, partner) => operator.reaches(Some(tenant), Some(partner)),
             Scope::Grant(tenant, name) => {
                 let known = self.registry.tenant(&self.ledger, tenant)?;

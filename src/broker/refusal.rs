@@ -3,7 +3,7 @@
 use super::federate::IdentityRefusal;
 use crate::{
     ledger::Refused,
-    model::{ApprovalStanding, EndReason, ScopeId, secret::EntropyUnavailable},
+    model::{ApprovalStanding, EndReason, ScopeId, SecretName, secret::EntropyUnavailable},
     policy::{Denied, Problems},
 };
 
@@ -50,6 +50,16 @@ pub enum Refusal {
     /// The daemon has no room or no store.
     #[error("{0}; try again")]
     Unavailable(&'static str),
+    /// The handle was used before, or by somebody who may not use it.
+    #[error(
+        "the handle was used before, or is not for you; the credential behind it is revoked now, and its owner is told"
+    )]
+    PickedUp,
+    /// The grant hands the static secret out, and there is none to be handed out.
+    #[error(
+        "secret `{0}` cannot be handed out: nobody put it for this partner, or it was retired; ask the grant's owner"
+    )]
+    SecretUnavailable(SecretName),
     /// The trust files have problems.
     #[error("the trust map has problems")]
     Problems(Problems),
@@ -96,6 +106,8 @@ impl Refusal {
             Self::Invalid { .. } => "INVALID_FIELD",
             Self::NotAllowed(_) => "NOT_ALLOWED",
             Self::Unavailable(_) => "UNAVAILABLE",
+            Self::PickedUp => "PICKED_UP",
+            Self::SecretUnavailable(_) => "SECRET_UNAVAILABLE",
             Self::Problems(_) => "TRUST_MAP_INVALID",
             Self::Quota(_) => "QUOTA_USED_UP",
             Self::Busy { .. } => "TOO_MANY_REQUESTS",

@@ -57,6 +57,7 @@ impl Broker {
             | Scope::Partner(_)
             | Scope::PartnerInTenant(..)
             | Scope::Proof(_)
+            | Scope::Secret(..)
             | Scope::SigningKey(_)
             | Scope::Tenant(_)
             | Scope::Workload(..) => self.revoke_scope(caller, &operator, scope, &request, now).await,
@@ -81,6 +82,7 @@ impl Broker {
         if !operator.reaches(tenant.as_ref(), partner.as_ref()) {
             return Err(match scope {
                 Scope::Lease(_) => Refusal::Unknown("lease"),
+                Scope::Secret(..) => Refusal::Unknown("secret"),
                 Scope::Task(_) => Refusal::Unknown("task"),
                 Scope::Everything
                 | Scope::Grant(..)
@@ -111,6 +113,7 @@ impl Broker {
                 (Some(tenant.clone()), None)
             }
             Scope::PartnerInTenant(tenant, partner) => (Some(tenant.clone()), Some(partner.clone())),
+            Scope::Secret(tenant, name) => (Some(tenant.clone()), self.partner_of_secret(tenant, name)?),
             Scope::Partner(partner) => (None, Some(partner.clone())),
             Scope::Everything | Scope::Issuer(_) | Scope::Proof(_) | Scope::SigningKey(_) => (None, None),
         })
@@ -146,7 +149,7 @@ impl Broker {
     pub(super) fn known(&self, scope: Scope) -> Result<Scope, Refusal> {
         let tenant = match &scope {
             Scope::Grant(tenant, _) | Scope::Workload(tenant, _) | Scope::PartnerInTenant(tenant, _) => Some(tenant),
-            Scope::Tenant(tenant) => Some(tenant),
+            Scope::Tenant(tenant) | Scope::Secret(tenant, _) => Some(tenant),
             Scope::Everything
             | Scope::Issuer(_)
             | Scope::Lease(_)
@@ -169,6 +172,11 @@ impl Broker {
             && !self.issuers.knows(issuer)
         {
             return Err(Refusal::Unknown("issuer"));
+        }
+        if let Scope::Secret(tenant, name) = &scope
+            && !self.has_secret(tenant, name)?
+        {
+            return Err(Refusal::Unknown("secret"));
         }
         if let Scope::Workload(tenant, workload) = &scope {
             let known = self.registry.tenant(&self.ledger, tenant)?;
@@ -201,7 +209,11 @@ impl Broker {
             effective: Some(event::stamp(now)),
             leases: u64::from(changed),
             changed,
-            exposure: exposure(Some(lease.expires), now),
+            exposure: if lease.kind == CredentialKind::Secret {
+                vec![static_exposure()]
+            } else {
+                exposure(Some(lease.expires), now)
+            },
             ..Default::default()
         })
     }
@@ -219,6 +231,9 @@ impl Broker {
         event::of_task(&mut event, &task);
         event.reason = reason.to_owned();
         let leases = task.live.iter().map(|bucket| u64::from(bucket.count)).sum();
+        let mut exposure = exposure(Some(task.deadline.min(now.after(Ttl::MAX.duration()))), now);
+        let (found, _) = self.ledger.leases(id.as_bytes(), &[], PAGE)?;
+        exposure.extend(found.iter().any(|lease| lease.kind == CredentialKind::Secret).then(static_exposure));
         let end = EndTask { task: id, why: EndReason::Revoked, event, now };
         let (changed, receipt) = self.ledger.end_task(end).await?;
         Ok(pb::RevokeResponse {
@@ -227,7 +242,7 @@ impl Broker {
             leases: if changed { leases } else { 0 },
             tasks: u64::from(changed),
             changed,
-            exposure: exposure(Some(task.deadline.min(now.after(Ttl::MAX.duration()))), now),
+            exposure,
             ..Default::default()
         })
     }
@@ -267,12 +282,15 @@ impl Broker {
             | Scope::Lease(_)
             | Scope::Partner(_)
             | Scope::PartnerInTenant(..)
+            | Scope::Secret(..)
             | Scope::Task(_)
             | Scope::Tenant(_)
             | Scope::Workload(..) => {}
         }
         let mut at = revision(&receipt);
         at.number = revoked.cut;
+        let mut exposure = exposure(Some(latest.unwrap_or_else(|| now.after(Ttl::MAX.duration()))), now);
+        exposure.extend(matches!(scope, Scope::Secret(..)).then(static_exposure));
         Ok(pb::RevokeResponse {
             revision: Some(at),
             effective: Some(event::stamp(now)),
@@ -280,7 +298,7 @@ impl Broker {
             tasks: 0,
             changed: revoked.changed,
             barred: bar,
-            exposure: exposure(Some(latest.unwrap_or_else(|| now.after(Ttl::MAX.duration()))), now),
+            exposure,
             sample: Vec::new(),
         })
     }
@@ -360,9 +378,11 @@ impl Broker {
             Scope::Lease(id) => keys::lease(*id),
             // Child tasks lie elsewhere in the tenant.
             Scope::Task(id) => keys::tenant(id.tenant()),
-            Scope::Grant(..) | Scope::PartnerInTenant(..) | Scope::Tenant(_) | Scope::Workload(..) => {
-                self.tenant_of(scope).map(keys::tenant).unwrap_or_default()
-            }
+            Scope::Grant(..)
+            | Scope::PartnerInTenant(..)
+            | Scope::Secret(..)
+            | Scope::Tenant(_)
+            | Scope::Workload(..) => self.tenant_of(scope).map(keys::tenant).unwrap_or_default(),
             Scope::Everything | Scope::Issuer(_) | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => {
                 Vec::new()
             }
@@ -376,7 +396,7 @@ impl Broker {
             Scope::Grant(tenant, _) | Scope::PartnerInTenant(tenant, _) | Scope::Workload(tenant, _) => {
                 self.registry.number(tenant)
             }
-            Scope::Tenant(tenant) => self.registry.number(tenant),
+            Scope::Tenant(tenant) | Scope::Secret(tenant, _) => self.registry.number(tenant),
             Scope::Lease(id) => Some(id.tenant()),
             Scope::Task(id) => Some(id.tenant()),
             Scope::Everything | Scope::Issuer(_) | Scope::Partner(_) | Scope::Proof(_) | Scope::SigningKey(_) => None,
@@ -394,6 +414,7 @@ impl Broker {
                 | Scope::Partner(_)
                 | Scope::PartnerInTenant(..)
                 | Scope::Proof(_)
+                | Scope::Secret(..)
                 | Scope::SigningKey(_)
                 | Scope::Tenant(_)
                 | Scope::Workload(..) => lease.scopes().contains(&scope.id()),
@@ -479,6 +500,17 @@ fn exposure(until: Option<Timestamp>, now: Timestamp) -> Vec<pb::Exposure> {
     ]
 }
 
+/// What is still possible with a static secret, whatever becomes of its leases.
+fn static_exposure() -> pb::Exposure {
+    pb::Exposure {
+        checked_by: "static secret".to_owned(),
+        until: None,
+        explanation:
+            "needs rotation: whoever had it can use it until its vendor ends it; `mayfly secret holders` says who"
+                .to_owned(),
+    }
+}
+
 pub(super) fn is_barrable(scope: &Scope) -> bool {
     match scope {
         Scope::Lease(_) | Scope::Task(_) | Scope::Everything => false,
@@ -487,6 +519,7 @@ pub(super) fn is_barrable(scope: &Scope) -> bool {
         | Scope::Partner(_)
         | Scope::PartnerInTenant(..)
         | Scope::Proof(_)
+        | Scope::Secret(..)
         | Scope::SigningKey(_)
         | Scope::Tenant(_)
         | Scope::Workload(..) => true,
@@ -503,6 +536,7 @@ fn task_within(scopes: &[Scope], task: &Task) -> bool {
         | Scope::Partner(_)
         | Scope::PartnerInTenant(..)
         | Scope::Proof(_)
+        | Scope::Secret(..)
         | Scope::SigningKey(_)
         | Scope::Tenant(_)
         | Scope::Workload(..) => task.scopes().contains(&scope.id()),

@@ -44,6 +44,7 @@ pub fn start(broker: &Arc<Broker>, stop: &CancellationToken) -> Result<JoinSet<(
     });
     every(&mut tasks, broker, stop, OBSERVE, |broker| async move { broker.observe_time().await });
     every(&mut tasks, broker, stop, SWEEP, |broker| async move { told("sweep", broker.sweep_all().await) });
+    every(&mut tasks, broker, stop, LAPSE, |broker| async move { told("pickups", broker.lapse_pickups().await) });
     every(&mut tasks, broker, stop, WALK, |broker| async move { told("walk", broker.walk_cuts().await) });
     let retaining = Arc::clone(&audit_key);
     every(&mut tasks, broker, stop, CHECKPOINT, move |broker| {
@@ -330,7 +331,8 @@ fn told<E: std::fmt::Display>(what: &'static str, result: Result<(), E>) {
 }
 
 /// What may be put off, as the metric names it.
-const WORKS: [&str; 7] = ["sweep", "walk", "checkpoint", "retention", "clock", "keep", "uses"];
+const WORKS: [&str; 8] = ["sweep", "walk", "checkpoint", "retention", "clock", "keep", "uses", "pickups"];
+const LAPSE: Duration = Duration::from_secs(5);
 const KEEP: Duration = Duration::from_secs(5);
 const WRITE_USES: Duration = Duration::from_secs(60);
 const OBSERVE: Duration = Duration::from_secs(1);

@@ -36,6 +36,9 @@ pub fn lease(lease: &Lease, standing: Standing) -> pb::Lease {
         renewals: lease.renewals,
         policies: Vec::new(),
         policy_set: Vec::new(),
+        secret: lease.secret.as_ref().map(|secret| secret.name.to_string()).unwrap_or_default(),
+        secret_version: lease.secret.as_ref().map_or(0, |secret| secret.number),
+        pickup_until: lease.pickup_until.map(stamp),
     }
 }
 
@@ -107,6 +110,7 @@ pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64
         live_leases: live,
         state: state.to_owned(),
         sources: texts(&grant.sources),
+        secrets: texts(&grant.secrets),
     }
 }
 
@@ -218,6 +222,10 @@ pub fn scope(scope: &Scope) -> pb::Scope {
             view.issuer = issuer.to_string();
             pb::ScopeKind::Issuer
         }
+        Scope::Secret(tenant, secret) => {
+            (view.tenant, view.secret) = (tenant.to_string(), secret.to_string());
+            pb::ScopeKind::Secret
+        }
         Scope::SigningKey(key_id) => {
             view.key_id.clone_from(key_id);
             pb::ScopeKind::SigningKey
@@ -255,6 +263,9 @@ pub fn scope_of(named: &pb::Scope) -> Result<Scope, Refusal> {
         pb::ScopeKind::Tenant => (Scope::Tenant(id(tenant, &named.tenant)?), &[tenant]),
         pb::ScopeKind::SigningKey => (Scope::SigningKey(key_id(&named.key_id)?), &["scope.key_id"]),
         pb::ScopeKind::Everything => (Scope::Everything, &[]),
+        pb::ScopeKind::Secret => {
+            (Scope::Secret(id(tenant, &named.tenant)?, id("scope.secret", &named.secret)?), &[tenant, "scope.secret"])
+        }
         pb::ScopeKind::Issuer => (Scope::Issuer(id("scope.issuer", &named.issuer)?), &["scope.issuer"]),
     };
     refuse_others(named, fields)?;
@@ -301,6 +312,7 @@ fn refuse_others(named: &pb::Scope, fields: &[&str]) -> Result<(), Refusal> {
         ("scope.proof_sha256", !named.proof_sha256.is_empty()),
         ("scope.key_id", !named.key_id.is_empty()),
         ("scope.issuer", !named.issuer.is_empty()),
+        ("scope.secret", !named.secret.is_empty()),
     ];
     match set.into_iter().find(|(field, set)| *set && !fields.contains(field)) {
         Some((field, _)) => Err(Refusal::invalid(field, "is no part of a scope of this kind; leave it empty")),
@@ -362,6 +374,7 @@ mod tests {
             Scope::Tenant("acme".parse().unwrap()),
             Scope::SigningKey("kid-1".into()),
             Scope::Issuer("github".parse().unwrap()),
+            Scope::Secret("acme".parse().unwrap(), "stripe".parse().unwrap()),
         ]
     }
 

@@ -1,13 +1,16 @@
 //! What is asked of Issue and Renew, parsed and within bounds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{federate::spend, refusal::Refusal, rings::Ring, view, who::Workload};
 use crate::{
     identity::Caller,
     ledger::{Retry, Spend},
     mint::x509::{Csr, KnownCsrs},
-    model::{ApprovalId, CredentialKind, Digest, Intent, Lease, LeaseId, Task, TaskId, Timestamp},
+    model::{
+        ApprovalId, CredentialKind, Digest, Intent, Lease, LeaseId, SecretName, Task, TaskId, Timestamp, WorkloadName,
+        static_secret,
+    },
     pb,
     policy::{BindingWish, Decision, TaskDecision},
 };
@@ -35,6 +38,17 @@ pub(super) struct Wish {
     pub(super) renews: Option<Lease>,
     /// What the task is about: its own words when it is open, else those of the request.
     pub(super) intent: Option<Box<Intent>>,
+    /// How it shall wait to be picked up.
+    pub(super) pickup: Option<PickupWish>,
+}
+
+/// How a credential shall wait to be picked up.
+#[derive(Clone, Debug)]
+pub(super) struct PickupWish {
+    /// For how long.
+    pub(super) ttl: Duration,
+    /// The one workload that may; any of the tenant when `None`.
+    pub(super) by: Option<WorkloadName>,
 }
 
 /// What a request tells of a task's intent.
@@ -167,9 +181,9 @@ pub(super) fn lease_of(
         key_id: match decision.kind() {
             CredentialKind::Jwt => ring.token.as_ref().map(|key| key.key_id().to_owned()).unwrap_or_default(),
             CredentialKind::X509 => ring.ca_key_id.clone(),
-            CredentialKind::Opaque => String::new(),
+            CredentialKind::Opaque | CredentialKind::Secret => String::new(),
         },
-        bound: certificate.filter(|_| decision.bind() && decision.kind() != CredentialKind::X509),
+        bound: certificate.filter(|_| decision.bind()),
         spki: None,
         parent: workload.lease.as_ref().map(|lease| lease.id),
         proofs: decision.proofs().to_vec(),
@@ -177,6 +191,8 @@ pub(super) fn lease_of(
         broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
         ended: None,
         ruling: decision.ruling().cloned().map(Box::new),
+        secret: None,
+        pickup_until: None,
     }
 }
 
@@ -188,7 +204,7 @@ pub(super) fn wish(
     known: &KnownCsrs,
 ) -> Result<Wish, Refusal> {
     let kind = u32::try_from(request.kind).ok().and_then(CredentialKind::from_code);
-    let kind = kind.ok_or_else(|| Refusal::invalid("kind", "is not one of JWT, OPAQUE, X509"))?;
+    let kind = kind.ok_or_else(|| Refusal::invalid("kind", "is not one of JWT, OPAQUE, X509, SECRET"))?;
     let (partner, purpose) = match &task {
         Some(task) => {
             let fits = |asked: &str, is: &str| asked.is_empty() || asked == is;
@@ -203,6 +219,7 @@ pub(super) fn wish(
         None => (view::id("partner", &request.partner)?, view::id("purpose", &request.purpose)?),
     };
     let csr = check_key_source(request, kind, known)?;
+    let pickup = request.pickup.as_ref().map(|wished| pickup(wished, workload)).transpose()?;
     let told = intent(&request.task_type, &request.parameters)?;
     let intent = task.as_ref().map_or(Ok(told.clone()), |task| intent_of(task, told))?;
     Ok(Wish {
@@ -211,11 +228,13 @@ pub(super) fn wish(
         purpose,
         grant: if request.grant.is_empty() { None } else { Some(view::id("grant", &request.grant)?) },
         kind,
-        audiences: request.audiences.clone(),
+        audiences: audiences(kind, request)?,
         actions: request.actions.clone(),
         dns_names: request.dns_names.clone(),
         ttl_seconds: request.ttl_seconds,
         binding: match request.binding() {
+            // Bound to who asks it would be of no use to who picks it up.
+            pb::Binding::Unspecified if pickup.is_some() && is_token(kind) => BindingWish::None,
             pb::Binding::Unspecified => BindingWish::Default,
             pb::Binding::Certificate => BindingWish::Certificate,
             pb::Binding::None => BindingWish::None,
@@ -227,7 +246,46 @@ pub(super) fn wish(
         task,
         approval: view::optional_id("approval_id", &request.approval_id)?,
         renews: None,
+        pickup,
     })
+}
+
+fn is_token(kind: CredentialKind) -> bool {
+    matches!(kind, CredentialKind::Jwt | CredentialKind::Opaque)
+}
+
+/// Whom the credential is for; a static secret names itself.
+pub(super) fn audiences(kind: CredentialKind, request: &pb::IssueRequest) -> Result<Vec<String>, Refusal> {
+    if kind != CredentialKind::Secret {
+        if !request.secret.is_empty() {
+            return Err(Refusal::invalid("secret", "is for kind SECRET only; leave it empty"));
+        }
+        return Ok(request.audiences.clone());
+    }
+    if !request.audiences.is_empty() {
+        return Err(Refusal::invalid("audiences", "is not for static secrets; leave it empty"));
+    }
+    if !request.actions.is_empty() {
+        return Err(Refusal::invalid("actions", "is not for static secrets; leave it empty"));
+    }
+    if request.secret.is_empty() {
+        return Err(Refusal::invalid("secret", "is missing; name the static secret"));
+    }
+    let name: SecretName = view::id("secret", &request.secret)?;
+    Ok(vec![static_secret::audience(&name)])
+}
+
+fn pickup(wished: &pb::PickupWish, workload: &Workload) -> Result<PickupWish, Refusal> {
+    let seconds = match wished.ttl_seconds {
+        0 => PICKUP_SECONDS,
+        seconds if seconds <= PICKUP_MAX_SECONDS => seconds,
+        _ => return Err(Refusal::invalid("pickup.ttl_seconds", format!("is more than {PICKUP_MAX_SECONDS}"))),
+    };
+    let by: Option<WorkloadName> = view::optional_id("pickup.workload", &wished.workload)?;
+    if by.as_ref().is_some_and(|by| !workload.tenant.trust.workloads().contains_key(by)) {
+        return Err(Refusal::invalid("pickup.workload", "is no workload of this tenant"));
+    }
+    Ok(PickupWish { ttl: Duration::from_secs(seconds.into()), by })
 }
 
 /// The idempotency key of a request, with the hash of all else that the request says.
@@ -250,17 +308,18 @@ fn check_key_source(
 ) -> Result<Option<Arc<Csr>>, Refusal> {
     match (kind, request.csr_der.is_empty(), request.generate_key) {
         (CredentialKind::X509, false, false) => parse_csr(&request.csr_der, known),
-        (CredentialKind::X509, true, true) | (CredentialKind::Jwt | CredentialKind::Opaque, true, false) => Ok(None),
         (CredentialKind::X509, true, false) => {
             Err(Refusal::invalid("csr_der", "is missing; give a request, or set generate_key"))
         }
         (CredentialKind::X509, false, true) => {
             Err(Refusal::invalid("generate_key", "is set beside csr_der; give one of the two"))
         }
-        (CredentialKind::Jwt | CredentialKind::Opaque, false, _) => {
+        (CredentialKind::X509, true, true)
+        | (CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, true, false) => Ok(None),
+        (CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, false, _) => {
             Err(Refusal::invalid("csr_der", "is for certificates only; leave it empty"))
         }
-        (CredentialKind::Jwt | CredentialKind::Opaque, true, true) => {
+        (CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, true, true) => {
             Err(Refusal::invalid("generate_key", "is for certificates only; leave it unset"))
         }
     }
@@ -277,7 +336,7 @@ pub(super) fn check_fields(request: &pb::IssueRequest) -> Result<(), Refusal> {
     check_list("audiences", &request.audiences, AUDIENCES_MAX, 255)?;
     check_list("actions", &request.actions, ACTIONS_MAX, 128)?;
     check_list("dns_names", &request.dns_names, DNS_NAMES_MAX, 253)?;
-    if request.audiences.is_empty() {
+    if request.audiences.is_empty() && request.kind() != pb::CredentialKind::Secret {
         return Err(Refusal::invalid("audiences", "is empty; say who the credential is for"));
     }
     if request.task_deadline_seconds > TASK_MAX_SECONDS {
@@ -315,5 +374,8 @@ const ACTIONS_MAX: usize = 32;
 const DNS_NAMES_MAX: usize = 8;
 /// Bytes of an idempotency key.
 const IDEMPOTENCY_KEY_MAX: usize = 64;
+/// Seconds for which a credential waits to be picked up.
+const PICKUP_SECONDS: u32 = 60;
+const PICKUP_MAX_SECONDS: u32 = 600;
 /// Longest task: one day.
 pub(super) const TASK_MAX_SECONDS: u32 = 86_400;

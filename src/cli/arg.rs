@@ -22,6 +22,8 @@ pub enum KindArg {
     Opaque,
     /// A certificate with one SPIFFE ID.
     X509,
+    /// A static secret.
+    Secret,
 }
 
 /// Whether something may be used now.
@@ -52,6 +54,7 @@ impl From<KindArg> for pb::CredentialKind {
             KindArg::Jwt => Self::Jwt,
             KindArg::Opaque => Self::Opaque,
             KindArg::X509 => Self::X509,
+            KindArg::Secret => Self::Secret,
         }
     }
 }

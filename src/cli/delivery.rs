@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -22,8 +23,8 @@ use super::{
 /// Where an issued credential goes.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DeliveryArgs {
-    /// Write the credential into this folder, mode 0600: `token`, or `cert.pem`, `key.pem` and `ca.pem`; and
-    /// `lease.json` beside it.
+    /// Write the credential into this folder, mode 0600: `token`, `secret`, `handle`, or `cert.pem`, `key.pem` and
+    /// `ca.pem`; and `lease.json` beside it.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Write the credential to stdout even when that is a terminal.
@@ -82,6 +83,10 @@ fn write_files(folder: &Path, credential: Credential, own_key_pem: Option<&str>)
     private_file::folder(folder)?;
     match credential {
         Credential::Token(token) => private_file::write(folder, TOKEN_FILE, Zeroizing::new(token).as_bytes()),
+        Credential::Secret(secret) => private_file::write(folder, SECRET_FILE, &Zeroizing::new(secret.value)),
+        Credential::Pickup(pickup) => {
+            private_file::write(folder, HANDLE_FILE, Zeroizing::new(pickup.handle).as_bytes())
+        }
         Credential::X509(mut x509) => {
             // The key first: a reader that sees the new certificate finds its key.
             if let Some(key) = key_pem(&mut x509, own_key_pem) {
@@ -97,6 +102,12 @@ fn print(output: &Output, about: Fields, credential: Credential, own_key_pem: Op
     match (credential, output.format()) {
         (Credential::Token(token), Format::Table) => output.line(&Zeroizing::new(token)),
         (Credential::Token(token), Format::Json) => output.line(&Zeroizing::new(about.text("token", &token).json())),
+        (Credential::Secret(secret), format) => print_secret(output, about, secret, format),
+        (Credential::Pickup(pickup), Format::Table) => output.line(&Zeroizing::new(pickup.handle)),
+        (Credential::Pickup(pickup), Format::Json) => {
+            let about = about.time("until", pickup.until.as_ref());
+            output.line(&Zeroizing::new(about.text("handle", &Zeroizing::new(pickup.handle)).json()))
+        }
         (Credential::X509(mut x509), format) => {
             let key = key_pem(&mut x509, own_key_pem).unwrap_or_default();
             let chain = pem::encode_chain(&x509.chain_der);
@@ -115,6 +126,20 @@ fn print(output: &Output, about: Fields, credential: Credential, own_key_pem: Op
     }
 }
 
+/// A static secret as it is, byte by byte; JSON holds no bytes, so there what is no text is in base64.
+fn print_secret(output: &Output, about: Fields, secret: pb::StaticSecret, format: Format) -> Outcome {
+    let value = Zeroizing::new(secret.value);
+    let about = about.text("secret", &secret.name).number("version", secret.version);
+    match (format, str::from_utf8(&value)) {
+        (Format::Table, _) => output.raw(&value),
+        (Format::Json, Ok(text)) => output.line(&Zeroizing::new(about.text("value", text).json())),
+        (Format::Json, Err(_)) => {
+            let encoded = Zeroizing::new(STANDARD.encode(value.as_slice()));
+            output.line(&Zeroizing::new(about.text("value_base64", &encoded).json()))
+        }
+    }
+}
+
 /// The key that goes with the certificate, wherever it was made.
 fn key_pem(x509: &mut pb::X509Credential, own: Option<&str>) -> Option<Zeroizing<String>> {
     if x509.private_key_der.is_empty() {
@@ -126,6 +151,8 @@ fn key_pem(x509: &mut pb::X509Credential, own: Option<&str>) -> Option<Zeroizing
 }
 
 const TOKEN_FILE: &str = "token";
+const SECRET_FILE: &str = "secret";
+const HANDLE_FILE: &str = "handle";
 const LEASE_FILE: &str = "lease.json";
 
 #[cfg(test)]
@@ -164,9 +191,9 @@ mod tests {
         let file = out.join(TOKEN_FILE);
         assert_eq!(std::fs::read_to_string(&file).expect("token"), "mfy_secret");
         assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
-        assert!(!written.text().contains("secret") && written.text().contains("\"bound\":\"task_deadline\""));
+        assert!(!written.text().contains("mfy_") && written.text().contains("\"bound\":\"task_deadline\""));
         assert_eq!(lease_id(&out).expect("lease"), "ab".repeat(20));
-        assert!(!std::fs::read_to_string(out.join(LEASE_FILE)).expect("lease").contains("secret"));
+        assert!(!std::fs::read_to_string(out.join(LEASE_FILE)).expect("lease").contains("mfy_"));
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl From<CallError> for Failure {
             CallError::Refused(status) => Self::Rpc(status),
             CallError::Handover(error) => Self::io("hand the credential over", error),
             CallError::Config(text) => Self::Usage(text),
-            CallError::Incomplete(_) | CallError::Key(_) => Self::Internal(chain(&error)),
+            CallError::Incomplete(_) | CallError::Key(_) | CallError::Ephemeral(_) => Self::Internal(chain(&error)),
         }
     }
 }

@@ -26,9 +26,9 @@ pub fn read(source: &str) -> Outcome<Zeroizing<String>> {
     limited(File::open(path).map_err(|error| Failure::file("read", path, error))?, source)
 }
 
-/// A JWT begins with the Base64url of `{"`, a reference token with its prefix.
+/// A JWT begins with the Base64url of `{"`, a reference token and a handle with their prefixes.
 fn looks_secret(source: &str) -> bool {
-    source.starts_with("mfy_") || source.starts_with("eyJ")
+    source.starts_with("mfy_") || source.starts_with("mfp_") || source.starts_with("eyJ")
 }
 
 fn limited(from: impl Read, name: &str) -> Outcome<Zeroizing<String>> {
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_credential_as_an_argument_is_refused_without_repeating_it() {
-        for argument in ["mfy_secret", "eyJhbGciOi.secret"] {
+        for argument in ["mfy_secret", "mfp_secret", "eyJhbGciOi.secret"] {
             let failure = read(argument).expect_err("refused");
             assert_eq!(failure.exit().number(), 2);
             assert!(!failure.report().contains("secret"));

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     client::{pem, read_key},
-    model::{ApprovalId, GrantName, LeaseId, PartnerName, Purpose, TaskId, TenantName},
+    model::{ApprovalId, GrantName, LeaseId, PartnerName, Purpose, SecretName, TaskId, TenantName, WorkloadName},
     pb,
 };
 
@@ -38,11 +38,14 @@ pub struct WantedArgs {
     /// The grant to use, when more than one would fit.
     #[arg(long)]
     pub grant: Option<GrantName>,
-    /// The form of the credential.
-    #[arg(long, value_enum)]
-    pub kind: KindArg,
+    /// The form of the credential; may be left out with --secret.
+    #[arg(long, value_enum, required_unless_present = "secret")]
+    pub kind: Option<KindArg>,
+    /// The static secret to hand out, as the grant lists it.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["audiences", "actions", "dns_names", "binding"])]
+    pub secret: Option<SecretName>,
     /// Who it is for; repeat for more, at most 8.
-    #[arg(long = "audience", value_name = "AUDIENCE", required = true)]
+    #[arg(long = "audience", value_name = "AUDIENCE", required_unless_present = "secret")]
     pub audiences: Vec<String>,
     /// What it shall allow; repeat for more, at most 32.
     #[arg(long = "action", value_name = "ACTION")]
@@ -61,6 +64,12 @@ pub struct WantedArgs {
 }
 
 impl WantedArgs {
+    /// The kind; that of a static secret where one is named and nothing else is said.
+    #[must_use]
+    pub fn kind(&self) -> KindArg {
+        self.kind.unwrap_or(KindArg::Secret)
+    }
+
     /// The request without key and idempotency.
     #[must_use]
     pub fn request(&self) -> pb::IssueRequest {
@@ -70,7 +79,8 @@ impl WantedArgs {
             partner: text(self.partner.as_ref()),
             purpose: text(self.purpose.as_ref()),
             grant: text(self.grant.as_ref()),
-            kind: pb::CredentialKind::from(self.kind).into(),
+            kind: pb::CredentialKind::from(self.kind()).into(),
+            secret: text(self.secret.as_ref()),
             audiences: self.audiences.clone(),
             actions: self.actions.clone(),
             ttl_seconds: self.ttl.unwrap_or(0),
@@ -104,6 +114,13 @@ pub struct IssueArgs {
     /// Makes a retry safe: the same key and request end the first credential and return a new one.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     idempotency_key: String,
+    /// Have the credential wait for whoever comes with the handle that is printed instead, for so long; 60s when no time
+    /// is given, at most 10m.
+    #[arg(long, value_name = "TTL", num_args = 0..=1, default_missing_value = "60s", value_parser = arg::seconds)]
+    pickup: Option<u32>,
+    /// The one workload that may pick it up; any of the tenant when left out.
+    #[arg(long, value_name = "WORKLOAD", requires = "pickup")]
+    pickup_by: Option<WorkloadName>,
     #[command(flatten)]
     delivery: DeliveryArgs,
 }
@@ -121,9 +138,16 @@ impl IssueArgs {
             (None, Some(own)) => own.csr_der.clone(),
             (None, None) => Vec::new(),
         };
+        let pickup = self.pickup.map(|ttl_seconds| {
+            let workload = text(self.pickup_by.as_ref());
+            pb::PickupWish { ttl_seconds, workload }
+        });
+        // A key that was made here would not be where the certificate is picked up.
+        let for_others = pickup.is_some() && self.wanted.kind() == KindArg::X509 && self.csr.is_none();
         let request = pb::IssueRequest {
             csr_der: csr.into(),
-            generate_key: self.generate_key,
+            generate_key: self.generate_key || for_others,
+            pickup,
             task_deadline_seconds: self.task_deadline.unwrap_or(0),
             idempotency_key: self.idempotency_key,
             approval_id: text(self.approval.as_ref()),
@@ -135,12 +159,12 @@ impl IssueArgs {
 
     /// The key to make here: for a certificate, when neither a request was given nor the broker shall make it.
     fn own_request(&self) -> Outcome<Option<OwnRequest>> {
-        match self.wanted.kind {
-            KindArg::Jwt | KindArg::Opaque if self.csr.is_some() || self.generate_key => {
+        match self.wanted.kind() {
+            KindArg::Jwt | KindArg::Opaque | KindArg::Secret if self.csr.is_some() || self.generate_key => {
                 Err(Failure::Usage("--csr and --generate-key are for --kind x509".into()))
             }
-            KindArg::Jwt | KindArg::Opaque => Ok(None),
-            KindArg::X509 if self.csr.is_some() || self.generate_key => Ok(None),
+            KindArg::Jwt | KindArg::Opaque | KindArg::Secret => Ok(None),
+            KindArg::X509 if self.csr.is_some() || self.generate_key || self.pickup.is_some() => Ok(None),
             KindArg::X509 => OwnRequest::fresh().map(Some),
         }
     }

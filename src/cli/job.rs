@@ -18,6 +18,7 @@ use super::{
 };
 
 pub use file::{FILE, read};
+pub use state::sweep;
 
 /// Holds a task for the steps of a CI job; checks job files.
 #[derive(Clone, Debug, Subcommand)]

@@ -36,6 +36,7 @@ mod operator;
 mod output;
 mod owner;
 mod page;
+mod pickup;
 mod policy;
 mod private_file;
 mod quarantine;
@@ -46,6 +47,7 @@ mod restore;
 mod revocation;
 mod revoke;
 mod scope;
+mod secret;
 mod session;
 mod status;
 mod task;
@@ -105,6 +107,7 @@ enum Command {
     Task(task::TaskCommand),
     Issue(Box<issue::IssueArgs>),
     Renew(issue::RenewArgs),
+    Pickup(pickup::PickupArgs),
     Release(issue::ReleaseArgs),
     Introspect(verify::IntrospectArgs),
     Watch(verify::WatchArgs),
@@ -170,6 +173,9 @@ enum Command {
     /// Shows and tests notifications to owners.
     #[command(subcommand)]
     Notify(notify::NotifyCommand),
+    /// Puts, rotates and retires static secrets, and says who has them.
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Registers credentials that nobody here manages.
     #[command(subcommand)]
     Unmanaged(unmanaged::UnmanagedCommand),
@@ -267,6 +273,7 @@ impl Command {
             Self::Task(command) => command.run(session).await,
             Self::Issue(args) => args.run(session).await,
             Self::Renew(args) => args.run(session).await,
+            Self::Pickup(args) => args.run(session).await,
             Self::Release(args) => args.run(session).await,
             Self::Introspect(args) => args.run(session).await,
             Self::Watch(args) => args.run(session).await,
@@ -302,6 +309,7 @@ impl Command {
             Self::Key(command) => command.run(session).await,
             Self::Explain(args) => args.run(session).await,
             Self::Notify(command) => command.run(session).await,
+            Self::Secret(command) => command.run(session).await,
             Self::Unmanaged(command) => command.run(session).await,
             Self::Status => status::run(session).await,
             #[cfg(feature = "server")]

@@ -97,13 +97,16 @@ impl Output {
     pub fn line(&self, text: &str) -> Outcome {
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         let written = sink.write_all(text.as_bytes()).and_then(|()| sink.write_all(b"\n")).and_then(|()| sink.flush());
-        written.map_err(|error| {
-            if error.kind() == ErrorKind::BrokenPipe {
-                Failure::StdoutClosed
-            } else {
-                Failure::io("write to stdout", error)
-            }
-        })
+        written.map_err(closed_or)
+    }
+
+    /// Writes bytes as they are, without a line end: a secret is exactly what it is.
+    ///
+    /// # Errors
+    /// When stdout cannot be written to.
+    pub fn raw(&self, bytes: &[u8]) -> Outcome {
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        sink.write_all(bytes).and_then(|()| sink.flush()).map_err(closed_or)
     }
 
     /// Tells people something, unless they asked for quiet. Never on stdout.
@@ -131,6 +134,10 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").field("format", &self.format).field("quiet", &self.quiet).finish_non_exhaustive()
     }
+}
+
+fn closed_or(error: io::Error) -> Failure {
+    if error.kind() == ErrorKind::BrokenPipe { Failure::StdoutClosed } else { Failure::io("write to stdout", error) }
 }
 
 /// Aligned columns without borders.

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::{
-    model::{GrantName, IssuerName, LeaseId, PartnerName, TaskId, TenantName, WorkloadName, id::InvalidId},
+    model::{GrantName, IssuerName, LeaseId, PartnerName, SecretName, TaskId, TenantName, WorkloadName, id::InvalidId},
     pb::{self, ScopeKind},
 };
 
@@ -20,7 +20,7 @@ pub struct ScopeArgs {
     pub kind: Option<ScopeWord>,
     /// Its name: a lease's or task's id; TENANT/GRANT; TENANT/WORKLOAD; the SHA-256 of a client certificate, of what was
     /// signed of an identity token, or of a client's own key (proof);
-    /// PARTNER everywhere, or TENANT/PARTNER in one tenant; TENANT; a signing key's id; an issuer's name.
+    /// PARTNER everywhere, or TENANT/PARTNER in one tenant; TENANT; a signing key's id; an issuer's name; TENANT/SECRET.
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
 }
@@ -46,6 +46,8 @@ pub enum ScopeWord {
     Key,
     /// An issuer of identity tokens, and everything obtained with them.
     Issuer,
+    /// One static secret: its leases. The value itself ends at its vendor.
+    Secret,
 }
 
 impl ScopeArgs {
@@ -102,6 +104,10 @@ fn scope(kind: ScopeWord, name: &str) -> Outcome<pb::Scope> {
         }
         ScopeWord::Partner => pb::Scope { partner: parsed::<PartnerName>(name)?, ..of(ScopeKind::Partner) },
         ScopeWord::Tenant => pb::Scope { tenant: parsed::<TenantName>(name)?, ..of(ScopeKind::Tenant) },
+        ScopeWord::Secret => {
+            let (tenant, secret) = in_tenant::<SecretName>(name)?;
+            pb::Scope { tenant, secret, ..of(ScopeKind::Secret) }
+        }
         ScopeWord::Issuer => pb::Scope { issuer: parsed::<IssuerName>(name)?, ..of(ScopeKind::Issuer) },
         ScopeWord::Key if name.is_empty() || name.len() > KEY_ID_MAX_BYTES => {
             return Err(Failure::Usage("a key id has 1 to 64 bytes".into()));
@@ -147,6 +153,7 @@ mod tests {
         check(ScopeWord::Tenant, "acme", ScopeKind::Tenant);
         check(ScopeWord::Key, "k1", ScopeKind::SigningKey);
         check(ScopeWord::Issuer, "github", ScopeKind::Issuer);
+        check(ScopeWord::Secret, "acme/stripe", ScopeKind::Secret);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct FederatedCalls(Arc<Mutex<Carried>>);
 struct Carried {
     bearer: Option<MetadataValue<Ascii>>,
     task: Option<MetadataValue<Ascii>>,
+    /// No key of the connection's goes on in the token's place.
+    is_keyless: bool,
 }
 
 /// A text that no metadata can carry: not of visible ASCII characters.
@@ -40,6 +42,17 @@ impl FederatedCalls {
     pub fn new(token: &str) -> Result<Self, NotCarried> {
         let calls = Self::default();
         calls.carry_token(token)?;
+        Ok(calls)
+    }
+
+    /// Calls with this identity token over a connection without a key, as one on a Unix socket is: the token is all that
+    /// proves them, so it stays in every call. Only issuers whose tokens are good `until-expiry` are of use there.
+    ///
+    /// # Errors
+    /// When it is no token.
+    pub fn keyless(token: &str) -> Result<Self, NotCarried> {
+        let calls = Self::new(token)?;
+        calls.lock().is_keyless = true;
         Ok(calls)
     }
 
@@ -60,7 +73,7 @@ impl FederatedCalls {
     }
 
     /// From now on calls go on with this task, which was opened over the same connection's key. A task that is held needs
-    /// no token any more; of one that is not, the token still counts, so it goes along.
+    /// no token any more; of one that is not, or has no key ([`Self::keyless`]), the token still counts, so it goes along.
     ///
     /// # Errors
     /// When the id is none.
@@ -68,7 +81,7 @@ impl FederatedCalls {
         let value = MetadataValue::try_from(task_id).map_err(|_| NotCarried)?;
         let mut carried = self.lock();
         carried.task = Some(value);
-        if held {
+        if held && !carried.is_keyless {
             carried.bearer = None;
         }
         Ok(())
@@ -138,6 +151,17 @@ mod tests {
         for bad in ["", " ", "a b", "a\nb"] {
             assert_eq!(calls.carry_token(bad), Err(NotCarried), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn without_a_key_the_token_stays() {
+        let calls = FederatedCalls::keyless("a.b.c").expect("a token");
+        calls.carry_task("t1", true).expect("an id");
+        assert_eq!(sent(&calls), (Some("Bearer a.b.c".into()), Some("t1".into())));
+        assert!(!calls.goes_on_by_key());
+        // Its successor, when the platform has renewed it.
+        calls.carry_token("d.e.f").expect("a token");
+        assert_eq!(sent(&calls).0, Some("Bearer d.e.f".into()));
     }
 
     #[test]

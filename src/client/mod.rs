@@ -18,6 +18,9 @@ pub use identity::{Identity, UnusableFile, read_ca, read_key};
 pub use refusal::{DOMAIN, reason, unreachable};
 #[cfg(feature = "client")]
 pub use workload::{
-    Advice, Ambient, Backoff, Body, CallError, Calls, Client, Config, Credential, Holding, Key, Link, NoEphemeralKey,
-    Platform, Renewing, Source, TOKEN_VARIABLES, Task, Wanted, Work, ambient, ambient_job_url, random,
+    Advice, Ambient, Backoff, Bearer, Body, CallError, Calls, Client, Config, Credential, Holding, Key, Link,
+    LiveCertificate, NoBearer, NoEphemeralKey, NotForTls, Platform, Renewing, Source, TOKEN_VARIABLES, Task, Wanted,
+    Work, ambient, ambient_job_url, random,
 };
+#[cfg(feature = "reqwest")]
+pub use workload::{NoToken, NotSent, ambient_token, read_token};

@@ -8,7 +8,7 @@ use super::engine::Table;
 use crate::{
     model::{
         ApprovalId, ClientKey, CredentialKind, Digest, EndReason, Intent, Lease, LeaseId, OpenedWith, Pace, Ruling,
-        Scope, ScopeId, Task, TaskId, Timestamp, secret::MacKey, task::LiveBucket,
+        Scope, ScopeId, SecretVersion, Task, TaskId, Timestamp, secret::MacKey, task::LiveBucket,
     },
     records,
 };
@@ -130,6 +130,7 @@ pub fn scope_name(scope: &Scope) -> records::ScopeName {
         Scope::Tenant(t) => (name.kind, name.tenant) = (8, t.to_string()),
         Scope::SigningKey(kid) => (name.kind, name.name) = (9, kid.clone()),
         Scope::Issuer(issuer) => (name.kind, name.name) = (11, issuer.to_string()),
+        Scope::Secret(t, s) => (name.kind, name.tenant, name.name) = (12, t.to_string(), s.to_string()),
     }
     name
 }
@@ -152,6 +153,7 @@ pub fn scope_from(name: &records::ScopeName) -> Result<Scope, Unreadable> {
         9 => Scope::SigningKey(name.name.clone()),
         10 => Scope::Everything,
         11 => Scope::Issuer(name.name.parse().map_err(bad)?),
+        12 => Scope::Secret(name.tenant.parse().map_err(bad)?, name.name.parse().map_err(bad)?),
         _ => return Err(Unreadable::Field("scope")),
     })
 }
@@ -175,7 +177,11 @@ fn is_authentic(table: Table) -> bool {
         | Table::Notices
         | Table::Unmanaged
         | Table::People
-        | Table::Approvals => true,
+        | Table::Approvals
+        | Table::Secrets
+        | Table::SecretValues
+        | Table::SecretHolders
+        | Table::Pickups => true,
         Table::Children
         | Table::Expiry
         | Table::Counts
@@ -214,6 +220,9 @@ fn lease_record(lease: &Lease) -> records::LeaseRecord {
         ended: lease.ended.map_or(0, |(_, at)| at.millis()),
         policies: lease.ruling.as_ref().map(|ruling| ruling.policies.clone()).unwrap_or_default(),
         policy_set: lease.ruling.as_ref().map(|ruling| ruling.set.0.to_vec()).unwrap_or_default(),
+        secret: lease.secret.as_ref().map(|secret| secret.name.to_string()).unwrap_or_default(),
+        secret_version: lease.secret.as_ref().map_or(0, |secret| secret.number),
+        pickup_until: lease.pickup_until.map_or(0, Timestamp::millis),
     }
 }
 
@@ -244,6 +253,14 @@ fn lease_from(id: LeaseId, r: records::LeaseRecord) -> Result<Lease, Unreadable>
         ended: EndReason::from_code(r.end_reason).map(|why| (why, Timestamp::from_millis(r.ended))),
         ruling: optional(&r.policy_set, "policy_set", Digest::from_slice)?
             .map(|set| Box::new(Ruling { policies: r.policies, set })),
+        secret: match (r.secret.as_str(), r.secret_version) {
+            ("", _) => None,
+            (name, number) => {
+                let name = name.parse().map_err(|_| Unreadable::Field("secret"))?;
+                Some(Box::new(SecretVersion { name, number }))
+            }
+        },
+        pickup_until: (r.pickup_until > 0).then(|| Timestamp::from_millis(r.pickup_until)),
     })
 }
 

@@ -1,7 +1,9 @@
 //! Where rows live: the key of each table, in one place.
 
 use super::engine::Table;
-use crate::model::{GrantName, LeaseId, PersonId, ScopeId, Suspension, TaskId, TenantName, TenantNumber};
+use crate::model::{
+    GrantName, LeaseId, PersonId, ScopeId, SecretName, Suspension, TaskId, TenantName, TenantNumber, Timestamp,
+};
 
 /// The one row of [`super::engine::Table::Meta`].
 pub const META: &[u8] = b"state";
@@ -242,3 +244,66 @@ pub fn sign_in(id: &PersonId) -> Vec<u8> {
 pub const PEOPLE: u8 = 1;
 /// What every key of [`sign_in`] starts with.
 pub const SIGN_INS: u8 = 2;
+
+/// A static secret, in both tables of them.
+#[must_use]
+pub fn secret(number: TenantNumber, name: &SecretName) -> Vec<u8> {
+    [&number.to_bytes()[..], name.as_str().as_bytes()].concat()
+}
+
+/// The name in a key of [`secret`].
+#[must_use]
+pub fn parse_secret(key: &[u8]) -> Option<(TenantNumber, SecretName)> {
+    let (number, name) = key.split_first_chunk::<4>()?;
+    Some((TenantNumber::from_bytes(*number)?, str::from_utf8(name).ok()?.parse().ok()?))
+}
+
+/// What every key of [`secret_holder`] of a secret starts with; no name holds a zero byte.
+#[must_use]
+pub fn secret_holders(number: TenantNumber, name: &SecretName) -> Vec<u8> {
+    [&secret(number, name)[..], &[0]].concat()
+}
+
+/// What every key of [`secret_holder`] of a version starts with.
+#[must_use]
+pub fn secret_holders_of(number: TenantNumber, name: &SecretName, version: u32) -> Vec<u8> {
+    [&secret_holders(number, name)[..], &version.to_be_bytes()].concat()
+}
+
+/// A task that got a version of a secret.
+#[must_use]
+pub fn secret_holder(name: &SecretName, version: u32, task: TaskId) -> Vec<u8> {
+    [&secret_holders_of(task.tenant(), name, version)[..], task.as_bytes()].concat()
+}
+
+/// The version and task in a key of [`secret_holder`].
+#[must_use]
+pub fn parse_secret_holder(key: &[u8]) -> Option<(u32, TaskId)> {
+    let (rest, task) = key.split_last_chunk::<{ TaskId::BYTES }>()?;
+    let (_, version) = rest.split_last_chunk::<4>()?;
+    Some((u32::from_be_bytes(*version), TaskId::from_bytes(task)?))
+}
+
+/// A credential that waits to be picked up, or was.
+#[must_use]
+pub fn pickup(id: LeaseId) -> Vec<u8> {
+    [&[PICKUPS][..], id.as_bytes()].concat()
+}
+
+/// One that waits, by the end of its time.
+#[must_use]
+pub fn pickup_due(until: Timestamp, id: LeaseId) -> Vec<u8> {
+    [&[PICKUPS_DUE][..], &until.millis().to_be_bytes(), id.as_bytes()].concat()
+}
+
+/// The inverse of [`pickup_due`].
+#[must_use]
+pub fn parse_pickup_due(key: &[u8]) -> Option<(Timestamp, LeaseId)> {
+    let (until, id) = key.strip_prefix(&[PICKUPS_DUE])?.split_first_chunk::<8>()?;
+    Some((Timestamp::from_millis(u64::from_be_bytes(*until)), LeaseId::from_bytes(id)?))
+}
+
+/// What every key of [`pickup`] starts with.
+pub const PICKUPS: u8 = 1;
+/// What every key of [`pickup_due`] starts with.
+pub const PICKUPS_DUE: u8 = 2;

@@ -28,6 +28,7 @@ mod people;
 mod propose;
 mod read;
 mod refused;
+mod secrets;
 mod shared;
 mod snapshot;
 #[cfg(test)]
@@ -50,16 +51,19 @@ pub use ops::{
     approve::{AgreeDraft, ApprovalUse, AskDraft, CloseDraft, Terms},
     custody::{Custody, CustodyDraft, UseRow},
     end::{EndLease, EndTask},
-    issue::{IssueDraft, Quota, Retry},
+    issue::{HandOut, IssueDraft, Quota, Retry, Waiting},
     keys::KeyCommit,
     notices::{NoticeCommit, UnmanagedCommit},
     people::{PeopleCommit, SignInDraft},
+    pickups::{PickedUp, PickupDraft},
     scope::{BarDraft, CutDraft, Revoked},
+    secrets::{SecretCommit, ValueChange},
     spend::Spend,
     task::OpenDraft,
     upkeep::{CheckpointDraft, SweepReport, TrimReport, WalkReport},
 };
 pub use read::{BarRow, CutRow, LogRow};
 pub use refused::Refused;
+pub use secrets::{HolderRow, SecretRow};
 pub use shared::{Aside, AsideRow, Hold, Published};
 pub use snapshot::{Filler, Snapshot, hold_restored};

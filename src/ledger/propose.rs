@@ -6,7 +6,7 @@ use super::{
     keys::StreamId,
     lanes::Lane,
     open::{Ledger, Receipt},
-    ops::{self, apply::TrustCommit, end, issue, keys::KeyCommit, people, scope, task, upkeep},
+    ops::{self, apply::TrustCommit, end, issue, keys::KeyCommit, people, pickups, scope, task, upkeep},
     refused::Refused,
     shared::Hold,
     tx::Tx,
@@ -37,6 +37,17 @@ impl Ledger {
             (task::Opened::Task(id), receipt) => Ok((id, receipt)),
             (task::Opened::Suspended(tripped), _) => Err(Refused::TooFast(tripped)),
         }
+    }
+
+    /// Hands a waiting credential out, or ends its lease when its handle is misused.
+    pub async fn pick_up(&self, draft: pickups::PickupDraft) -> Result<(pickups::PickedUp, Receipt), Refused> {
+        let lane = Lane::Begin(draft.lease.tenant());
+        self.propose(lane, move |tx| pickups::pick_up(tx, &draft)).await
+    }
+
+    /// Ends some leases that nobody picked up in time; whether there may be more.
+    pub async fn lapse_pickups(&self, now: Timestamp) -> Result<bool, Refused> {
+        Ok(self.propose(Lane::Background, move |tx| pickups::lapse(tx, now)).await?.0)
     }
 
     /// Notes that a task is held by a stream.

@@ -5,6 +5,7 @@
 pub mod audit_key;
 pub mod ca;
 mod ec;
+pub mod handle;
 pub mod jwt;
 pub mod keyring;
 pub mod opaque;

@@ -139,6 +139,11 @@ impl std::fmt::Debug for Seal {
 pub struct Wrapping(Cipher);
 
 impl Wrapping {
+    /// Under a key that is derived for one use.
+    pub(super) fn under(key: &Secret<WRAPPING_BYTES>) -> Self {
+        Self(Cipher::new(key))
+    }
+
     /// As [`Seal::seal`].
     ///
     /// # Errors
@@ -213,7 +218,7 @@ fn associated(location: &[u8]) -> aead::Aad<Vec<u8>> {
 }
 
 #[expect(clippy::expect_used, reason = "HKDF-SHA-256 gives up to 8,160 bytes, and 32 are asked for")]
-fn derive(root: &hkdf::Prk, use_for: &[u8]) -> Secret<32> {
+pub(super) fn derive(root: &hkdf::Prk, use_for: &[u8]) -> Secret<32> {
     Secret::try_init(|bytes| root.expand(&[use_for], hkdf::HKDF_SHA256)?.fill(bytes)).expect("32 bytes of 8,160")
 }
 

@@ -106,6 +106,10 @@ name! {
     /// Names one issuer of identity tokens, as the config declares it.
     IssuerName
 }
+name! {
+    /// Names one static secret within its tenant.
+    SecretName
+}
 
 fn check_name(text: &str) -> Result<(), InvalidId> {
     if text.is_empty() || text.len() > NAME_MAX_BYTES {

@@ -6,6 +6,7 @@ use super::{
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
+    static_secret::SecretVersion,
     time::Timestamp,
 };
 
@@ -18,6 +19,8 @@ pub enum CredentialKind {
     Opaque,
     /// An X.509 certificate.
     X509,
+    /// A static secret.
+    Secret,
 }
 
 impl CredentialKind {
@@ -28,6 +31,7 @@ impl CredentialKind {
             Self::Jwt => 1,
             Self::Opaque => 2,
             Self::X509 => 3,
+            Self::Secret => 4,
         }
     }
 
@@ -38,6 +42,7 @@ impl CredentialKind {
             1 => Some(Self::Jwt),
             2 => Some(Self::Opaque),
             3 => Some(Self::X509),
+            4 => Some(Self::Secret),
             _ => None,
         }
     }
@@ -49,13 +54,14 @@ impl CredentialKind {
             Self::Jwt => "jwt",
             Self::Opaque => "opaque",
             Self::X509 => "x509",
+            Self::Secret => "secret",
         }
     }
 
     /// The inverse of [`Self::word`].
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Jwt, Self::Opaque, Self::X509].into_iter().find(|kind| kind.word() == word)
+        [Self::Jwt, Self::Opaque, Self::X509, Self::Secret].into_iter().find(|kind| kind.word() == word)
     }
 }
 
@@ -63,7 +69,7 @@ impl CredentialKind {
 ///
 /// ```text
 ///             (successor)
-/// issue --> Live --> Ended(Released | Superseded | Revoked | Expired)     never back
+/// issue --> Live --> Ended(Released | Superseded | Revoked | Expired | NotPickedUp)     never back
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lease {
@@ -93,7 +99,7 @@ pub struct Lease {
     pub expires: Timestamp,
     /// Incarnation and revision number of its decision: a cut above ends it.
     pub basis: (u64, u64),
-    /// Hash of the credential.
+    /// Hash of the credential; of a static secret one of its lease and version, which says nothing of the value.
     pub credential: Digest,
     /// The key that signed it; empty for reference tokens.
     pub key_id: String,
@@ -113,6 +119,10 @@ pub struct Lease {
     pub ended: Option<(EndReason, Timestamp)>,
     /// The policies that allowed it; `None` where none are in force.
     pub ruling: Option<Box<Ruling>>,
+    /// The static secret that it hands out.
+    pub secret: Option<Box<SecretVersion>>,
+    /// Until when it waits to be picked up; `None` when it does not, or was.
+    pub pickup_until: Option<Timestamp>,
 }
 
 impl Lease {
@@ -124,6 +134,7 @@ impl Lease {
         match self.ended {
             Some((why, _)) => Standing::Ended(why),
             None if self.expires <= now => Standing::Ended(EndReason::Expired),
+            None if self.pickup_until.is_some_and(|until| until <= now) => Standing::Ended(EndReason::NotPickedUp),
             None => Standing::Live,
         }
     }
@@ -143,6 +154,7 @@ impl Lease {
         if !self.key_id.is_empty() {
             ids.push(ScopeId::signing_key(&self.key_id));
         }
+        ids.extend(self.secret.iter().map(|secret| ScopeId::secret(&self.tenant, &secret.name)));
         ids.extend(&self.proofs);
         ids
     }

@@ -15,6 +15,7 @@ pub mod secret;
 pub mod shape;
 pub mod stamp;
 pub mod standing;
+pub mod static_secret;
 pub mod suspension;
 pub mod task;
 pub mod time;
@@ -25,8 +26,8 @@ pub use approval::{Approval, ApprovalStanding, ApprovalVote};
 pub use chain::Chain;
 pub use domain::TrustDomain;
 pub use id::{
-    ApprovalId, GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, TaskId, TenantName, TenantNumber,
-    WorkloadName,
+    ApprovalId, GrantName, IssuerName, LeaseId, OperatorName, PartnerName, Purpose, SecretName, TaskId, TenantName,
+    TenantNumber, WorkloadName,
 };
 pub use intent::{Intent, InvalidIntent, Ruling};
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
@@ -37,6 +38,7 @@ pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;
 pub use standing::{EndReason, Standing};
+pub use static_secret::SecretVersion;
 pub use suspension::{Suspension, Suspensions};
 pub use task::{ClientKey, OpenedWith, Task};
 pub use time::{Clock, Timestamp, Ttl};

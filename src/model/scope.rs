@@ -3,7 +3,7 @@
 use std::{fmt, sync::LazyLock};
 
 use super::{
-    id::{GrantName, IssuerName, LeaseId, PartnerName, TaskId, TenantName, WorkloadName},
+    id::{GrantName, IssuerName, LeaseId, PartnerName, SecretName, TaskId, TenantName, WorkloadName},
     secret::Digest,
 };
 
@@ -24,6 +24,8 @@ pub enum Scope {
     PartnerInTenant(TenantName, PartnerName),
     /// A caller's certificate, identity token or key of its own.
     Proof(Digest),
+    /// A static secret of a tenant.
+    Secret(TenantName, SecretName),
     /// A signing key, by key id.
     SigningKey(String),
     /// One task.
@@ -52,6 +54,7 @@ impl Scope {
             Self::Task(id) => ScopeId::task(*id),
             Self::Lease(id) => ScopeId::lease(*id),
             Self::SigningKey(kid) => ScopeId::signing_key(kid),
+            Self::Secret(t, s) => ScopeId::secret(t, s),
             Self::Issuer(name) => ScopeId::new(10, Digest::of(name.as_str().as_bytes())),
         }
     }
@@ -67,6 +70,7 @@ impl Scope {
             Self::Partner(_) => "partner",
             Self::PartnerInTenant(..) => "partner in tenant",
             Self::Proof(_) => "proof",
+            Self::Secret(..) => "secret",
             Self::SigningKey(_) => "signing key",
             Self::Task(_) => "task",
             Self::Tenant(_) => "tenant",
@@ -85,6 +89,7 @@ impl fmt::Display for Scope {
             Self::Partner(p) => write!(f, "partner {p}"),
             Self::PartnerInTenant(t, p) => write!(f, "partner {p} in tenant {t}"),
             Self::Proof(d) => write!(f, "proof {d}"),
+            Self::Secret(t, s) => write!(f, "secret {t}/{s}"),
             Self::SigningKey(kid) => write!(f, "signing key {kid}"),
             Self::Task(id) => write!(f, "task {id}"),
             Self::Tenant(t) => write!(f, "tenant {t}"),
@@ -144,6 +149,11 @@ impl ScopeId {
     #[must_use]
     pub fn signing_key(key_id: &str) -> Self {
         Self::new(9, Digest::of(key_id.as_bytes()))
+    }
+
+    #[must_use]
+    pub fn secret(tenant: &TenantName, secret: &SecretName) -> Self {
+        Self::new(11, pair(tenant.as_str(), secret.as_str()))
     }
 
     fn new(kind: u8, digest: Digest) -> Self {

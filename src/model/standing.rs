@@ -19,6 +19,8 @@ pub enum EndReason {
     Narrowed,
     /// Its record cannot be read.
     Damaged,
+    /// Nobody picked it up in time.
+    NotPickedUp,
 }
 
 impl EndReason {
@@ -34,6 +36,7 @@ impl EndReason {
             Self::Abandoned => 6,
             Self::Narrowed => 7,
             Self::Damaged => 8,
+            Self::NotPickedUp => 9,
         }
     }
 
@@ -49,6 +52,7 @@ impl EndReason {
             5 => Some(Self::Superseded),
             6 => Some(Self::Abandoned),
             7 => Some(Self::Narrowed),
+            9 => Some(Self::NotPickedUp),
             _ => Some(Self::Damaged),
         }
     }
@@ -65,6 +69,7 @@ impl EndReason {
             Self::Abandoned => "abandoned",
             Self::Narrowed => "narrowed",
             Self::Damaged => "damaged",
+            Self::NotPickedUp => "not picked up",
         }
     }
 }

@@ -13,27 +13,31 @@ pub enum Topic {
     Abandoned,
     /// The time of a quarantine is over, and it stays closed.
     Quarantine,
+    /// A static secret was taken from who had it, and has to be rotated at its vendor.
+    Rotation,
     /// Something that should not happen.
     Alarm,
 }
 
 impl Topic {
     /// Every topic, by its word in the config.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("suspension", Self::Suspension),
         ("attestation", Self::Attestation),
         ("abandoned", Self::Abandoned),
         ("quarantine", Self::Quarantine),
+        ("rotation", Self::Rotation),
         ("alarm", Self::Alarm),
     ];
 
     /// Events that are alarms, whatever they say.
-    pub const ALARMS: [&'static str; 7] = [
+    pub const ALARMS: [&'static str; 8] = [
         "clock.behind",
         "clock.jumped",
         "identity.token_reused",
         "operator.recovered",
         "operator.restored",
+        "pickup.misused",
         "store.doubted",
         "store.restored",
     ];
@@ -46,6 +50,7 @@ impl Topic {
             Self::Attestation => "attestation",
             Self::Abandoned => "abandoned",
             Self::Quarantine => "quarantine",
+            Self::Rotation => "rotation",
             Self::Alarm => "alarm",
         }
     }
@@ -68,16 +73,18 @@ impl Topic {
             "scope.barred" => has("suspend=true").then_some(Self::Suspension),
             "quarantine.lapsed" => Some(Self::Quarantine),
             "task.abandoned" => Some(Self::Abandoned),
+            "secret.needs_rotation" => Some(Self::Rotation),
             _ => Self::ALARMS.contains(&kind).then_some(Self::Alarm),
         }
     }
 
-    const KINDS: [&'static str; 6] = [
+    const KINDS: [&'static str; 7] = [
         "grant.attestation_due",
         "quarantine.lapsed",
         "scope.barred",
         "scope.quarantined",
         "scope.suspended",
+        "secret.needs_rotation",
         "task.abandoned",
     ];
 }

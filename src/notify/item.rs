@@ -98,6 +98,10 @@ impl Item {
             "task.abandoned" => {
                 format!("the job of task {} was gone before it completed the task, which has ended", self.task_id)
             }
+            "secret.needs_rotation" => {
+                format!("{scope} was taken from who had it, and stays good until it is rotated at its vendor")
+            }
+            "pickup.misused" => "a handle was used twice, or by a stranger: somebody else has it".to_owned(),
             "identity.token_reused" => "an identity token came with a second key: somebody else has it".to_owned(),
             "clock.jumped" => "the clock jumped; nothing is issued until somebody confirms the time".to_owned(),
             "clock.behind" => "the clock was behind at the start; everything issued before has ended".to_owned(),
@@ -132,7 +136,14 @@ impl Item {
                 let lift = |scope| format!("mayfly lift {scope} --reason 'what was found'");
                 scope_words(&self.scope).map(lift).into_iter().collect()
             }
-            ("task.abandoned", _) => {
+            ("secret.needs_rotation", _) => {
+                let name = self.scope.strip_prefix("secret ").unwrap_or("TENANT/NAME");
+                vec![
+                    format!("mayfly secret holders {name}"),
+                    format!("mayfly secret rotate {name} --file NEW-VALUE --reason 'taken from who had it'"),
+                ]
+            }
+            ("task.abandoned" | "pickup.misused", _) => {
                 vec![
                     format!("mayfly task show {}", self.task_id),
                     format!("mayfly events list --task {}", self.task_id),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{CredentialKind, GrantName, Purpose, Timestamp, WorkloadName};
+use crate::model::{CredentialKind, GrantName, Purpose, SecretName, Timestamp, WorkloadName, static_secret};
 
 use super::{
     cedar::{self, Judged, PolicyAction, Question},
@@ -72,10 +72,23 @@ impl Case<'_> {
         if self.asked.audiences.is_empty() {
             return Err(Denied::AudienceRequired);
         }
+        if self.asked.kind == CredentialKind::Secret {
+            return self.secret().map(drop);
+        }
         match misfit(self.asked.audiences, &self.grant.audiences) {
             None => Ok(()),
             Some(audience) => Err(Denied::AudienceNotGranted { grant: self.name.clone(), audience: audience.clone() }),
         }
+    }
+
+    /// The one static secret that is asked for, when the grant hands it out. What the grant's `audiences` say does not count.
+    fn secret(&self) -> Result<SecretName, Denied> {
+        let not_granted =
+            |audience: &String| Denied::AudienceNotGranted { grant: self.name.clone(), audience: audience.clone() };
+        let [audience] = self.asked.audiences else { return Err(Denied::AudienceRequired) };
+        let secret = static_secret::of_audience(audience).ok_or_else(|| not_granted(audience))?;
+        let denied = |secret| Denied::SecretNotGranted { grant: self.name.clone(), secret };
+        if self.grant.secrets.has(&secret) { Ok(secret) } else { Err(denied(secret)) }
     }
 
     fn actions(&self) -> Result<(), Denied> {
@@ -109,8 +122,10 @@ impl Case<'_> {
     fn binding(&self) -> Result<(), Denied> {
         let has = self.facts.has_certificate;
         match (self.asked.kind, self.asked.binding) {
-            (CredentialKind::X509, BindingWish::Default) => Ok(()),
-            (CredentialKind::X509, BindingWish::Certificate | BindingWish::None) => Err(Denied::BindingNotForKind),
+            (CredentialKind::X509 | CredentialKind::Secret, BindingWish::Default) => Ok(()),
+            (CredentialKind::X509 | CredentialKind::Secret, BindingWish::Certificate | BindingWish::None) => {
+                Err(Denied::BindingNotForKind)
+            }
             (CredentialKind::Jwt | CredentialKind::Opaque, wish) => match wish {
                 BindingWish::Certificate if !has => Err(Denied::CertificateRequired),
                 BindingWish::Default if !has && self.grant.require_binding => {
@@ -169,7 +184,7 @@ impl Case<'_> {
     /// Whether a token is bound to the caller's certificate.
     fn binds(&self) -> bool {
         let binds = self.facts.has_certificate && self.asked.binding != BindingWish::None;
-        binds && self.asked.kind != CredentialKind::X509
+        binds && matches!(self.asked.kind, CredentialKind::Jwt | CredentialKind::Opaque)
     }
 
     /// Asks the policies: about the credential, and about the task where one is opened for it.
@@ -242,6 +257,7 @@ impl Case<'_> {
             ruling,
             opening,
             shadow,
+            secret: if self.asked.kind == CredentialKind::Secret { Some(self.secret()?) } else { None },
         })
     }
 }

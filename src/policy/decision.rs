@@ -1,8 +1,8 @@
 //! Authority as a value.
 
 use crate::model::{
-    CredentialKind, Digest, GrantName, PartnerName, Purpose, Ruling, ScopeId, TenantName, Timestamp, WorkloadName,
-    pace::Velocity,
+    CredentialKind, Digest, GrantName, PartnerName, Purpose, Ruling, ScopeId, SecretName, TenantName, Timestamp,
+    WorkloadName, pace::Velocity,
 };
 
 use super::cedar::Difference;
@@ -87,6 +87,7 @@ pub struct Decision {
     pub(super) ruling: Option<Ruling>,
     pub(super) opening: Option<Ruling>,
     pub(super) shadow: Vec<Difference>,
+    pub(super) secret: Option<SecretName>,
 }
 
 /// Proof that policy allowed exactly this task. Only [`super::decide_task`] and [`TaskDecision::with_lease`] build one.
@@ -193,6 +194,8 @@ read! {
         ruling: Option<&Ruling> = |this| this.ruling.as_ref();
         /// Where policies in shadow say otherwise.
         shadow: &[Difference] = |this| &this.shadow;
+        /// The static secret to hand out; of that kind only, and always.
+        secret: Option<&SecretName> = |this| this.secret.as_ref();
     }
 }
 

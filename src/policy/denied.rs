@@ -1,6 +1,6 @@
 //! Why policy says no.
 
-use crate::model::{CredentialKind, GrantName, PartnerName, Purpose, Timestamp, WorkloadName};
+use crate::model::{CredentialKind, GrantName, PartnerName, Purpose, SecretName, Timestamp, WorkloadName};
 
 use super::{
     cedar::{Difference, PolicyRefusal, RefusedBy},
@@ -75,6 +75,14 @@ pub enum Denied {
         grant: GrantName,
         /// What was asked for.
         action: String,
+    },
+    /// The grant does not hand out this static secret.
+    #[error("grant `{grant}` does not hand out secret `{secret}`")]
+    SecretNotGranted {
+        /// The grant looked at.
+        grant: GrantName,
+        /// What was asked for.
+        secret: SecretName,
     },
     /// Only certificates carry DNS names.
     #[error("{} credentials carry no DNS names", kind.word())]
@@ -189,6 +197,7 @@ impl Denied {
             Self::AudienceRequired => "AUDIENCE_REQUIRED",
             Self::AudienceNotGranted { .. } => "AUDIENCE_NOT_GRANTED",
             Self::ActionNotGranted { .. } => "ACTION_NOT_GRANTED",
+            Self::SecretNotGranted { .. } => "SECRET_NOT_GRANTED",
             Self::DnsNamesNotForKind { .. } => "DNS_NAMES_NOT_FOR_KIND",
             Self::DnsNameNotGranted { .. } => "DNS_NAME_NOT_GRANTED",
             Self::GrantExpired { .. } => "GRANT_EXPIRED",

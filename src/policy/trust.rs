@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    CredentialKind, GrantName, OperatorName, PartnerName, Purpose, TenantName, Timestamp, WorkloadName, pace::Velocity,
+    CredentialKind, GrantName, OperatorName, PartnerName, Purpose, SecretName, TenantName, Timestamp, WorkloadName,
+    pace::Velocity,
 };
 
 use super::{
@@ -335,7 +336,7 @@ pub struct Grant {
     pub workloads: Sorted<WorkloadName>,
     /// What for; at least one.
     pub purposes: Sorted<Purpose>,
-    /// Whom credentials may be for; at least one.
+    /// Whom credentials may be for; at least one, unless it is for static secrets alone.
     pub audiences: Sorted<Pattern>,
     /// What they may allow.
     pub actions: Sorted<Pattern>,
@@ -383,6 +384,9 @@ pub struct Grant {
     /// How fast one task may go on under it.
     #[serde(default, skip_serializing_if = "Velocity::is_unlimited")]
     pub velocity: Velocity,
+    /// Static secrets that it may hand out, by name; none unless `kinds` has their kind.
+    #[serde(default, skip_serializing_if = "spelling::is_empty")]
+    pub secrets: Sorted<SecretName>,
 }
 
 /// Who answers for a partner's integration in a tenant, and whom to call.

@@ -219,6 +219,8 @@ impl World {
             broker_made_key: false,
             ended: None,
             ruling: None,
+            secret: None,
+            pickup_until: None,
         }
     }
 
@@ -266,6 +268,7 @@ impl World {
             approval: None,
             velocity: Velocity::default(),
             spend: None,
+            hand_out: None,
             quota: QUOTA,
             event,
             now,
@@ -685,7 +688,12 @@ fn named(scope: &Scope) -> Option<pb::Scope> {
             named.proof_sha256 = proof.0.to_vec();
             ScopeKind::Proof
         }
-        Scope::Everything | Scope::Issuer(_) | Scope::SigningKey(_) | Scope::Lease(_) | Scope::Task(_) => return None,
+        Scope::Everything
+        | Scope::Issuer(_)
+        | Scope::Secret(..)
+        | Scope::SigningKey(_)
+        | Scope::Lease(_)
+        | Scope::Task(_) => return None,
     };
     named.kind = kind.into();
     Some(named)

@@ -80,7 +80,7 @@ pub fn concerns(scope: &Scope, lease: &Lease) -> bool {
         Scope::SigningKey(key) => *key == lease.key_id,
         Scope::Tenant(tenant) => *tenant == lease.tenant,
         Scope::Workload(tenant, workload) => *tenant == lease.tenant && *workload == lease.workload,
-        Scope::Issuer(_) | Scope::Lease(_) | Scope::Task(_) => false,
+        Scope::Issuer(_) | Scope::Lease(_) | Scope::Secret(..) | Scope::Task(_) => false,
     }
 }
 
@@ -92,7 +92,12 @@ pub fn concerns_task(scope: &Scope, task: &Task) -> bool {
         Scope::Proof(_) => task.proofs.contains(&scope.id()),
         Scope::Tenant(tenant) => *tenant == task.tenant,
         Scope::Workload(tenant, workload) => *tenant == task.tenant && *workload == task.workload,
-        Scope::Grant(..) | Scope::Issuer(_) | Scope::SigningKey(_) | Scope::Lease(_) | Scope::Task(_) => false,
+        Scope::Grant(..)
+        | Scope::Issuer(_)
+        | Scope::Secret(..)
+        | Scope::SigningKey(_)
+        | Scope::Lease(_)
+        | Scope::Task(_) => false,
     }
 }
 

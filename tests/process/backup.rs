@@ -27,7 +27,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path")
 }
 
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -38,13 +38,13 @@ fn back_up(world: &World, out: &Path) -> Output {
     mayfly(&["--server", &server, "--identity", text(&identity), "backup", "create", "--out", text(out)])
 }
 
-fn restore(world: &World, backup: &Path, to: &Path, engine: &str, more: &[&str]) -> Output {
+pub fn restore(world: &World, backup: &Path, to: &Path, engine: &str, more: &[&str]) -> Output {
     let key = world.launch.data().join("seal.key");
     let arguments = ["restore", text(backup), "--data", text(to), "--seal-key", text(&key), "--engine", engine];
     mayfly(&[&arguments[..], more].concat())
 }
 
-fn backup_of(world: &World) -> PathBuf {
+pub fn backup_of(world: &World) -> PathBuf {
     let file = world.launch.folder.join("a.backup");
     let made = back_up(world, &file);
     assert!(made.status.success(), "{}", said(&made));
@@ -55,7 +55,7 @@ async fn status(admin: &mut AdminClient<Channel>) -> pb::GetStatusResponse {
     admin.get_status(GetStatusRequest {}).await.expect("status").into_inner()
 }
 
-async fn confirm(world: &World) {
+pub async fn confirm(world: &World) {
     let mut admin = world.admin().await;
     let incarnation = status(&mut admin).await.revision.expect("revision").incarnation;
     let wrong = ConfirmStoreRequest { incarnation: incarnation ^ 1, reason: "test".into() };
@@ -65,7 +65,7 @@ async fn confirm(world: &World) {
 }
 
 /// Serves another data folder with the same callers.
-async fn serve(world: &mut World, folder: &Path) {
+pub async fn serve(world: &mut World, folder: &Path) {
     if folder != world.launch.folder {
         fs::create_dir_all(folder).expect("folder");
         world.launch = Launch { folder: folder.to_owned(), ..world.launch.clone() };

@@ -36,6 +36,7 @@ async fn a_whole_session_at_trace_shows_no_secret() {
                 secrets.push(("private key", key[key.len() / 2..key.len() / 2 + 40].to_owned()));
                 secrets.push(("private key as numbers", numbers(&x509.private_key_der[40..60])));
             }
+            Credential::Secret(_) | Credential::Pickup(_) => panic!("not asked for"),
         }
         introspect(&mut verifier, presented(&reply)).await;
         introspect(&mut foreign, presented(&reply)).await;

@@ -9,3 +9,4 @@ mod lint;
 pub mod rig;
 mod secrets;
 mod signals;
+mod upgrade;

@@ -25,6 +25,8 @@ pub struct Setting {
     local: LocalIssuer,
     url: String,
     pub signer: Signer,
+    /// As it was applied.
+    pub trust: String,
     _folder: tempfile::TempDir,
 }
 
@@ -60,9 +62,10 @@ impl Setting {
             "[[workload]]\ntenant = \"alpha\"\nname = \"job\"\nenvironment = \"prod\"\n\
              [[workload.selectors]]\nissuer = {kind:?}\nclaims = {claims}\n"
         );
-        let trust = world.trust.replacen("workloads = [\"worker\"]", "workloads = [\"worker\", \"job\"]", 1);
-        world.apply(&format!("{trust}{federated}"), ApplyOptions::default()).await.expect("applies");
-        Self { world, local, url, signer, _folder: folder }
+        let trust =
+            world.trust.replacen("workloads = [\"worker\"]", "workloads = [\"worker\", \"job\"]", 1) + &federated;
+        world.apply(&trust, ApplyOptions::default()).await.expect("applies");
+        Self { world, local, url, signer, trust, _folder: folder }
     }
 
     pub fn claims(&self) -> Value {

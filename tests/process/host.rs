@@ -29,7 +29,8 @@ impl Founded {
         let said = mayfly(&[&["init", "--data", arg(&data)], arguments].concat());
         assert_eq!(said.code, 0, "{said:?}");
         let config = folder.path().join("data.toml");
-        let launch = Launch { folder: folder.path().into(), arguments: Vec::new(), config: Some(config.clone()) };
+        let launch =
+            Launch { folder: folder.path().into(), arguments: Vec::new(), config: Some(config.clone()), program: None };
         let text = fs::read_to_string(&config).expect("a configuration");
         let text = text.replace("address = \"127.0.0.1:7443\"", "address = \"127.0.0.1:0\"");
         let text = text.replace("#address = \"127.0.0.1:7444\"", "address = \"127.0.0.1:0\"");

@@ -32,6 +32,8 @@ pub struct Launch {
     pub arguments: Vec<String>,
     /// A configuration to use instead of the development one.
     pub config: Option<PathBuf>,
+    /// Another copy of the program than the one under test.
+    pub program: Option<PathBuf>,
 }
 
 /// A daemon that did not start.
@@ -57,8 +59,9 @@ impl Launch {
     fn spawn(&self) -> (Child, PathBuf) {
         let log = self.folder.join(format!("daemon-{}.log", unique()));
         // Another build can be looked at with the same tests.
-        let program = std::env::var_os("MAYFLY_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_mayfly").into());
-        let mut command = Command::new(program);
+        let usual =
+            || std::env::var_os("MAYFLY_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_mayfly").into(), PathBuf::from);
+        let mut command = Command::new(self.program.clone().unwrap_or_else(usual));
         match &self.config {
             Some(file) => command.args(["serve", "--config"]).arg(file),
             None => command.args(["serve", "--dev", "--port", "0", "--data"]).arg(self.data()).args(&self.arguments),
@@ -117,6 +120,11 @@ impl Process {
     pub fn ask(&self, identity: &Path, arguments: &[&str]) -> Said {
         let server = format!("https://{}", self.address);
         mayfly(&[&["--server", &server, "--identity", arg(identity)], arguments].concat())
+    }
+
+    /// The file that it runs from.
+    pub fn program(&self) -> PathBuf {
+        std::fs::read_link(format!("/proc/{}/exe", self.child.id())).expect("a running process")
     }
 
     /// Its resident memory in KiB.

@@ -42,6 +42,12 @@ impl Names {
         }
     }
 
+    /// A handle for its lease that nobody gave out.
+    fn handle(&self) -> String {
+        let id = self.lease.parse().expect("a lease id");
+        mayfly::mint::handle::Handle::fresh(id).expect("entropy").text().expose().to_owned()
+    }
+
     /// An answer without the names that were asked for.
     fn hide(&self, answer: &str) -> String {
         [&self.lease, &self.task, &self.tenant, &self.grant, &self.workload]
@@ -93,6 +99,16 @@ async fn ask_broker(world: &World, own: &str, names: &Names, kind: CredentialKin
         reason: "test".into(),
     };
     let approved = pb::IssueRequest { approval_id: names.task.clone(), ..request(own, kind) };
+    let secret = pb::IssueRequest {
+        tenant: names.tenant.clone(),
+        kind: CredentialKind::Secret.into(),
+        secret: "vendor".into(),
+        audiences: Vec::new(),
+        actions: Vec::new(),
+        generate_key: false,
+        binding: 0,
+        ..request(own, kind)
+    };
     let hold = tokio_stream::iter([pb::HoldTaskRequest { task_id: names.task.clone() }]);
     vec![
         ("Issue/tenant", issued(broker.issue(request(&names.tenant, kind)).await)),
@@ -110,6 +126,8 @@ async fn ask_broker(world: &World, own: &str, names: &Names, kind: CredentialKin
         ("Release", said(broker.release(pb::ReleaseRequest { lease_id: names.lease.clone() }).await)),
         ("CompleteTask", said(broker.complete_task(pb::CompleteTaskRequest { task_id: names.task.clone() }).await)),
         ("HoldTask", first(broker.hold_task(hold).await).await),
+        ("Issue/secret", issued(broker.issue(secret).await)),
+        ("Pickup", issued(broker.pickup(pb::PickupRequest { handle: names.handle() }).await)),
     ]
 }
 
@@ -138,6 +156,7 @@ fn scopes(names: &Names) -> Vec<(&'static str, pb::Scope)> {
         ("workload", pb::Scope { workload: names.workload.clone(), ..of_tenant(pb::ScopeKind::Workload) }),
         ("partner", pb::Scope { partner: "courier".into(), ..of_tenant(pb::ScopeKind::PartnerInTenant) }),
         ("tenant", of_tenant(pb::ScopeKind::Tenant)),
+        ("secret", pb::Scope { secret: "vendor".into(), ..of_tenant(pb::ScopeKind::Secret) }),
     ]
 }
 
@@ -226,6 +245,29 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
         };
         note(format!("TransferGrant/dry={dry_run}"), said(admin.transfer_grant(transfer).await));
     }
+    let (name, reason) = (|| "vendor".to_owned(), || "test".to_owned());
+    let put = pb::PutSecretRequest {
+        tenant: tenant(),
+        name: name(),
+        partner: "courier".into(),
+        owner: "o".into(),
+        purpose: "p".into(),
+        value: b"x".to_vec(),
+        reason: reason(),
+    };
+    note("PutSecret".into(), said(admin.put_secret(put).await));
+    let value = b"y".to_vec();
+    let rotate = pb::RotateSecretRequest { tenant: tenant(), name: name(), value, revoke_old: true, reason: reason() };
+    note("RotateSecret".into(), said(admin.rotate_secret(rotate).await));
+    let (owner, purpose) = ("o".to_owned(), String::new());
+    let edit = pb::EditSecretRequest { tenant: tenant(), name: name(), owner, purpose, reason: reason() };
+    note("EditSecret".into(), said(admin.edit_secret(edit).await));
+    let retire = pb::RetireSecretRequest { tenant: tenant(), name: name(), reason: reason() };
+    note("RetireSecret".into(), said(admin.retire_secret(retire).await));
+    let secrets = pb::ListSecretsRequest { tenant: tenant(), ..Default::default() };
+    note("ListSecrets".into(), said(admin.list_secrets(secrets).await));
+    let holders = pb::ListSecretHoldersRequest { tenant: tenant(), name: name(), ..Default::default() };
+    note("ListSecretHolders".into(), said(admin.list_secret_holders(holders).await));
     let approvals = pb::ListApprovalsRequest { tenant: tenant(), ..Default::default() };
     note("ListApprovals".into(), said(admin.list_approvals(approvals).await));
     // Approvals have ids as tasks do; that of nobody's and that of another tenant's task are none.
@@ -270,6 +312,18 @@ fn in_days(days: i64) -> prost_types::Timestamp {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_of_another_tenant_and_what_does_not_exist_get_the_same_answer() {
     let world = World::new().await;
+    for tenant in TENANTS {
+        let put = pb::PutSecretRequest {
+            tenant: tenant.into(),
+            name: "vendor".into(),
+            partner: "courier".into(),
+            owner: "o".into(),
+            purpose: "p".into(),
+            value: b"value".to_vec(),
+            reason: "test".into(),
+        };
+        world.admin().await.put_secret(put).await.expect("put");
+    }
     let mut differ = Vec::new();
     for other in TENANTS {
         for kind in KINDS {

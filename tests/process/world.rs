@@ -154,7 +154,7 @@ pub fn launch(folder: &Path, authority: &Authority, arguments: &[&str]) -> Launc
     std::fs::write(&file, &authority.pem).expect("written");
     let mut all = vec!["--client-ca".to_owned(), format!("platform={}", file.display())];
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-    Launch { folder: folder.to_owned(), arguments: all, config: None }
+    Launch { folder: folder.to_owned(), arguments: all, config: None, program: None }
 }
 
 /// The trust map of the world.
@@ -217,6 +217,7 @@ pub fn presented(reply: &IssueResponse) -> Presented {
     match reply.credential.as_ref().expect("a credential") {
         Credential::Token(token) => Presented::Token(token.clone()),
         Credential::X509(x509) => Presented::CertificateDer(x509.chain_der[0].clone()),
+        Credential::Secret(_) | Credential::Pickup(_) => panic!("no resource server is shown this"),
     }
 }
 
@@ -233,7 +234,7 @@ pub async fn is_active(verifier: &mut VerifierClient<Channel>, reply: &IssueResp
 pub fn holder(reply: &IssueResponse) -> Identity {
     match reply.credential.as_ref().expect("a credential") {
         Credential::X509(x509) => identity_of(x509.chain_der.clone(), x509.private_key_der.clone()),
-        Credential::Token(_) => panic!("a token is no identity"),
+        Credential::Token(_) | Credential::Secret(_) | Credential::Pickup(_) => panic!("this is no identity"),
     }
 }
 

@@ -227,7 +227,8 @@ def trust_map() -> str:
         purposes = ["report"]
         audiences = ["{AUDIENCE}"]
         actions = ["read"]
-        kinds = ["jwt", "opaque", "x509"]
+        kinds = ["jwt", "opaque", "x509", "secret"]
+        secrets = ["vendor-key"]
         dns_names = ["localhost"]
         ttl_default = 300
         ttl_max = 600

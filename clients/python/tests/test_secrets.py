@@ -81,6 +81,14 @@ def test_a_token_is_taken_out_of_the_answer_before_anybody_sees_it() -> None:
     assert issued.token == Secret("hunter2") and "hunter2" not in repr(issued) + str(issued.reply)
 
 
+def test_a_static_secret_is_taken_out_of_the_answer_byte_by_byte() -> None:
+    value = b"hunter2\xff\x00"
+    secret = broker_pb2.StaticSecret(name="vendor", version=1, value=value)
+    issued = _take(broker_pb2.IssueResponse(secret=secret).SerializeToString())
+    assert issued.token is not None and issued.token.expose().encode("utf-8", "surrogateescape") == value
+    assert issued.reply.secret.name == "vendor" and "hunter2" not in repr(issued) + str(issued.reply)
+
+
 def test_a_secret_is_shown_by_nothing_and_copied_by_nobody(broker: Daemon) -> None:
     secret = Secret("hunter2")
     pair = CertificateFiles.in_folder(broker.worker).load()

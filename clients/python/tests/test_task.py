@@ -42,6 +42,25 @@ def test_a_task_is_completed_at_the_end_of_its_block_and_refuses_use_afterwards(
     task.complete()
 
 
+def test_a_static_secret_is_handed_out_and_the_broker_knows_to_whom(
+    broker: Daemon, client: mayfly.Client, tmp_path: Path
+) -> None:
+    value = tmp_path / "value"
+    value.write_bytes(b"sk-vendor\xff\n")
+    about = ["--partner", "courier", "--owner", "o@example.com", "--purpose", "tests", "--reason", "tests"]
+    broker.operator("secret", "put", "acme/vendor-key", "--file", str(value), *about)
+    with client.task(*PLACE) as task:
+        secret = task.static_secret("vendor-key", file=tmp_path / "kept")
+        assert secret.value().encode("utf-8", "surrogateescape") == b"sk-vendor\xff"
+        assert (tmp_path / "kept").read_bytes() == b"sk-vendor\xff"
+        assert "sk-vendor" not in repr(secret) + repr(secret.newest)
+        (holder,) = broker.operator("secret", "holders", "acme/vendor-key", "--live")
+        assert (holder["task_id"], holder["version"], holder["workload"]) == (task.id, 1, "worker")
+        with pytest.raises(reasons.SecretNotGranted):
+            task.static_secret("another")
+    assert not broker.operator("secret", "holders", "acme/vendor-key", "--live")
+
+
 def test_a_task_is_completed_when_its_block_fails_and_the_failure_goes_on(
     broker: Daemon, client: mayfly.Client
 ) -> None:

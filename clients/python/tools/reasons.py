@@ -29,6 +29,7 @@ ADVICE = {
     "TASK_ENDED": "OVER",
     "LEASE_ENDED": "OVER",
     "UNPROVEN": "PROVE_ANEW",
+    "IDENTITY_TOKEN_EXPIRED": "PROVE_ANEW",
 }
 WIDTH = 120
 ROW = re.compile(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \| (.+?) \| (.+?) \|$", re.MULTILINE)

@@ -357,6 +357,60 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_unmanaged", request, work).await
     }
 
+    async fn put_secret(
+        &self,
+        request: Request<pb::PutSecretRequest>,
+    ) -> Result<Response<pb::PutSecretResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.put_secret(&caller, request).await };
+        self.0.answer("put_secret", request, work).await
+    }
+
+    async fn rotate_secret(
+        &self,
+        request: Request<pb::RotateSecretRequest>,
+    ) -> Result<Response<pb::RotateSecretResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.rotate_secret(&caller, request).await };
+        self.0.answer("rotate_secret", request, work).await
+    }
+
+    async fn edit_secret(
+        &self,
+        request: Request<pb::EditSecretRequest>,
+    ) -> Result<Response<pb::EditSecretResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.edit_secret(&caller, request).await };
+        self.0.answer("edit_secret", request, work).await
+    }
+
+    async fn retire_secret(
+        &self,
+        request: Request<pb::RetireSecretRequest>,
+    ) -> Result<Response<pb::RetireSecretResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.retire_secret(&caller, request).await };
+        self.0.answer("retire_secret", request, work).await
+    }
+
+    async fn list_secrets(
+        &self,
+        request: Request<pb::ListSecretsRequest>,
+    ) -> Result<Response<pb::ListSecretsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_secrets(&caller, request).await };
+        self.0.answer("list_secrets", request, work).await
+    }
+
+    async fn list_secret_holders(
+        &self,
+        request: Request<pb::ListSecretHoldersRequest>,
+    ) -> Result<Response<pb::ListSecretHoldersResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_secret_holders(&caller, request).await };
+        self.0.answer("list_secret_holders", request, work).await
+    }
+
     async fn list_policy_differences(
         &self,
         request: Request<pb::ListPolicyDifferencesRequest>,

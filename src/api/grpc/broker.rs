@@ -78,6 +78,12 @@ impl pb::broker_server::Broker for BrokerService {
         self.0.answer("withdraw_approval", request, work).await
     }
 
+    async fn pickup(&self, request: Request<pb::PickupRequest>) -> Result<Response<pb::IssueResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.pick_up(&caller, request).await };
+        self.0.begin("pickup", request, work).await
+    }
+
     type HoldTaskStream = Outflow<pb::HoldTaskResponse>;
 
     async fn hold_task(

@@ -41,10 +41,12 @@ pub fn of(refusal: &Refusal) -> Status {
         | Refusal::Held(_)
         | Refusal::Identity(_)
         | Refusal::NotAllowed(_)
+        | Refusal::PickedUp
         | Refusal::Unavailable(_)
         | Refusal::Quota(_)
         | Refusal::RetryMismatch
         | Refusal::RevisionGone
+        | Refusal::SecretUnavailable(_)
         | Refusal::Suspended(_)
         | Refusal::Unknown(_)
         | Refusal::Unproven(_) => {}
@@ -86,9 +88,12 @@ fn code(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::Denied(denied) => code_of_denied(denied),
         Refusal::Barred(_) | Refusal::NotAllowed(_) => Code::PermissionDenied,
-        Refusal::Approval(_) | Refusal::Ended { .. } | Refusal::RetryMismatch | Refusal::Suspended(_) => {
-            Code::FailedPrecondition
-        }
+        Refusal::Approval(_)
+        | Refusal::Ended { .. }
+        | Refusal::PickedUp
+        | Refusal::RetryMismatch
+        | Refusal::SecretUnavailable(_)
+        | Refusal::Suspended(_) => Code::FailedPrecondition,
         Refusal::Fault(_) => Code::Internal,
         Refusal::Identity(IdentityRefusal::Unavailable) => Code::Unavailable,
         Refusal::Identity(IdentityRefusal::NotMapped | IdentityRefusal::Closed) => Code::PermissionDenied,
@@ -124,6 +129,7 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::AudienceNotGranted { .. }
         | Denied::ActionNotGranted { .. }
         | Denied::DnsNameNotGranted { .. }
+        | Denied::SecretNotGranted { .. }
         | Denied::GrantExpired { .. }
         | Denied::AttestationOverdue { .. }
         | Denied::GrantDormant { .. }
@@ -160,12 +166,14 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::Problems(problems) => vec![("problems", (problems.list().len() + problems.more()).to_string())],
         Refusal::Quota(whose) => vec![("quota", (*whose).to_owned())],
         Refusal::Suspended(what) => vec![("what", (*what).to_owned())],
+        Refusal::SecretUnavailable(secret) => vec![("secret", secret.to_string())],
         Refusal::Approval(standing) => vec![("standing", standing.word().to_owned())],
         Refusal::Barred(_)
         | Refusal::Fault(_)
         | Refusal::Held(_)
         | Refusal::Identity(_)
         | Refusal::NotAllowed(_)
+        | Refusal::PickedUp
         | Refusal::Unavailable(_)
         | Refusal::Busy { .. }
         | Refusal::RetryMismatch
@@ -188,6 +196,7 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::AudienceNotGranted { grant, .. }
         | Denied::ActionNotGranted { grant, .. }
         | Denied::DnsNameNotGranted { grant, .. }
+        | Denied::SecretNotGranted { grant, .. }
         | Denied::GrantExpired { grant, .. }
         | Denied::AttestationOverdue { grant, .. }
         | Denied::GrantDormant { grant, .. }

@@ -40,6 +40,7 @@ pub(super) fn kind(kind: i32) -> String {
         Ok(CredentialKind::Jwt) => "jwt".to_owned(),
         Ok(CredentialKind::Opaque) => "opaque".to_owned(),
         Ok(CredentialKind::X509) => "x509".to_owned(),
+        Ok(CredentialKind::Secret) => "secret".to_owned(),
         Err(_) => kind.to_string(),
     }
 }
@@ -50,6 +51,7 @@ pub(super) fn parse_kind(text: &str) -> Result<i32, ExportError> {
         "jwt" => CredentialKind::Jwt.into(),
         "opaque" => CredentialKind::Opaque.into(),
         "x509" => CredentialKind::X509.into(),
+        "secret" => CredentialKind::Secret.into(),
         number => number.parse().or(Err(ExportError::Form))?,
     };
     once(parsed, text, &kind(parsed))

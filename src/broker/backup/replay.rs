@@ -64,6 +64,14 @@ impl Broker {
                     self.cut_again(event, &Scope::SigningKey(key_id.to_owned()), done).await?;
                 }
             }
+            ("secret.rotated" | "secret.retired", Some(scope)) => {
+                let what = "was rotated or retired after the backup, which has the value of before";
+                done.left.insert(format!("{scope} {what}: rotate or retire it here, then lift its bar"));
+                self.bar_again(event, scope, false, done).await?;
+            }
+            ("secret.put", Some(scope)) => {
+                done.left.insert(format!("{scope} was put after the backup: put it again"));
+            }
             ("trust.changed" | "trust.applied", _) => self.bar_lost_authority(event, done).await?,
             (
                 "operator.certified" | "operator.recovered" | "operator.restored" | "grant.attested"
@@ -187,6 +195,7 @@ fn scope_of(text: &str) -> Option<Scope> {
             Scope::Proof(crate::model::Digest::from_slice(&digest)?)
         }
         "issuer" => Scope::Issuer(name.parse().ok()?),
+        "secret" => Scope::Secret(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "task" => Scope::Task(name.parse().ok()?),
         "lease" => Scope::Lease(name.parse().ok()?),
         "tenant" => Scope::Tenant(name.parse().ok()?),
@@ -218,6 +227,7 @@ mod tests {
             Scope::Partner("globex".parse().expect("name")),
             Scope::PartnerInTenant(tenant, partner),
             Scope::Proof(Digest::of(b"proof")),
+            Scope::Secret("acme".parse().expect("name"), "stripe".parse().expect("name")),
             Scope::SigningKey("k 1".into()),
             Scope::Task(task),
             Scope::Tenant("acme".parse().expect("name")),

@@ -6,7 +6,7 @@ use crate::{
     broker::{Broker, Refusal, event, trail, view},
     identity::Caller,
     ledger::stream_id,
-    model::{CredentialKind, GrantName, TenantName},
+    model::{CredentialKind, GrantName, TenantName, static_secret},
     pb,
     policy::{Grant, Role},
 };
@@ -103,6 +103,8 @@ fn unused(grant: &Grant, used: &Used) -> Vec<String> {
             all.push(format!("audience {pattern}"));
         }
     }
+    let secrets = grant.secrets.iter().filter(|secret| !used.audiences.contains(&static_secret::audience(secret)));
+    all.extend(secrets.map(|secret| format!("secret {secret}")));
     let kinds = grant.kinds.iter().map(|kind| kind.word().to_owned()).collect();
     all.extend(missing("kind", kinds, &|value| used.kinds.contains(value.as_str())));
     if used.issues > 0 && used.ttl < u64::from(grant.ttl_max) {
@@ -162,9 +164,17 @@ fn proposal(tenant: &TenantName, name: &GrantName, grant: &Grant, used: &Used) -
     let more = [
         grant.attest_every.map(|seconds| format!("attest_every = {seconds}\n")),
         grant.test.then(|| "test = true\n".to_owned()),
+        secrets(grant, used),
     ];
     let body: String = lines.into_iter().map(|(field, value)| format!("{field} = {value}\n")).collect();
     format!("[[grant]]\n{body}{}", more.into_iter().flatten().collect::<String>())
+}
+
+/// Static secrets that were handed out.
+fn secrets(grant: &Grant, used: &Used) -> Option<String> {
+    let used = grant.secrets.iter().filter(|secret| used.audiences.contains(&static_secret::audience(secret)));
+    let used: Vec<String> = used.map(ToString::to_string).collect();
+    (!used.is_empty()).then(|| format!("secrets = {}\n", list(&used)))
 }
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {

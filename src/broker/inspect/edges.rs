@@ -3,7 +3,7 @@
 use crate::{
     broker::{Broker, Refusal, registry::Tenant, view, who::Operator},
     identity::Caller,
-    model::{GrantName, OperatorName, PartnerName, Scope, TenantName, Timestamp},
+    model::{GrantName, OperatorName, PartnerName, Scope, TenantName, Timestamp, static_secret},
     pb,
     policy::{self, Grant, Role},
 };
@@ -60,8 +60,9 @@ impl Broker {
         };
         let of = |workload: &str| {
             let edge = pb::TrustEdge { workload: workload.to_owned(), ..edge.clone() };
-            let audiences = grant.audiences.iter();
-            audiences.map(move |audience| pb::TrustEdge { audience: audience.to_string(), ..edge.clone() })
+            let audiences = grant.audiences.iter().map(ToString::to_string);
+            let all = audiences.chain(grant.secrets.iter().map(static_secret::audience));
+            all.map(move |audience| pb::TrustEdge { audience, ..edge.clone() })
         };
         grant.workloads.iter().flat_map(|workload| of(workload.as_str())).collect()
     }
@@ -146,6 +147,7 @@ impl Broker {
             | Scope::Issuer(_)
             | Scope::Partner(_)
             | Scope::Proof(_)
+            | Scope::Secret(..)
             | Scope::SigningKey(_)
             | Scope::Tenant(_)
             | Scope::Workload(..) => return Ok(()),

@@ -71,6 +71,10 @@ impl Broker {
 fn owners(tenant: Option<&Tenant>, event: &pb::Event) -> BTreeSet<String> {
     let detail = |name: &str| event.details.iter().find_map(|detail| detail.strip_prefix(name)?.strip_prefix('='));
     let named = || detail("owner").map(str::to_owned).into_iter().collect();
+    // A static secret has an owner of its own.
+    if event.kind == "secret.needs_rotation" && detail("owner").is_some_and(|owner| !owner.is_empty()) {
+        return named();
+    }
     let Some(tenant) = tenant else { return named() };
     let scope = detail("scope").unwrap_or_default();
     let of_scope = |kind: &str| scope.strip_prefix(kind)?.strip_prefix(' ')?.split_once('/').map(|(_, name)| name);

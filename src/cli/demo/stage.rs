@@ -228,7 +228,7 @@ impl Stage {
                 let key = zeroize::Zeroizing::new(own.key_pem.as_bytes().to_vec());
                 (None, issued.chain_der, Identity::new(chain, key))
             }
-            (Issued::X509(_), None) => return Err(incomplete()),
+            (Issued::X509(_), None) | (Issued::Secret(_) | Issued::Pickup(_), _) => return Err(incomplete()),
         };
         let visitor = Visitor::new(authority.as_bytes(), Some(&identity))?;
         Ok(Credential { tenant, lease, chain_der, token, visitor })
@@ -356,6 +356,7 @@ impl Credential {
             CredentialKind::Jwt => "JWT",
             CredentialKind::Opaque => "reference token",
             CredentialKind::X509 => "certificate",
+            CredentialKind::Secret => "static secret",
             CredentialKind::Unspecified => "credential",
         };
         format!("a {kind} of {} in {}", self.lease.partner, self.tenant.name())

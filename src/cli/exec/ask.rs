@@ -44,7 +44,7 @@ pub struct AskArgs {
     #[command(flatten)]
     intent: IntentArgs,
     /// A credential as `key=value` pairs with commas between: `name`, `kind`, `audience`, `action`, `dns-name`, `ttl`,
-    /// `grant`, `binding`, and where it goes: `env`, `file`, `fd`, `endpoint`. Repeat for more.
+    /// `grant`, `binding`, or `secret` for a static secret, and where it goes: `env`, `file`, `fd`, `endpoint`. Repeat for more.
     #[arg(long = "credential", value_name = "SPEC", value_parser = Need::parse)]
     credentials: Vec<Need>,
     /// How long to wait at the start for a broker that is away.

@@ -5,6 +5,7 @@
 
 use std::{fmt, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -99,11 +100,11 @@ struct Reply {
     kind: &'static str,
     /// More header lines.
     more: String,
-    body: Zeroizing<String>,
+    body: Zeroizing<Vec<u8>>,
 }
 
 impl Reply {
-    fn new(status: &'static str, kind: &'static str, body: impl Into<String>) -> Self {
+    fn new(status: &'static str, kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self { status, kind, more: String::new(), body: Zeroizing::new(body.into()) }
     }
 
@@ -116,7 +117,7 @@ impl Reply {
         );
         let mut all = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
         all.extend_from_slice(head.as_bytes());
-        all.extend_from_slice(body.as_bytes());
+        all.extend_from_slice(body);
         all
     }
 }
@@ -140,7 +141,7 @@ async fn find(target: &str, served: &Served) -> Reply {
     if query == "format=json" {
         return Reply::new("200 OK", "application/json", json(name, &credential, &expires));
     }
-    let reply = Reply::new("200 OK", "text/plain", hand::stream(&credential).as_str());
+    let reply = Reply::new("200 OK", "text/plain", hand::stream(&credential).as_slice());
     Reply { more: format!("Mayfly-Expires: {expires}\r\n"), ..reply }
 }
 
@@ -151,6 +152,15 @@ fn json(name: &str, credential: &Credential, expires: &str) -> String {
             "name": name, "expires": expires, "spiffe_id": spiffe_id,
             "certificate_pem": chain_pem, "key_pem": key_pem.as_str(), "ca_pem": roots_pem,
         }),
+        Body::Secret { name: secret, version, value } => match str::from_utf8(value) {
+            Ok(text) => json!({
+                "name": name, "expires": expires, "secret": secret, "version": version, "value": text,
+            }),
+            Err(_) => json!({
+                "name": name, "expires": expires, "secret": secret, "version": version,
+                "value_base64": STANDARD.encode(value.as_slice()),
+            }),
+        },
     };
     format!("{about}\n")
 }

@@ -87,8 +87,10 @@ impl Descriptors {
 pub type Variables = Vec<(String, Zeroizing<String>)>;
 
 /// The variables that carry a credential.
-#[must_use]
-pub fn environment(need: &Need, credential: &Credential) -> Variables {
+///
+/// # Errors
+/// When it is a static secret that no variable can hold.
+pub fn environment(need: &Need, credential: &Credential) -> Outcome<Variables> {
     let mut all = Vec::new();
     for way in &need.ways {
         let Way::Env(name) = way else { continue };
@@ -97,18 +99,28 @@ pub fn environment(need: &Need, credential: &Credential) -> Variables {
             Body::Certificate { chain_pem, key_pem, roots_pem, .. } => {
                 vec![Zeroizing::new(chain_pem.clone()), key_pem.clone(), Zeroizing::new(roots_pem.clone())]
             }
+            Body::Secret { value, .. } => match str::from_utf8(value) {
+                Ok(text) if !text.contains('\0') => vec![Zeroizing::new(text.to_owned())],
+                Ok(_) | Err(_) => {
+                    let name = &need.name;
+                    return Err(Failure::Usage(format!("the secret of `{name}` is no text for env; use file or fd")));
+                }
+            },
         };
         all.extend(variables(name, need.wanted.kind).into_iter().zip(values));
     }
-    all
+    Ok(all)
 }
 
-/// The bytes of one stream that carries all of a credential: a token alone, or certificates and their key.
+/// The bytes of one stream that carries all of a credential: a token or static secret alone, or certificates and their key.
 #[must_use]
-pub fn stream(credential: &Credential) -> Zeroizing<String> {
+pub fn stream(credential: &Credential) -> Zeroizing<Vec<u8>> {
     match &credential.body {
-        Body::Token(token) => token.clone(),
-        Body::Certificate { chain_pem, key_pem, .. } => Zeroizing::new(format!("{chain_pem}{}", key_pem.as_str())),
+        Body::Token(token) => Zeroizing::new(token.as_bytes().to_vec()),
+        Body::Certificate { chain_pem, key_pem, .. } => {
+            Zeroizing::new([chain_pem.as_bytes(), key_pem.as_bytes()].concat())
+        }
+        Body::Secret { value, .. } => value.clone(),
     }
 }
 
@@ -129,8 +141,8 @@ pub struct Written(Arc<Mutex<BTreeSet<PathBuf>>>);
 
 impl Written {
     /// Writes a file of a credential.
-    fn write(&self, path: PathBuf, text: &str) -> io::Result<()> {
-        place::write(&path, text.as_bytes())?;
+    fn write(&self, path: PathBuf, bytes: &[u8]) -> io::Result<()> {
+        place::write(&path, bytes)?;
         self.lock().insert(path);
         Ok(())
     }
@@ -157,7 +169,7 @@ impl Written {
     }
 }
 
-/// Writes a credential's files: `path` itself for a token, a folder of three for a certificate. Each is replaced in one
+/// Writes a credential's files: `path` itself for a token or static secret, a folder of three for a certificate. Each is replaced in one
 /// step; of a certificate that is renewed only its own file changes, since the key stays.
 ///
 /// # Errors
@@ -167,14 +179,17 @@ pub fn write_files(paths: &[PathBuf], credential: &Credential, written: &Written
         let about = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         match &credential.body {
             Body::Token(token) => {
-                path.parent().map_or(Ok(()), folder).and_then(|()| written.write(path.clone(), token))
+                path.parent().map_or(Ok(()), folder).and_then(|()| written.write(path.clone(), token.as_bytes()))
+            }
+            Body::Secret { value, .. } => {
+                path.parent().map_or(Ok(()), folder).and_then(|()| written.write(path.clone(), value))
             }
             // The key first: a reader that sees the certificate finds its key.
             Body::Certificate { chain_pem, key_pem, roots_pem, .. } => written
                 .folder(path)
-                .and_then(|()| written.write(path.join(KEY_FILE), key_pem))
-                .and_then(|()| written.write(path.join(CA_FILE), roots_pem))
-                .and_then(|()| written.write(path.join(CERTIFICATE_FILE), chain_pem)),
+                .and_then(|()| written.write(path.join(KEY_FILE), key_pem.as_bytes()))
+                .and_then(|()| written.write(path.join(CA_FILE), roots_pem.as_bytes()))
+                .and_then(|()| written.write(path.join(CERTIFICATE_FILE), chain_pem.as_bytes())),
         }
         .map_err(about)?;
     }

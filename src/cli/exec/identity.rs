@@ -1,16 +1,8 @@
 //! Who exec is to the broker: what was named, or what the place where it runs gives it.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use reqwest::Url;
-use rustls::RootCertStore;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -21,7 +13,8 @@ use crate::{
         session::Session,
     },
     client::{
-        Address, Ambient, CallError, ClientConfig, FederatedCalls, Identity, Link, Platform, Source, ambient, pem,
+        Address, Ambient, CallError, ClientConfig, FederatedCalls, Link, Platform, Source, ambient, ambient_token,
+        read_token,
     },
     pb,
 };
@@ -110,7 +103,10 @@ impl Chosen {
             Some(Who::User | Who::Certificate) => certificate(session),
             Some(Who::Federated(ambient)) => {
                 let token = token(ambient, audience).await?;
-                federated(session, &token)
+                match session.global().server {
+                    Address::Unix(_) => keyless(session, &token, &ambient.source),
+                    Address::Https { .. } => federated(session, &token),
+                }
             }
         }
     }
@@ -122,7 +118,8 @@ impl Chosen {
         }
         for need in &mut job.needs {
             let wanted = &mut need.wanted;
-            if wanted.kind != pb::CredentialKind::X509 && wanted.binding == pb::Binding::Unspecified {
+            let is_token = matches!(wanted.kind, pb::CredentialKind::Jwt | pb::CredentialKind::Opaque);
+            if is_token && wanted.binding == pb::Binding::Unspecified {
                 wanted.binding = pb::Binding::None;
             }
         }
@@ -148,16 +145,34 @@ fn certificate(session: &Session) -> Outcome<Arc<Link>> {
 
 /// With a key that is made for this run and thrown away.
 fn federated(session: &Session, token: &str) -> Outcome<Arc<Link>> {
-    let carried = FederatedCalls::new(token).map_err(|wrong| Failure::Usage(format!("the identity token {wrong}")))?;
-    let identity = Identity::ephemeral().map_err(|error| Failure::Internal(error.to_string()))?;
     let global = session.global();
     let config = ClientConfig {
         address: global.server.clone(),
         ca_pem: session.ca_pem()?,
-        identity: Some(identity),
+        identity: None,
         server_name: global.server_name.clone(),
     };
-    Ok(Arc::new(Link::new(Box::new(move || Ok(config.clone())), carried)))
+    Ok(Arc::new(Link::federated(config, token)?))
+}
+
+/// Over a socket there is no key that goes on in the token's place. One in a file is read anew for each connection: the
+/// platform renews it.
+fn keyless(session: &Session, token: &str, source: &Result<Source, &'static str>) -> Outcome<Arc<Link>> {
+    let carried =
+        FederatedCalls::keyless(token).map_err(|wrong| Failure::Usage(format!("the identity token {wrong}")))?;
+    let file = match source {
+        Ok(Source::File(path)) => Some(path.clone()),
+        Ok(Source::Variable(_) | Source::Request { .. } | Source::Agent) | Err(_) => None,
+    };
+    let (address, calls) = (session.global().server.clone(), carried.clone());
+    let config = move || {
+        if let Some(path) = &file {
+            let token = read_token(path).map_err(CallError::Config)?;
+            calls.carry_token(&token).map_err(|wrong| CallError::Config(format!("{}: {wrong}", path.display())))?;
+        }
+        Ok(ClientConfig { address: address.clone(), ca_pem: Vec::new(), identity: None, server_name: None })
+    };
+    Ok(Arc::new(Link::new(Box::new(config), carried)))
 }
 
 /// The identity token of a platform, for `audience`.
@@ -165,16 +180,7 @@ fn federated(session: &Session, token: &str) -> Outcome<Arc<Link>> {
 /// # Errors
 /// When the platform does not give it.
 pub async fn token(ambient: &Ambient, audience: &str) -> Outcome<Zeroizing<String>> {
-    let platform = ambient.platform.word();
-    let token = match &ambient.source {
-        Ok(Source::Variable(token)) => Ok(token.clone()),
-        Ok(Source::File(path)) => read(path),
-        Ok(Source::Request { url, bearer }) => request(url, bearer, audience).await,
-        Ok(Source::Agent) => agent(audience).await,
-        Err(missing) => Err((*missing).to_owned()),
-    };
-    let token = token.map_err(|why| Failure::Negative(format!("no identity token from {platform}: {why}")))?;
-    Ok(Zeroizing::new(token.trim().to_owned()))
+    ambient_token(ambient, audience).await.map_err(|error| Failure::Negative(error.to_string()))
 }
 
 /// What a token says of itself. Not verified: for people to compare with their bindings.
@@ -192,80 +198,3 @@ fn how(source: &Source) -> String {
         Source::Agent => "with a token from buildkite-agent".into(),
     }
 }
-
-fn read(path: &Path) -> Result<Zeroizing<String>, String> {
-    let mut text = Zeroizing::new(String::with_capacity(TOKEN_MOST));
-    let limit = u64::try_from(TOKEN_MOST).unwrap_or(u64::MAX);
-    let file = std::fs::File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    file.take(limit).read_to_string(&mut text).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(text)
-}
-
-/// As GitHub's runners give it: a JSON object with `value`.
-async fn request(url: &str, bearer: &str, audience: &str) -> Result<Zeroizing<String>, String> {
-    let mut url = Url::parse(url).map_err(|error| format!("the request URL: {error}"))?;
-    let is_local = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-    if url.scheme() != "https" && !(url.scheme() == "http" && is_local) {
-        return Err("the request URL is not https".into());
-    }
-    url.query_pairs_mut().append_pair("audience", audience);
-    let said = |error: reqwest::Error| error.without_url().to_string();
-    let client = reqwest::Client::builder()
-        .use_preconfigured_tls(tls()?)
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(REQUEST)
-        .build()
-        .map_err(said)?;
-    let mut answer = client.get(url).bearer_auth(bearer).send().await.map_err(said)?;
-    if !answer.status().is_success() {
-        return Err(format!("the platform answered {}", answer.status()));
-    }
-    let mut body = Zeroizing::new(Vec::with_capacity(TOKEN_MOST));
-    while let Some(chunk) = answer.chunk().await.map_err(said)? {
-        if body.len() + chunk.len() > TOKEN_MOST {
-            return Err("the answer is too long".into());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let mut value: Value = serde_json::from_slice(&body).map_err(|_| "the answer is no JSON".to_owned())?;
-    match value.get_mut("value").map(Value::take) {
-        Some(Value::String(token)) => Ok(Zeroizing::new(token)),
-        Some(_) | None => Err("the answer has no `value`".into()),
-    }
-}
-
-async fn agent(audience: &str) -> Result<Zeroizing<String>, String> {
-    let mut command = tokio::process::Command::new("buildkite-agent");
-    command.args(["oidc", "request-token", "--audience", audience]).stdin(Stdio::null()).kill_on_drop(true);
-    let done = tokio::time::timeout(REQUEST, command.output()).await;
-    let done = done.map_err(|_| "buildkite-agent does not answer".to_owned())?;
-    let done = done.map_err(|error| format!("buildkite-agent: {error}"))?;
-    let (out, code) = (Zeroizing::new(done.stdout), done.status);
-    if !code.success() {
-        return Err(format!("buildkite-agent: {code}"));
-    }
-    String::from_utf8(out.to_vec()).map(Zeroizing::new).map_err(|_| "buildkite-agent gave no text".into())
-}
-
-/// The system's roots: those of `SSL_CERT_FILE`, or of the first bundle where distributions keep it.
-fn tls() -> Result<rustls::ClientConfig, String> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let file = named.or_else(|| BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()));
-    let mut roots = RootCertStore::empty();
-    if let Some(bytes) = file.and_then(|file| std::fs::read(file).ok()) {
-        // A bundle may hold roots that we cannot use.
-        roots.add_parsable_certificates(pem::certificates(&bytes).unwrap_or_default());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth())
-}
-
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-const TOKEN_MOST: usize = 16 * 1024;
-const REQUEST: Duration = Duration::from_secs(10);

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     cli::arg,
     client::{Wanted, Work},
+    model::SecretName,
     pb,
 };
 
@@ -79,6 +80,10 @@ impl Need {
         match key {
             "name" => self.name = value.to_owned(),
             "kind" => wanted.kind = kind(value)?,
+            "secret" => {
+                wanted.secret = value.to_owned();
+                wanted.kind = if_secret(wanted.kind);
+            }
             "grant" => wanted.grant = value.to_owned(),
             "audience" => wanted.audiences.push(value.to_owned()),
             "action" => wanted.actions.push(value.to_owned()),
@@ -103,9 +108,10 @@ impl Need {
             wrong.push(("name", "is not 1 to 63 bytes of a-z, 0-9 and `-`".to_owned()));
         }
         if self.wanted.kind == pb::CredentialKind::Unspecified {
-            wrong.push(("kind", "is missing: `jwt`, `opaque` or `x509`".to_owned()));
+            wrong.push(("kind", "is missing: `jwt`, `opaque`, `x509` or `secret`".to_owned()));
         }
-        if self.wanted.audiences.is_empty() {
+        wrong.extend(self.secret_problems());
+        if self.wanted.audiences.is_empty() && self.wanted.kind != pb::CredentialKind::Secret {
             wrong.push(("audience", "is missing: who is the credential for?".to_owned()));
         }
         if self.ways.is_empty() {
@@ -115,6 +121,25 @@ impl Need {
             wrong.extend(way.problem());
         }
         wrong
+    }
+}
+
+impl Need {
+    /// A static secret is named, and nothing else is said of it.
+    fn secret_problems(&self) -> Option<(&'static str, String)> {
+        let wanted = &self.wanted;
+        if wanted.kind != pb::CredentialKind::Secret {
+            return (!wanted.secret.is_empty()).then(|| ("secret", "is for kind `secret` only".to_owned()));
+        }
+        if wanted.secret.parse::<SecretName>().is_err() {
+            return Some((
+                "secret",
+                "is no name of a static secret: 1 to 63 bytes of a-z, 0-9 and inner `-`".to_owned(),
+            ));
+        }
+        let is_plain = wanted.audiences.is_empty() && wanted.actions.is_empty() && wanted.dns_names.is_empty();
+        let is_plain = is_plain && wanted.binding == pb::Binding::Unspecified;
+        (!is_plain).then(|| ("secret", "has no audience, action, dns-name and binding; leave them out".to_owned()))
     }
 }
 
@@ -160,7 +185,10 @@ pub fn clashes(needs: &[Need]) -> Vec<(usize, &'static str, String)> {
 pub fn variables(name: &str, kind: pb::CredentialKind) -> Vec<String> {
     match kind {
         pb::CredentialKind::X509 => ["CERT", "KEY", "CA"].map(|part| format!("{name}_{part}")).to_vec(),
-        pb::CredentialKind::Unspecified | pb::CredentialKind::Jwt | pb::CredentialKind::Opaque => vec![name.to_owned()],
+        pb::CredentialKind::Unspecified
+        | pb::CredentialKind::Jwt
+        | pb::CredentialKind::Opaque
+        | pb::CredentialKind::Secret => vec![name.to_owned()],
     }
 }
 
@@ -173,7 +201,7 @@ pub fn kind(text: &str) -> Result<pb::CredentialKind, String> {
         .iter()
         .find(|(word, _)| *word == text)
         .map(|(_, kind)| *kind)
-        .ok_or_else(|| format!("`{text}` is no kind: `jwt`, `opaque` or `x509`"))
+        .ok_or_else(|| format!("`{text}` is no kind: `jwt`, `opaque`, `x509` or `secret`"))
 }
 
 /// A binding by its word.
@@ -205,15 +233,25 @@ fn file_problem(path: &Path) -> Option<String> {
     (ours || path == Path::new(super::endpoint::SOCKET)).then(|| format!("`{}` is ours", path.display()))
 }
 
+/// The kind of what names a static secret and says no kind.
+#[must_use]
+pub fn if_secret(kind: pb::CredentialKind) -> pb::CredentialKind {
+    if kind == pb::CredentialKind::Unspecified { pb::CredentialKind::Secret } else { kind }
+}
+
 /// Kinds by their words.
-pub const KINDS: [(&str, pb::CredentialKind); 3] =
-    [("jwt", pb::CredentialKind::Jwt), ("opaque", pb::CredentialKind::Opaque), ("x509", pb::CredentialKind::X509)];
+pub const KINDS: [(&str, pb::CredentialKind); 4] = [
+    ("jwt", pb::CredentialKind::Jwt),
+    ("opaque", pb::CredentialKind::Opaque),
+    ("x509", pb::CredentialKind::X509),
+    ("secret", pb::CredentialKind::Secret),
+];
 
 /// Bindings by their words.
 pub const BINDINGS: [(&str, pb::Binding); 3] =
     [("auto", pb::Binding::Unspecified), ("certificate", pb::Binding::Certificate), ("none", pb::Binding::None)];
 
-const KEYS: &str = "name, kind, audience, action, dns-name, ttl, grant, binding, env, file, fd and endpoint";
+const KEYS: &str = "name, kind, secret, audience, action, dns-name, ttl, grant, binding, env, file, fd and endpoint";
 /// Any more is a typing error.
 pub const FD_MOST: i32 = 255;
 
@@ -237,6 +275,17 @@ mod tests {
         for part in ["saml", "colour=red", "ttl", "`kind` is missing", "`audience` is missing", "`fd` is not"] {
             assert!(wrong.contains(part), "{part}: {wrong}");
         }
+    }
+
+    #[test]
+    fn a_static_secret_is_named_and_nothing_else_is_said_of_it() {
+        let need = Need::parse("name=stripe,secret=stripe-key,env=STRIPE_KEY").expect("well said");
+        assert_eq!((need.wanted.kind, need.wanted.secret.as_str()), (pb::CredentialKind::Secret, "stripe-key"));
+        assert!(Need::parse("kind=secret,secret=stripe-key,file=key").is_ok());
+        for bad in ["kind=secret,file=k", "secret=A,file=k", "secret=a,audience=x,file=k", "secret=a,action=x,file=k"] {
+            assert!(Need::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Need::parse("kind=jwt,audience=a,secret=a,file=k").is_err());
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock, statfs};
 
-use crate::cli::failure::{Failure, Outcome};
+use crate::cli::{
+    failure::{Failure, Outcome},
+    job,
+};
 
 /// The folder. Removed on drop; what a killed process left is removed by the next one.
 #[derive(Debug)]
@@ -105,6 +108,8 @@ fn sweep(base: &Path) {
             Err(_) => found.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > A_WHILE),
         };
         if is_free {
+            // First what its note names: without the note nobody would know of it.
+            job::sweep(&path);
             let _ = std::fs::remove_dir_all(&path);
         }
     }

@@ -66,10 +66,10 @@ pub async fn prepare(
         }
         let (Got::Fixed(credential) | Got::Renewed(_, credential)) = &got;
         first.push(Arc::clone(credential));
-        variables.extend(hand::environment(need, credential));
+        variables.extend(hand::environment(need, credential)?);
         for way in &need.ways {
             if let Way::Fd(number) = way {
-                let filled = descriptors.fill(*number, hand::stream(credential).as_bytes());
+                let filled = descriptors.fill(*number, &hand::stream(credential));
                 filled.map_err(|error| Failure::io(format!("fill descriptor {number} for `{}`", need.name), error))?;
             }
         }

@@ -88,7 +88,8 @@ impl Heard {
     /// Asks a program to end.
     #[must_use]
     pub fn is_fatal(self) -> bool {
-        matches!(self.signal, signal::SIGHUP | signal::SIGINT | signal::SIGQUIT | signal::SIGTERM)
+        let asks = [signal::SIGHUP, signal::SIGINT, signal::SIGQUIT, signal::SIGABRT, signal::SIGTERM, signal::SIGXCPU];
+        asks.contains(&self.signal) || self.signal == POWER
     }
 
     /// Lets the child have it, unless its terminal has done so already.
@@ -128,8 +129,12 @@ fn ignored() -> io::Result<u64> {
     Ok(u64::from_str_radix(mask.trim(), 16).unwrap_or(0))
 }
 
-/// All that can be caught and says something to a program.
-pub const PASSED_ON: [i32; 13] = [
+/// The host is about to lose its power; `lxc-stop` asks a container's first process to end so. Linux only.
+const POWER: i32 = Signal::POWER.as_raw();
+
+/// All that can be caught and says something to a program. Not those of a process's own faults, those by which a terminal
+/// stops its background, and real-time ones, which no library sends without unsafe code.
+pub const PASSED_ON: [i32; 17] = [
     signal::SIGHUP,
     signal::SIGINT,
     signal::SIGQUIT,
@@ -143,4 +148,8 @@ pub const PASSED_ON: [i32; 13] = [
     signal::SIGVTALRM,
     signal::SIGWINCH,
     signal::SIGIO,
+    signal::SIGABRT,
+    signal::SIGPROF,
+    signal::SIGXCPU,
+    POWER,
 ];

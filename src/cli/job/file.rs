@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use crate::{
     cli::{
         arg,
-        exec::need::{BINDINGS, FD_MOST, Job, KINDS, Need, Way, clashes},
+        exec::need::{BINDINGS, FD_MOST, Job, KINDS, Need, Way, clashes, if_secret},
         failure::{Failure, Outcome},
         intent,
     },
@@ -122,13 +122,15 @@ fn parameters(section: &mut Section<'_>) -> BTreeMap<String, String> {
 
 fn need(section: &mut Section<'_>) -> Need {
     let name = section.required_text("name", "api").map_or_else(String::new, |at| at.value);
-    if !section.has("kind") {
-        section.note("kind", "is missing", "write \"jwt\", \"opaque\" or \"x509\"");
+    let secret = section.text("secret", "stripe-key").map_or_else(String::new, |at| at.value);
+    if !section.has("kind") && secret.is_empty() {
+        section.note("kind", "is missing", "write \"jwt\", \"opaque\", \"x509\", or secret = \"NAME\"");
     }
-    let kind = section.choice("kind", &KINDS);
+    let kind = section.choice("kind", &KINDS).map_or(pb::CredentialKind::Unspecified, |at| at.value);
     let audience = section.one_or_more("audience", "https://api.acme.example");
     let wanted = Wanted {
-        kind: kind.as_ref().map_or(pb::CredentialKind::Unspecified, |at| at.value),
+        kind: if secret.is_empty() { kind } else { if_secret(kind) },
+        secret,
         grant: section.text("grant", "deploys").map_or_else(String::new, |at| at.value),
         audiences: texts(audience),
         actions: texts(section.one_or_more("actions", "deploy:write")),
@@ -223,6 +225,17 @@ endpoint = true
         assert_eq!((api.wanted.ttl_seconds, api.ways.len()), (300, 2));
         assert_eq!(tls.wanted.audiences.len(), 2);
         assert_eq!(tls.ways, [Way::Fd(3), Way::Endpoint]);
+    }
+
+    #[test]
+    fn a_static_secret_is_named_in_a_job() {
+        let text = "[job.pay]\ntenant = \"acme\"\npartner = \"globex\"\npurpose = \"pay\"\n\
+                    [[job.pay.credential]]\nname = \"stripe\"\nsecret = \"stripe-key\"\nenv = \"STRIPE_KEY\"\n";
+        let job = parsed(text).expect("well said").named("pay").expect("there");
+        let wanted = &job.needs[0].wanted;
+        assert_eq!((wanted.kind, wanted.secret.as_str()), (pb::CredentialKind::Secret, "stripe-key"));
+        let wrong = parsed(&text.replace("secret = ", "audience = \"x\"\nsecret = ")).expect_err("wrong").to_string();
+        assert!(wrong.contains("mayfly-job.toml:5: job.pay.credential[0].secret: has no audience"), "{wrong}");
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl LintArgs {
                 task_deadline_seconds: job.work.deadline_seconds,
                 grant: wanted.grant.clone(),
                 kind: wanted.kind.into(),
+                secret: wanted.secret.clone(),
                 audiences: wanted.audiences.clone(),
                 actions: wanted.actions.clone(),
                 dns_names: wanted.dns_names.clone(),

@@ -43,18 +43,11 @@ impl Process {
         Ok(Self { id, started: stat.started })
     }
 
-    /// The nearest process above this one that is a CI system's runner or agent.
+    /// The process above this one that goes when the job goes: the nearest one that is a CI system's runner or agent, or
+    /// what a service that runs one job after the other has started for this one.
     #[must_use]
     pub fn runner() -> Option<Self> {
-        let mut id = getppid()?.as_raw_nonzero().get();
-        for _ in 0..DEPTH {
-            let found = stat(id)?;
-            if RUNNERS.contains(&found.name.as_str()) {
-                return Some(Self { id, started: found.started });
-            }
-            id = found.parent;
-        }
-        None
+        runner_above(getppid()?.as_raw_nonzero().get(), stat)
     }
 
     /// Whether it has ended; one that only its parent still knows of has.
@@ -92,6 +85,23 @@ impl Process {
     }
 }
 
+/// Looks at `id` and what is above it, as `stat` shows them.
+fn runner_above(mut id: i32, stat: impl Fn(i32) -> Option<Stat>) -> Option<Process> {
+    let mut below: Option<Process> = None;
+    for _ in 0..DEPTH {
+        let found = stat(id)?;
+        let this = Process { id, started: found.started };
+        if SERVICES.contains(&found.name.as_str()) {
+            return below.or(Some(this));
+        }
+        if RUNNERS.contains(&found.name.as_str()) {
+            return Some(this);
+        }
+        (below, id) = (Some(this), found.parent);
+    }
+    None
+}
+
 fn stat(id: i32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     parse(&text)
@@ -109,9 +119,12 @@ fn parse(text: &str) -> Option<Stat> {
     Some(Stat { name: name.to_owned(), is_dead: matches!(state, "Z" | "X"), parent, started })
 }
 
-/// Names of the processes that run jobs, as the kernel keeps them (15 bytes at most): GitHub's, GitLab's, Buildkite's,
-/// CircleCI's.
-const RUNNERS: [&str; 5] = ["Runner.Worker", "gitlab-runner", "buildkite-agent", "circleci-agent", "circleci"];
+/// Names of the processes that run one job and go with it, as the kernel keeps them (15 bytes at most): GitHub's,
+/// Buildkite's, CircleCI's. The service above Buildkite's has its name too, and the nearest one counts.
+const RUNNERS: [&str; 4] = ["Runner.Worker", "buildkite-agent", "circleci-agent", "circleci"];
+/// Those that outlive their jobs and start each in a process of its own: GitLab's (shell executor), for `before_script` and
+/// `script` together.
+const SERVICES: [&str; 1] = ["gitlab-runner"];
 /// Further up nobody looks.
 const DEPTH: usize = 32;
 
@@ -126,6 +139,25 @@ mod tests {
         assert_eq!((stat.name.as_str(), stat.parent, stat.started, stat.is_dead), ("a) b (c", 7, 123_456, false));
         assert!(parse(&line.replace(" S ", " Z ")).expect("whole").is_dead);
         assert!(parse("42 (a").is_none() && parse("").is_none());
+    }
+
+    #[test]
+    fn a_job_goes_with_its_own_process_and_not_with_the_service_that_runs_them_all() {
+        // What is above `mayfly job start`, which is 9; each line is a process and its parent.
+        let check = |above: &[(i32, &str, i32)], want: Option<i32>| {
+            let stat = |id| {
+                let (id, name, parent) = above.iter().copied().find(|(known, ..)| *known == id)?;
+                let started = u64::try_from(id).ok()?;
+                Some(Stat { name: name.to_owned(), is_dead: false, parent, started })
+            };
+            assert_eq!(runner_above(9, stat).map(|found| found.id), want, "{above:?}");
+        };
+        let start = (9, "mayfly", 8);
+        check(&[start, (8, "bash", 7), (7, "su", 6), (6, "gitlab-runner", 1), (1, "systemd", 0)], Some(7));
+        check(&[start, (8, "gitlab-runner", 1), (1, "systemd", 0)], Some(9));
+        check(&[start, (8, "sh", 7), (7, "Runner.Worker", 6), (6, "Runner.Listener", 1)], Some(7));
+        check(&[start, (8, "sh", 7), (7, "buildkite-agent", 6), (6, "buildkite-agent", 1)], Some(7));
+        check(&[start, (8, "sh", 1), (1, "systemd", 0)], None);
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct Left {
     env_files: Vec<EnvFile>,
     /// Why the task ended before the job did.
     pub over: Option<String>,
+    /// Where this is written down for `finish`.
+    #[serde(default)]
+    state: PathBuf,
 }
 
 /// The holder's own.
@@ -61,7 +64,7 @@ impl Left {
         }
         let env_files = env_file.into_iter().collect();
         let (task_id, holder, folder) = (String::new(), Process::own()?, folder.to_path_buf());
-        Ok(Self { task_id, holder, folder, files, env_files, over: None })
+        Ok(Self { task_id, holder, folder, files, env_files, over: None, state: PathBuf::new() })
     }
 
     /// Takes away all that was written for the job; of what is there no more, nothing.
@@ -92,9 +95,10 @@ impl State {
             other.wipe();
             remove(path)?;
         }
-        let state = Self { path: path.to_path_buf(), left };
+        let state = Self { path: path.to_path_buf(), left: Left { state: path.to_path_buf(), ..left } };
         let file = state.temporary()?;
         file.persist_noclobber(path).map_err(|error| Failure::file("write", path, error.error))?;
+        state.note().inspect_err(|_| state.wipe())?;
         Ok(state)
     }
 
@@ -132,7 +136,19 @@ impl State {
 
     fn write(&self) -> Outcome {
         let failed = |error| Failure::file("write", &self.path, error);
-        self.temporary()?.persist(&self.path).map(drop).map_err(|error| failed(error.error))
+        self.temporary()?.persist(&self.path).map_err(|error| failed(error.error))?;
+        self.note()
+    }
+
+    /// The same beside the secrets, for whoever sweeps the private folder after a kill and does not know of this path.
+    fn note(&self) -> Outcome {
+        if self.left.over.is_some() {
+            // All of it is gone.
+            return Ok(());
+        }
+        let note = self.left.folder.join(NOTE);
+        let text = serde_json::to_vec(&self.left).map_err(|error| Failure::Internal(error.to_string()))?;
+        place::write(&note, &text).map_err(|error| Failure::file("write", &note, error))
     }
 
     /// In the same folder, mode 0600 from the beginning.
@@ -143,6 +159,20 @@ impl State {
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         file.write_all(&text).map_err(failed)?;
         Ok(file)
+    }
+}
+
+/// Takes away what a holder that was killed left elsewhere than in its private folder, which nobody has locked any more.
+pub fn sweep(folder: &Path) {
+    // What is not believed, or not there, is left alone: a folder of exec's has no note.
+    let Ok(Some(left)) = read(&folder.join(NOTE)) else { return };
+    if left.folder != folder || !left.holder.is_gone() {
+        return;
+    }
+    left.wipe();
+    // Another job may be held under the same path by now.
+    if matches!(read(&left.state), Ok(Some(known)) if known.holder == left.holder) {
+        let _ = remove(&left.state);
     }
 }
 
@@ -204,6 +234,8 @@ pub fn survives(way: &Way) -> bool {
 /// What tells one job from another, where runners share a user.
 const JOB_VARIABLES: [&str; 6] =
     ["CI_JOB_ID", "GITHUB_RUN_ID", "GITHUB_JOB", "RUNNER_NAME", "BUILDKITE_JOB_ID", "CIRCLE_WORKFLOW_JOB_ID"];
+/// Its copy in the private folder. No file of a job is called so: theirs have no `.` in front.
+const NOTE: &str = ".left";
 const MOST: u64 = 1024 * 1024;
 
 #[cfg(test)]
@@ -234,7 +266,34 @@ mod tests {
         let state = State::claim(&path, left(folder.path())).expect("claimed");
         assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o600);
         let next = Left { folder: folder.path().join("next"), files: Vec::new(), ..state.left };
+        std::fs::create_dir(&next.folder).expect("made");
         State::claim(&path, next).expect("claimed").wipe();
+        let rest: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.path()).collect();
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+
+    #[test]
+    fn whoever_sweeps_the_private_folder_takes_away_all_that_a_dead_holder_wrote_and_nothing_of_a_living_one() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("state");
+        let living = left(folder.path());
+        let private = living.folder.clone();
+        let state = State::claim(&path, living).expect("claimed");
+        sweep(&private);
+        assert!(path.exists() && private.exists() && folder.path().join("out").exists());
+        // A process that has ended, in the holder's place.
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("starts");
+        let holder = Process::of(i32::try_from(child.id()).expect("an id"));
+        child.kill().and_then(|()| child.wait()).expect("gone");
+        let holder = holder.expect("it lived");
+        let dead = State { left: Left { holder, ..state.left }, ..state };
+        dead.note().expect("written");
+        sweep(&private);
+        // The state is another's by now.
+        assert!(path.exists() && !private.exists() && !folder.path().join("out").exists());
+        std::fs::create_dir_all(&private).expect("made");
+        dead.write().expect("written");
+        sweep(&private);
         let rest: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.path()).collect();
         assert!(rest.is_empty(), "{rest:?}");
     }

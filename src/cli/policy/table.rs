@@ -114,7 +114,7 @@ fn yes() -> bool {
 
 fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<CredentialKind, D::Error> {
     let word = String::deserialize(from)?;
-    CredentialKind::from_word(&word).ok_or_else(|| D::Error::custom("a kind is `jwt`, `opaque` or `x509`"))
+    CredentialKind::from_word(&word).ok_or_else(|| D::Error::custom("a kind is `jwt`, `opaque`, `x509` or `secret`"))
 }
 
 fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {

@@ -88,6 +88,9 @@ impl Record for pb::Lease {
             .words("policies", &self.policies)
             .hex("policy_set", &self.policy_set)
             .number("renewals", self.renewals)
+            .text("secret", &self.secret)
+            .number("secret_version", self.secret_version)
+            .time("pickup_until", self.pickup_until.as_ref())
     }
 }
 

@@ -22,6 +22,7 @@ pub fn scope_text(scope: &pb::Scope) -> String {
         &digest,
         &scope.key_id,
         &scope.issuer,
+        &scope.secret,
     ];
     let name: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let kind = match pb::ScopeKind::try_from(scope.kind) {
@@ -37,6 +38,7 @@ pub fn scope_text(scope: &pb::Scope) -> String {
             | pb::ScopeKind::Partner
             | pb::ScopeKind::Tenant
             | pb::ScopeKind::Issuer
+            | pb::ScopeKind::Secret
             | pb::ScopeKind::Everything,
         )
         | Err(_) => word::scope(scope.kind),
@@ -55,6 +57,7 @@ impl Record for pb::Scope {
             .text("partner", &self.partner)
             .text("grant", &self.grant)
             .text("workload", &self.workload)
+            .text("secret", &self.secret)
             .text("task_id", &self.task_id)
             .text("lease_id", &self.lease_id)
             .hex("proof_sha256", &self.proof_sha256)

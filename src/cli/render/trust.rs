@@ -73,6 +73,7 @@ impl Record for pb::Grant {
             .text("environment", &self.environment)
             .flag("require_binding", self.require_binding)
             .words("sources", &self.sources)
+            .words("secrets", &self.secrets)
             .words("dns_names", &self.dns_names)
             .number("max_live_leases", self.max_live_leases)
             .number("live_leases", self.live_leases)

@@ -5,7 +5,7 @@ use std::{error::Error, io, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::{ConnectError, UnusableFile, refusal};
+use super::{ConnectError, NoEphemeralKey, UnusableFile, refusal};
 
 /// What to do after a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +41,9 @@ pub enum CallError {
     /// No key could be made.
     #[error("cannot make a key")]
     Key(#[source] rcgen::Error),
+    /// No key for this run could be made.
+    #[error(transparent)]
+    Ephemeral(#[from] NoEphemeralKey),
     /// A new credential could not be handed over.
     #[error("cannot hand the credential over")]
     Handover(#[source] io::Error),
@@ -70,6 +73,7 @@ impl CallError {
             | Self::Incomplete(_)
             | Self::Config(_)
             | Self::Key(_)
+            | Self::Ephemeral(_)
             | Self::Handover(_) => Advice::Stop,
             Self::Refused(status) => of_status(status),
         }
@@ -87,7 +91,7 @@ pub fn of_status(status: &Status) -> Advice {
             Advice::Again(status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(Duration::ZERO))
         }
         Some("TASK_ENDED" | "LEASE_ENDED") => Advice::Over,
-        Some("UNPROVEN") => Advice::ProveAnew,
+        Some("UNPROVEN" | "IDENTITY_TOKEN_EXPIRED") => Advice::ProveAnew,
         Some(_) => Advice::Stop,
         None if status.code() == Code::Unauthenticated => Advice::ProveAnew,
         None => Advice::Stop,
@@ -136,6 +140,7 @@ mod tests {
         check(refused("TOO_MANY_REQUESTS", Some(second)), Advice::Again(second));
         check(refused("TASK_ENDED", None), Advice::Over);
         check(refused("UNPROVEN", None), Advice::ProveAnew);
+        check(refused("IDENTITY_TOKEN_EXPIRED", None), Advice::ProveAnew);
         check(refused("GRANT_EXPIRED", None), Advice::Stop);
         check(Status::permission_denied("x"), Advice::Stop);
     }

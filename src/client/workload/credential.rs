@@ -16,6 +16,8 @@ pub struct Wanted {
     pub kind: pb::CredentialKind,
     /// The grant to use, when more than one would fit; empty for none.
     pub grant: String,
+    /// The static secret, for that kind alone; empty for others. It has no audiences, actions and binding.
+    pub secret: String,
     /// Who it is for.
     pub audiences: Vec<String>,
     /// What it shall allow.
@@ -37,6 +39,7 @@ impl Wanted {
         Ok(pb::IssueRequest {
             task_id: task_id.to_owned(),
             grant: self.grant.clone(),
+            secret: self.secret.clone(),
             kind: self.kind.into(),
             audiences: self.audiences.clone(),
             actions: self.actions.clone(),
@@ -76,6 +79,15 @@ pub enum Body {
         /// The one URI SAN.
         spiffe_id: String,
     },
+    /// A static secret. It does not end with its lease: only its vendor can end it.
+    Secret {
+        /// Its name.
+        name: String,
+        /// Its version; another one once it was rotated.
+        version: u32,
+        /// Its value: bytes of any kind.
+        value: Zeroizing<Vec<u8>>,
+    },
 }
 
 impl Credential {
@@ -94,7 +106,12 @@ impl Credential {
                 roots_pem: pem::encode_chain(&x509.bundle_der),
                 spiffe_id: x509.spiffe_id,
             },
-            (issue_response::Credential::X509(_), None) => return Err(CallError::Incomplete("token")),
+            (issue_response::Credential::Secret(secret), None) => {
+                Body::Secret { name: secret.name, version: secret.version, value: Zeroizing::new(secret.value) }
+            }
+            (issue_response::Credential::X509(_), None)
+            | (issue_response::Credential::Secret(_), Some(_))
+            | (issue_response::Credential::Pickup(_), _) => return Err(CallError::Incomplete("credential")),
         };
         // By the broker's clock, from when it was asked for by ours: clocks that differ make no difference.
         let life = between(lease.issued.as_ref(), lease.expires.as_ref());
@@ -126,12 +143,13 @@ impl Credential {
         }
     }
 
-    /// The texts that must not be seen: the token, or the key in PEM.
+    /// The texts that must not be seen: the token, the key in PEM, or a static secret; empty for one that is no text.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         match &self.body {
             Body::Token(token) => token,
             Body::Certificate { key_pem, .. } => key_pem,
+            Body::Secret { value, .. } => str::from_utf8(value).unwrap_or_default(),
         }
     }
 }
@@ -151,6 +169,9 @@ impl fmt::Debug for Body {
             Self::Token(_) => f.write_str("Token(..)"),
             Self::Certificate { spiffe_id, .. } => {
                 f.debug_struct("Certificate").field("spiffe_id", spiffe_id).finish_non_exhaustive()
+            }
+            Self::Secret { name, version, .. } => {
+                f.debug_struct("Secret").field("name", name).field("version", version).finish_non_exhaustive()
             }
         }
     }
@@ -183,6 +204,18 @@ pub(super) mod tests {
         let credential =
             Credential::of(token("hunter2", 60, pb::Bound::Requested), None, Instant::now()).expect("whole");
         assert!(!format!("{credential:?} {:?}", credential.body).contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_static_secret_keeps_its_bytes_and_does_not_show_them() {
+        let secret = pb::StaticSecret { name: "vendor".into(), version: 2, value: b"hunter2\xff".to_vec() };
+        let credential = Some(issue_response::Credential::Secret(secret));
+        let reply = pb::IssueResponse { credential, ..token("", 60, pb::Bound::Requested) };
+        let credential = Credential::of(reply, None, Instant::now()).expect("whole");
+        let shown = format!("{credential:?} {:?}", credential.body);
+        assert!(shown.contains("vendor") && !shown.contains("hunter2") && !shown.contains("104, 117"), "{shown}");
+        assert!(matches!(&credential.body, Body::Secret { value, .. } if value.as_slice() == b"hunter2\xff"));
+        assert_eq!(credential.expose_secret(), "");
     }
 
     #[tokio::test]

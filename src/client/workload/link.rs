@@ -12,7 +12,7 @@ use tokio::{
 };
 use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Channel};
 
-use super::{Advice, Backoff, CallError, ClientConfig, Connection, FederatedCalls, refusal};
+use super::{Address, Advice, Backoff, CallError, ClientConfig, Connection, FederatedCalls, Identity, refusal};
 use crate::pb::broker_client::BrokerClient;
 
 /// Says whom to connect to and who to be, asked for each new connection: files may have been renewed meanwhile.
@@ -42,6 +42,27 @@ impl Link {
     #[must_use]
     pub fn new(config: Config, carried: FederatedCalls) -> Self {
         Self { config, carried, current: Mutex::new(None), opened: AtomicU64::new(0) }
+    }
+
+    /// As who `config` says: the holder of its certificate, or the user of this process on a Unix socket.
+    #[must_use]
+    pub fn to(config: ClientConfig) -> Self {
+        Self::new(Box::new(move || Ok(config.clone())), FederatedCalls::default())
+    }
+
+    /// With an identity token of a platform, for the broker that `config` names. Over TLS the connection gets a key of its
+    /// own, which goes on with the task in the token's place; on a Unix socket the token stays.
+    ///
+    /// # Errors
+    /// [`CallError::Config`] when it is no token, [`CallError::Ephemeral`] when the system has no entropy.
+    pub fn federated(config: ClientConfig, token: &str) -> Result<Self, CallError> {
+        let wrong = |wrong| CallError::Config(format!("the identity token {wrong}"));
+        let (carried, identity) = match config.address {
+            Address::Https { .. } => (FederatedCalls::new(token).map_err(wrong)?, Some(Identity::ephemeral()?)),
+            Address::Unix(_) => (FederatedCalls::keyless(token).map_err(wrong)?, None),
+        };
+        let config = ClientConfig { identity, ..config };
+        Ok(Self::new(Box::new(move || Ok(config.clone())), carried))
     }
 
     /// A client over the current connection; opens one when there is none.

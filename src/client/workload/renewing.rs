@@ -151,7 +151,10 @@ fn due(credential: &Credential, random: u64) -> Option<Instant> {
 pub(super) fn key_for(wanted: &Wanted) -> Result<Option<Key>, CallError> {
     match wanted.kind {
         pb::CredentialKind::X509 => Key::fresh().map(Some),
-        pb::CredentialKind::Unspecified | pb::CredentialKind::Jwt | pb::CredentialKind::Opaque => Ok(None),
+        pb::CredentialKind::Unspecified
+        | pb::CredentialKind::Jwt
+        | pb::CredentialKind::Opaque
+        | pb::CredentialKind::Secret => Ok(None),
     }
 }
 

@@ -67,11 +67,19 @@ pub enum Table {
     People = 28,
     /// Leave to use grants, asked for and given.
     Approvals = 20,
+    /// Static secrets by tenant and name, without their values.
+    Secrets = 29,
+    /// The newest value of each, sealed.
+    SecretValues = 30,
+    /// Tasks that got one, by version.
+    SecretHolders = 31,
+    /// Credentials that wait to be picked up, or were.
+    Pickups = 32,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -96,10 +104,14 @@ impl Table {
         Self::Unmanaged,
         Self::People,
         Self::Approvals,
+        Self::Secrets,
+        Self::SecretValues,
+        Self::SecretHolders,
+        Self::Pickups,
     ];
 
     /// More than the greatest [`Self::code`]: numbers in between may belong to nothing.
-    pub const CODES: usize = 29;
+    pub const CODES: usize = 33;
 
     /// The number in backups: the discriminant.
     #[must_use]
@@ -141,6 +153,10 @@ impl Table {
             Self::Unmanaged => "unmanaged",
             Self::People => "people",
             Self::Approvals => "approvals",
+            Self::Secrets => "secrets",
+            Self::SecretValues => "secret_values",
+            Self::SecretHolders => "secret_holders",
+            Self::Pickups => "pickups",
         }
     }
 }

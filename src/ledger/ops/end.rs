@@ -2,7 +2,10 @@
 
 use std::ops::Bound;
 
-use super::{counted, ended_or, issue};
+use super::{
+    counted, ended_or, issue,
+    secrets::{Exposed, exposed_by_task},
+};
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
     model::{EndReason, Lease, LeaseId, Scope, Task, TaskId, Timestamp, time::SKEW},
@@ -47,8 +50,11 @@ pub(in crate::ledger) fn lease(tx: &mut Tx<'_>, end: &EndLease) -> Result<bool, 
     if !lease.own_standing(end.now).is_live() {
         return Ok(false);
     }
+    let mut exposed = Exposed::default();
+    exposed.note(&lease, end.why);
     tx.mark_time(end.now);
     tx.audit(&end.event)?;
+    exposed.tell(tx, &end.event.reason, end.now)?;
     end_lease(tx, lease, end.why, end.now)?;
     Ok(true)
 }
@@ -64,8 +70,10 @@ pub(in crate::ledger) fn task(tx: &mut Tx<'_>, end: &EndTask) -> Result<bool, Re
     if !task.own_standing(end.now).is_live() {
         return Ok(false);
     }
+    let exposed = exposed_by_task(tx, end.task, end.why, end.now)?;
     tx.mark_time(end.now);
     tx.audit(&end.event)?;
+    exposed.tell(tx, &end.event.reason, end.now)?;
     mark_ended(tx, task, end.why, end.now);
     free_below(tx, end.task, end.why, end.now, &mut { BELOW_MOST })?;
     Ok(true)

@@ -4,7 +4,7 @@ use super::{
     approve::{self, ApprovalUse, FirstUse},
     counted, end, ended_or, lease_standing, live_task,
     pace::{self, Counted},
-    proof_standing,
+    pickups, proof_standing, secrets,
     spend::{self, Spend, Use},
 };
 use crate::{
@@ -33,12 +33,34 @@ pub struct IssueDraft {
     pub velocity: Velocity,
     /// The lease it takes the place of.
     pub supersedes: Option<LeaseId>,
+    /// What is left behind of it beside the lease: of a static secret, and of what waits to be picked up.
+    pub hand_out: Option<HandOut>,
     /// Limits.
     pub quota: Quota,
     /// Its event.
     pub event: pb::Event,
     /// When it was decided.
     pub now: Timestamp,
+}
+
+/// What a hand-out leaves behind beside its lease.
+#[derive(Debug)]
+pub struct HandOut {
+    /// Until when it is remembered who got a static secret.
+    pub holder_until: Timestamp,
+    /// The credential, when it waits to be picked up.
+    pub waits: Option<Waiting>,
+}
+
+/// A credential that waits to be picked up.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Hash of the handle's secret.
+    pub handle: Digest,
+    /// The credential, sealed.
+    pub sealed: Vec<u8>,
+    /// The one workload that may take it; empty for any of the tenant.
+    pub workload: String,
 }
 
 /// An idempotency key, bound to who used it and for what.
@@ -240,6 +262,11 @@ fn write(tx: &mut Tx<'_>, draft: &IssueDraft, task: Task, paced: Counted) -> Res
     }
     tx.put_task(&task);
     tx.put_lease(lease);
+    match &draft.hand_out {
+        Some(HandOut { waits: Some(waits), holder_until }) => pickups::wait(tx, lease, waits, *holder_until),
+        Some(HandOut { waits: None, holder_until }) => secrets::note_holder(tx, lease, &task, "", *holder_until, now)?,
+        None => {}
+    }
     tx.expires(lease.expires).leases.extend_from_slice(lease.id.as_bytes());
     tx.count(&counted(lease), lease.expires.minute(), 1);
     if let Some(retry) = draft.retry {

@@ -9,7 +9,10 @@ use std::{
 
 use prost::Message;
 
-use super::end;
+use super::{
+    end,
+    secrets::{self, Exposed},
+};
 use crate::{
     audit::checkpoint::Statement,
     ledger::{
@@ -62,7 +65,7 @@ pub(in crate::ledger) fn sweep(
     let mut report = SweepReport { removed: 0, more: pages.len() > SWEEP_PAGES };
     for (key, value) in pages.into_iter().take(SWEEP_PAGES) {
         match tx.shared.codec.decode::<records::ExpiryPage>(Table::Expiry, &key, &value) {
-            Ok(page) => report.removed += sweep_page(tx, &page),
+            Ok(page) => report.removed += sweep_page(tx, &page, keys::leading_minute(&key).unwrap_or(0)),
             Err(e) => tx.shared.aside.note(Table::Expiry, &key, &e),
         }
         tx.delete(Table::Expiry, key);
@@ -103,11 +106,14 @@ pub(in crate::ledger) fn walk(
     let why = EndReason::from_code(record.why).unwrap_or(EndReason::Revoked);
     let at = Timestamp::from_millis(record.at);
     record.done = rows.len() < WALK_ROWS;
+    let mut exposed = Exposed::default();
     for (key, _) in rows {
         record.walked += 1;
-        record.ended += u64::from(walk_lease(tx, &key, scope, number, why, at)?);
+        record.ended += u64::from(walk_lease(tx, &key, (scope, number), why, at, &mut exposed)?);
         record.cursor = key;
     }
+    let because = cut_scope(&record).map(|scope| format!("{scope} was revoked: {}", record.reason));
+    exposed.tell(tx, &because.unwrap_or_default(), at)?;
     tx.put_record(Table::Cuts, key, &record);
     if record.done {
         let state = tx.scope(scope);
@@ -121,10 +127,10 @@ pub(in crate::ledger) fn walk(
 fn walk_lease(
     tx: &mut Tx<'_>,
     key: &[u8],
-    scope: ScopeId,
-    cut: u64,
+    (scope, cut): (ScopeId, u64),
     why: EndReason,
     at: Timestamp,
+    exposed: &mut Exposed,
 ) -> Result<bool, Refused> {
     let Some(id) = LeaseId::from_bytes(key) else { return Ok(false) };
     // The row is read through the commit: it may have changed since the scan.
@@ -136,11 +142,12 @@ fn walk_lease(
     if lease.basis.1 >= cut || !lease.own_standing(at).is_live() || !lease.scopes().contains(&scope) {
         return Ok(false);
     }
+    exposed.note(&lease, why);
     end::end_lease(tx, lease, why, at)?;
     Ok(true)
 }
 
-fn sweep_page(tx: &mut Tx<'_>, page: &records::ExpiryPage) -> u64 {
+fn sweep_page(tx: &mut Tx<'_>, page: &records::ExpiryPage, minute: u32) -> u64 {
     let leases = page.leases.chunks_exact(LeaseId::BYTES);
     let tasks = page.tasks.chunks_exact(crate::model::TaskId::BYTES);
     let removed = leases.len() + tasks.len();
@@ -168,6 +175,12 @@ fn sweep_page(tx: &mut Tx<'_>, page: &records::ExpiryPage) -> u64 {
     }
     for id in page.approvals.chunks_exact(ApprovalId::BYTES) {
         tx.delete(Table::Approvals, id.to_vec());
+    }
+    for key in &page.secret_holders {
+        secrets::forget_holder(tx, key, minute);
+    }
+    for id in page.pickups.chunks_exact(LeaseId::BYTES).filter_map(LeaseId::from_bytes) {
+        tx.delete(Table::Pickups, keys::pickup(id));
     }
     removed as u64
 }
@@ -390,7 +403,7 @@ pub(in crate::ledger) fn acknowledge(tx: &mut Tx<'_>, sink: &str, number: u64) {
     tx.put_record(Table::Sinks, sink.as_bytes().to_vec(), &record);
 }
 
-fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let nanos = i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000;
     prost_types::Timestamp { seconds: i64::try_from(at.seconds()).unwrap_or(i64::MAX), nanos }
 }

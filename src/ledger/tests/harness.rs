@@ -287,6 +287,8 @@ impl Bed {
             broker_made_key: false,
             ended: None,
             ruling: None,
+            secret: None,
+            pickup_until: None,
         }
     }
 
@@ -299,6 +301,7 @@ impl Bed {
             approval: None,
             velocity: Velocity::default(),
             spend: None,
+            hand_out: None,
             quota: QUOTA,
             event: self.event("lease.issued", Some(lease.id)),
             now: self.now,

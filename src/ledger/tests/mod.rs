@@ -8,6 +8,7 @@ mod harness;
 mod laws;
 mod model;
 mod people;
+mod secrets;
 mod spend;
 mod tells;
 mod upkeep;

@@ -128,6 +128,7 @@ impl Model {
             | Scope::Lease(_)
             | Scope::Partner(_)
             | Scope::PartnerInTenant(..)
+            | Scope::Secret(..)
             | Scope::SigningKey(_)
             | Scope::Issuer(_)
             | Scope::Task(_)

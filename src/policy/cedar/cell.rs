@@ -15,6 +15,7 @@ use crate::model::{Digest, GrantName, PartnerName, WorkloadName};
 
 use super::{
     compile::{Compiled, Entry, VOCABULARY},
+    memo::Memo,
     question::{Needs, PolicyAction, Question, text},
     sets::{Inner, Loaded},
 };
@@ -54,6 +55,7 @@ pub(super) struct Bench {
     /// The guardrails that can concern it; `None` for none.
     pub(super) rails: Option<PolicySet>,
     pub(super) needs: Needs,
+    pub(super) memo: Memo,
 }
 
 /// Cells of one tenant at most; then they are made anew.
@@ -113,9 +115,9 @@ fn make(
     Ok(Cell {
         entities: uids.entities(question, audience)?,
         enforce: Bench::of(enforced, enforced_rails, question.action, &uids),
-        shadow: shadow
-            .transpose()
-            .unwrap_or_else(|_| Some(Bench { own: Some(PolicySet::new()), rails: None, needs: Needs::default() })),
+        shadow: shadow.transpose().unwrap_or_else(|_| {
+            Some(Bench { own: Some(PolicySet::new()), rails: None, needs: Needs::default(), memo: Memo::default() })
+        }),
         set: Digest::of_parts(&[&own_hash.0, &rails_hash.0]),
         rails: made_with,
         principal: uids.principal,
@@ -141,6 +143,7 @@ impl Bench {
             own: own.map(narrowed),
             rails: rails.map(narrowed).filter(|set| !set.is_empty()),
             needs: Needs::of(action, texts),
+            memo: Memo::default(),
         }
     }
 }
@@ -189,9 +192,10 @@ impl Uids {
         let tenant = uid(&NAMES.tenant, question.tenant);
         let resource = match question.action {
             PolicyAction::OpenTask => tenant.clone(),
-            PolicyAction::IssueToken | PolicyAction::IssueCertificate | PolicyAction::Renew => {
-                uid(&NAMES.audience, audience)
-            }
+            PolicyAction::IssueToken
+            | PolicyAction::IssueCertificate
+            | PolicyAction::IssueSecret
+            | PolicyAction::Renew => uid(&NAMES.audience, audience),
         };
         Self {
             principal: uid(&NAMES.workload, question.workload.0.as_str()),

@@ -77,11 +77,9 @@ fn ask(
     differences: &mut Vec<Difference>,
 ) -> Result<(Digest, Verdict), String> {
     let cell = cell(own, rails, question, audience)?;
-    let with_parameters = parameters(&cell, question)?;
-    let entities = with_parameters.as_ref().unwrap_or(&cell.entities);
-    let enforced = cell.enforce.verdict(&cell, question, entities);
+    let enforced = cell.enforce.verdict(&cell, question);
     if let Some(shadow) = &cell.shadow {
-        let shadow = shadow.verdict(&cell, question, entities);
+        let shadow = shadow.verdict(&cell, question);
         if shadow.word() != enforced.word() {
             let grant = question.grant.map(|(name, _)| name.clone());
             let (action, audience, enforced) = (question.action, audience.to_owned(), enforced.clone());
@@ -117,26 +115,36 @@ impl Question<'_> {
 }
 
 impl Bench {
+    /// What they say, now or before.
+    fn verdict(&self, cell: &Cell, question: &Question<'_>) -> Verdict {
+        self.memo.answer(question.values(self.needs), || {
+            self.ask(cell, question).unwrap_or_else(|error| Verdict {
+                allowed: false,
+                policies: Vec::new(),
+                errors: vec![shortened(&error)],
+            })
+        })
+    }
+
     /// Guardrails first: what they forbid, no tenant's policy permits.
-    fn verdict(&self, cell: &Cell, question: &Question<'_>, entities: &Entities) -> Verdict {
-        let request = match self.request(cell, question) {
-            Ok(request) => request,
-            Err(error) => return Verdict { allowed: false, policies: Vec::new(), errors: vec![shortened(&error)] },
-        };
+    fn ask(&self, cell: &Cell, question: &Question<'_>) -> Result<Verdict, String> {
+        let with_parameters = parameters(cell, question)?;
+        let entities = with_parameters.as_ref().unwrap_or(&cell.entities);
+        let request = self.request(cell, question)?;
         if let Some(rails) = &self.rails {
             let said = Said::of(&request, rails, entities);
             if !said.errors.is_empty() || !said.policies.is_empty() {
-                return Verdict { allowed: false, policies: said.policies, errors: said.errors };
+                return Ok(Verdict { allowed: false, policies: said.policies, errors: said.errors });
             }
         }
-        match &self.own {
+        Ok(match &self.own {
             None => Verdict { allowed: true, policies: Vec::new(), errors: Vec::new() },
             Some(own) => {
                 let said = Said::of(&request, own, entities);
                 let allowed = said.permits && said.errors.is_empty();
                 Verdict { allowed, policies: said.policies, errors: said.errors }
             }
-        }
+        })
     }
 
     fn request(&self, cell: &Cell, question: &Question<'_>) -> Result<Request, String> {

@@ -9,6 +9,7 @@ mod cell;
 mod compile;
 mod explain;
 mod judge;
+mod memo;
 mod question;
 mod sets;
 mod text;

@@ -327,6 +327,37 @@ fn address_and_hour_are_looked_at() {
 }
 
 #[test]
+fn an_earlier_answer_is_given_to_no_other_question() {
+    let looked_at = [
+        "context.hour < 12 && context.renewals < 2",
+        "Parameters::\"task\".hasTag(\"ticket\")",
+        "context has source_ip && context.source_ip.isInRange(ip(\"10.0.0.0/8\"))",
+    ];
+    let one = |(id, when)| {
+        format!("@id(\"p{id}\") permit(principal, action in Action::\"Issue\", resource) when {{ {when} }};\n")
+    };
+    let own: String = looked_at.into_iter().enumerate().map(one).collect();
+    let folder = Folder { own: &own, ..Folder::default() };
+    let kept = folder.map();
+    let hours = |n: u64| Timestamp::from_seconds(now().seconds() / 86_400 * 86_400 + n * 3_600);
+    let asks = [
+        Ask { at: hours(13), ..Ask::default() },
+        Ask { at: hours(11), ..Ask::default() },
+        Ask { at: hours(11), renewals: Some(3), ..Ask::default() },
+        Ask { at: hours(13), intent: told("x", &[("ticket", "1")]), ..Ask::default() },
+        Ask { at: hours(13), intent: told("x", &[("tick", "1")]), ..Ask::default() },
+        Ask { at: hours(13), origin: Origin::Network([10, 1, 1, 1].into()), ..Ask::default() },
+        Ask { at: hours(13), origin: Origin::Network([11, 1, 1, 1].into()), ..Ask::default() },
+    ];
+    let fresh: Vec<bool> = asks.iter().map(|ask| ask.decide(&folder.map()).is_ok()).collect();
+    assert_eq!(fresh, [false, true, false, true, false, true, false]);
+    for _ in 0..2 {
+        let again: Vec<bool> = asks.iter().map(|ask| ask.decide(&kept).is_ok()).collect();
+        assert_eq!(again, fresh);
+    }
+}
+
+#[test]
 fn every_mistake_is_told_at_once_with_file_and_line() {
     let own = "// first line\n\
                @id(\"typo\")\npermit(principal, action, resource) when { context.purpos == \"x\" };\n\
@@ -495,8 +526,13 @@ fn question<'a>(
     }
 }
 
-const ACTIONS: [PolicyAction; 4] =
-    [PolicyAction::OpenTask, PolicyAction::IssueToken, PolicyAction::IssueCertificate, PolicyAction::Renew];
+const ACTIONS: [PolicyAction; 5] = [
+    PolicyAction::OpenTask,
+    PolicyAction::IssueToken,
+    PolicyAction::IssueCertificate,
+    PolicyAction::IssueSecret,
+    PolicyAction::Renew,
+];
 
 #[test]
 fn what_is_asked_fits_the_schema() {

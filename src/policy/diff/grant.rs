@@ -16,6 +16,7 @@ pub(super) fn compare(old: &Grant, new: &Grant) -> Compared {
     compared.patterns("actions", &old.actions, &new.actions);
     compared.set("kinds", &words(old), &words(new));
     compared.set("dns_names", &old.dns_names, &new.dns_names);
+    compared.set("secrets", &old.secrets, &new.secrets);
     compared.edit("ttl_default", &seconds(old.ttl_default), &seconds(new.ttl_default));
     compared.ordered("ttl_max", old.ttl_max, new.ttl_max, seconds);
     compared.ordered("task_max", old.task_max_seconds, new.task_max_seconds, seconds);

@@ -126,6 +126,11 @@ impl Gather<'_> {
         }
         let others = draft.grants.iter().filter_map(|(other, found)| Some((other, found.value.as_ref()?)));
         for (other, real) in others.filter(|(_, other)| !is_for_tests(&other.environment)) {
+            if let Some(secret) = grant.secrets.iter().find(|secret| real.secrets.has(secret)) {
+                let message =
+                    format!("secret `{secret}` of `{name}`, which is for tests, is also one of grant `{other}`");
+                found.push(self.at(place, "grant.secrets", &message, "give what is for tests secrets of its own"));
+            }
             let meets = |audience: &&Pattern| real.audiences.iter().any(|own| own.meets(audience));
             if let Some(audience) = grant.audiences.iter().find(meets) {
                 let message =

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    model::{PartnerName, Purpose, Timestamp, Ttl},
+    model::{CredentialKind, PartnerName, Purpose, SecretName, Timestamp, Ttl},
     policy::{pattern::Pattern, problem::Problem, trust::Grant},
 };
 
@@ -24,9 +24,12 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let attest_by = row.time("attest_by", "say when its owner must have confirmed it", problems);
     let partner = row.parsed::<PartnerName>("partner", "say which partner it is for", problems);
     let workloads = row.list("workloads", Some("name the workloads that may use it"), problems);
-    let audiences = row.list::<Pattern>("audiences", Some("name the resources it is for"), problems);
     let actions = row.list::<Action>("actions", None, problems);
-    let kinds = row.list::<Kind>("kinds", Some("write some of \"jwt\", \"opaque\", \"x509\""), problems);
+    let kinds = row.list::<Kind>("kinds", Some("write some of \"jwt\", \"opaque\", \"x509\", \"secret\""), problems);
+    let secrets = secrets(row, kinds.as_deref(), problems);
+    let is_for_secrets = kinds.iter().flatten().all(|kind| kind.0 == CredentialKind::Secret) && kinds.is_some();
+    let help = (!is_for_secrets).then_some("name the resources it is for");
+    let audiences = row.list::<Pattern>("audiences", help, problems);
     let dns_names = row.list::<DnsName>("dns_names", None, problems);
     let times = times(row, problems);
     let environment = environment(row, problems);
@@ -67,9 +70,22 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         test: test?,
         approvals: approvals?,
         velocity: velocity?,
+        secrets: secrets?.into(),
     };
     let approvable = demand::fits(row, &grant, problems);
     (dated && approvable).then_some(grant)
+}
+
+/// `secrets = ["stripe-key"]`: there with the kind `secret`, and not without it.
+fn secrets(row: &Row<'_>, kinds: Option<&[Kind]>, problems: &mut Vec<Problem>) -> Option<Vec<SecretName>> {
+    let Some(kinds) = kinds else { return Some(Vec::new()) };
+    let hands_out = kinds.iter().any(|kind| kind.0 == CredentialKind::Secret);
+    if !hands_out && row.has("secrets") {
+        let help = "add \"secret\" to kinds, or remove secrets";
+        row.wrong("secrets", "is there without the kind that hands them out", help, problems);
+        return None;
+    }
+    row.list("secrets", hands_out.then_some("name the static secrets that it may hand out"), problems)
 }
 
 /// Default life, longest life, longest task.
@@ -105,7 +121,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 26] = [
     "tenant",
     "name",
     "partner",
@@ -131,4 +147,5 @@ const FIELDS: [&str; 25] = [
     "test",
     "approvals",
     "velocity",
+    "secrets",
 ];

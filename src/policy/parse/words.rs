@@ -131,7 +131,7 @@ impl FromStr for Kind {
     type Err = Broken;
 
     fn from_str(text: &str) -> Result<Self, Broken> {
-        CredentialKind::from_word(text).map(Self).ok_or(Broken("is none of `jwt`, `opaque`, `x509`"))
+        CredentialKind::from_word(text).map(Self).ok_or(Broken("is none of `jwt`, `opaque`, `x509`, `secret`"))
     }
 }
 

@@ -288,3 +288,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_static_secret_is_decided_by_the_grants_secrets_alone() {
+    let trust = trust("kinds = [\"secret\", \"jwt\"]\nsecrets = [\"stripe\", \"twilio\"]");
+    let ask = |audiences: &[&str]| {
+        let audiences = audiences.iter().map(|text| (*text).to_owned()).collect();
+        Ask { kind: CredentialKind::Secret, audiences, actions: Vec::new(), ..fitting() }.decide(&trust)
+    };
+    let decision = ask(&["secret:stripe"]).expect("fits");
+    assert_eq!(decision.secret().map(ToString::to_string), Some("stripe".to_owned()));
+    assert!(!decision.bind(), "nothing binds a value");
+    let reason = |audiences: &[&str]| ask(audiences).map(|_| "").unwrap_or_else(|why| why.reason());
+    assert_eq!(reason(&["secret:other"]), "SECRET_NOT_GRANTED");
+    assert_eq!(reason(&["https://api.test"]), "AUDIENCE_NOT_GRANTED");
+    assert_eq!(reason(&["secret:stripe", "secret:twilio"]), "AUDIENCE_REQUIRED");
+    assert_eq!(reason(&[]), "AUDIENCE_REQUIRED");
+    // And the other way round: no other kind gets at a secret, and decisions about them name none.
+    let token = fitting().decide(&trust).expect("fits");
+    assert_eq!(token.secret(), None);
+    let token = Ask { audiences: vec!["secret:stripe".into()], ..fitting() }.decide(&trust);
+    assert_eq!(token.map(|_| "").unwrap_or_else(|why| why.reason()), "AUDIENCE_NOT_GRANTED");
+}

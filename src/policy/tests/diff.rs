@@ -25,6 +25,7 @@ fn each_grant_field_gives_takes_or_neither() {
         ("actions = [\"read\", \"write\", \"delete\"]", Widened),
         ("kinds = [\"jwt\"]", Narrowed),
         ("kinds = [\"jwt\", \"x509\", \"opaque\"]", Widened),
+        ("kinds = [\"jwt\", \"x509\", \"secret\"]\nsecrets = [\"stripe\"]", Widened),
         ("dns_names = []", Narrowed),
         ("ttl_max = 599", Narrowed),
         ("ttl_max = 601", Widened),

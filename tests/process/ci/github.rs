@@ -34,6 +34,8 @@ pub struct Job {
     pub work: Work,
     pub door: Door,
     tokens: Tokens,
+    /// Where the action lies.
+    pub action: PathBuf,
     /// Every line that any step has printed.
     pub log: Mutex<Vec<String>>,
 }
@@ -89,7 +91,7 @@ impl Job {
         }
         std::fs::write(work.path("work/mayfly-job.toml"), job_file()).expect("written");
         let door = Door::to(&setting.world).await;
-        Self { work, door, tokens: Tokens::start(tokens), log: Mutex::default() }
+        Self { work, door, tokens: Tokens::start(tokens), action: action_folder(), log: Mutex::default() }
     }
 
     /// What every step of a job with `id-token: write` has.
@@ -113,7 +115,7 @@ impl Job {
             return None;
         }
         let mut command = self.work.command("node");
-        command.arg(action_folder().join(program));
+        command.arg(self.action.join(program));
         self.environment(&mut command);
         let server = format!("https://{}", self.door.address);
         let all =

@@ -8,7 +8,7 @@ use mayfly::pb::{self, introspect_request::Credential as Presented};
 use rustix::process::Signal;
 
 use super::rig::{Work, gone, lives, opened};
-use crate::process::exec::rig::{Bench, all_over, content, run, signal_to};
+use crate::process::exec::rig::{Bench, Run, all_over, content, run, signal_to};
 use crate::process::{
     rig::{Said, arg, get, until},
     world::{World, audience, introspect},
@@ -116,6 +116,72 @@ async fn a_holder_that_was_killed_leaves_nothing_that_finish_does_not_take_away(
     gone(holder).await;
     assert!(work.left_behind().is_empty() && !outside.exists(), "{:?}", work.left_behind());
     assert_eq!(all_over(&world).await, [pb::EndReason::Completed; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_holder_left_anywhere_goes_with_the_next_job() {
+    let world = World::new().await;
+    let (bench, work) = (Bench::new(&world).await, Work::new());
+    // Jobs of one runner: each has a state of its own, and nobody finishes the first.
+    let start = |id: &str| {
+        let mut start = work.command("mayfly");
+        start.args(["job", "start", "--output", "json", "--identity"]).arg(bench.folder.path()).env("CI_JOB_ID", id);
+        start.arg("--server").arg(format!("https://{}", bench.door.address)).args(WORK);
+        let outside = work.path("work").join(format!("token-{id}"));
+        start.arg(credential(&format!("kind=opaque,env=T,file={}", outside.display())));
+        start.arg("--env-file").arg(work.path("work").join(format!("{id}.env")));
+        json(&run(start));
+        outside
+    };
+    let outside = start("1");
+    let holder = work.holder().expect("written down");
+    let token = content(&outside).await;
+    assert!(content(&work.path("work/1.env")).await.contains("export T="));
+    signal_to(holder, Signal::KILL);
+    gone(holder).await;
+    let left = work.left_behind();
+    assert!(left.len() == 2 && outside.exists(), "a state and a folder: {left:?}");
+
+    let next = start("2");
+    assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+    assert!(!outside.exists() && !work.path("work/1.env").exists(), "secrets of a job that is over");
+    assert!(next.exists() && work.path("work/2.env").exists());
+    let holder = work.holder().expect("written down");
+    signal_to(holder, Signal::TERM);
+    gone(holder).await;
+    assert!(work.left_behind().is_empty() && !next.exists());
+    all_over(&world).await;
+    assert!(!active(&world, &token).await);
+}
+
+/// GitLab's shell executor: one service for all jobs, with a shell for each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_with_its_own_process_where_a_service_runs_one_after_the_other() {
+    let world = World::new().await;
+    let (bench, work) = (Bench::new(&world).await, Work::new());
+    let mut start = work.job(&bench, "start");
+    start.args(WORK).arg(credential("kind=opaque,file=token"));
+    let words = std::iter::once(start.get_program()).chain(start.get_args());
+    let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().expect("UTF-8"))).collect();
+    // A script is called as its file, so this one is `gitlab-runner`.
+    let service = "#!/bin/sh\nsh ./stage.sh\necho over\nread wait\n";
+    std::fs::write(work.path("work/gitlab-runner"), service).expect("written");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(work.path("work/gitlab-runner"), mode).expect("chmod");
+    let stage = format!("{} > /dev/null\necho $$\necho ready\nread wait\n", line.join(" "));
+    std::fs::write(work.path("work/stage.sh"), stage).expect("written");
+    let (service, keys) = Run::with_keys(work.command("./gitlab-runner"));
+    let stage = service.line().parse().expect("the stage's process");
+    service.until("ready");
+    let holder = work.holder().expect("written down");
+    assert!(lives(holder));
+    // The job is cancelled: its processes are killed, and the service goes on.
+    signal_to(stage, Signal::KILL);
+    gone(holder).await;
+    service.until("over");
+    assert!(lives(service.pid()) && work.left_behind().is_empty(), "{:?}", work.left_behind());
+    assert_eq!(all_over(&world).await, [pb::EndReason::Completed]);
+    drop(keys);
 }
 
 #[tokio::test(flavor = "multi_thread")]

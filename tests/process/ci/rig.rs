@@ -53,12 +53,17 @@ impl Work {
 
     /// The holder of the state, if one is written down.
     pub fn holder(&self) -> Option<u32> {
-        let states = std::fs::read_dir(self.path("temp")).ok()?.flatten().map(|entry| entry.path());
-        let mut holders = states.filter_map(|path| {
-            let state: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+        self.holders().into_iter().next()
+    }
+
+    /// All that are written down, where they are told to be and where they are by themselves.
+    fn holders(&self) -> Vec<u32> {
+        let entries = ["temp", "private"].into_iter().filter_map(|name| std::fs::read_dir(self.path(name)).ok());
+        let holders = entries.flatten().flatten().filter_map(|entry| {
+            let state: Value = serde_json::from_str(&std::fs::read_to_string(entry.path()).ok()?).ok()?;
             u32::try_from(state["holder"]["id"].as_u64()?).ok()
         });
-        holders.next()
+        holders.collect()
     }
 
     /// All files of the job but for what was there before it.
@@ -73,8 +78,10 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if let Some(pid) = self.holder().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
+        for pid in self.holders() {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
         }
     }
 }

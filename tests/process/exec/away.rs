@@ -2,12 +2,12 @@ use std::time::{Duration, Instant};
 
 use mayfly::pb;
 
-use super::rig::{Bench, Run, all_over, run, tasks};
-use crate::process::{rig::until, world::World};
+use super::rig::{Bench, Run, all_over, run};
+use crate::process::world::World;
 
-const TOKEN: &str = "kind=opaque,binding=none,file=token";
+pub const TOKEN: &str = "kind=opaque,binding=none,file=token";
 /// Waits for a file of its folder.
-const UNTIL_GO: &str = "echo ready; while ! test -e go; do sleep 0.05; done; exit 6";
+pub const UNTIL_GO: &str = "echo ready; while ! test -e go; do sleep 0.05; done; exit 6";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_at_the_start_is_an_error_after_the_wait_and_none_when_it_comes_back() {
@@ -22,31 +22,6 @@ async fn a_broker_that_is_away_at_the_start_is_an_error_after_the_wait_and_none_
     bench.door.open(&world);
     assert_eq!(job.end().code, 6);
     assert_eq!(all_over(&world).await, [pb::EndReason::Completed]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn twenty_jobs_live_through_a_restart_of_the_broker_and_none_outlives_its_task() {
-    let mut world = World::new().await;
-    let bench = Bench::new(&world).await;
-    let jobs: Vec<Run> = (0..20).map(|_| Run::start(bench.exec(&[TOKEN], &[], UNTIL_GO))).collect();
-    jobs.iter().for_each(|job| job.until("ready"));
-    world.process.kill();
-    bench.door.shut();
-    world.restart().await;
-    bench.door.open(&world);
-    let streams = async || {
-        let metrics = crate::process::rig::get_plain(world.process.metrics, "/metrics").await.1;
-        metrics.lines().any(|line| line == "mayfly_holds 20").then_some(())
-    };
-    until("all holds", streams).await;
-    assert!(tasks(&world).await.iter().all(|task| task.standing() == pb::Standing::Live));
-    std::fs::write(bench.path("go"), "").expect("written");
-    for job in jobs {
-        let said = job.end();
-        assert!(said.code == 6 && said.errors.is_empty(), "{said:?}");
-    }
-    assert_eq!(all_over(&world).await, vec![pb::EndReason::Completed; 20]);
-    assert_eq!(world.live().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

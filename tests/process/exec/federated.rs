@@ -33,7 +33,11 @@ pub fn runner(tokens: Vec<String>) -> String {
 
 /// An exec as a job of GitHub's, without a certificate.
 fn job(bench: &Bench, url: &str, credentials: &[&str], script: &str) -> Run {
-    let exec = bench.exec(credentials, &[], script);
+    started(url, bench, &bench.exec(credentials, &[], script))
+}
+
+/// The same, of one that is put together already.
+pub fn started(url: &str, bench: &Bench, exec: &std::process::Command) -> Run {
     let mut arguments: Vec<_> = exec.get_args().collect();
     let at = arguments.iter().position(|argument| *argument == "--identity").expect("named");
     arguments.drain(at..at + 2);
@@ -79,4 +83,53 @@ async fn a_job_with_an_identity_token_has_all_it_needs_and_lives_through_a_resta
     assert!(said.code == 5 && said.errors.is_empty(), "{said:?}");
     assert_eq!(all_over(&setting.world).await, [pb::EndReason::Completed]);
     assert!(!setting.world.process.log().contains(&token));
+}
+
+/// A socket has no key that could go on in the token's place.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_socket_the_token_stays_the_proof_and_then_its_successor() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (socket, file) = (folder.path().join("m.sock"), folder.path().join("id-token"));
+    let listener = format!("reuse = \"until-expiry\"\n[[listener]]\nunix = {socket:?}\nservices = [\"broker\"]\n");
+    let mut setting = Setting::with(&listener).await;
+    std::fs::write(&file, setting.token(crate::signer::github, "first")).expect("written");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mayfly"));
+    command.current_dir(folder.path()).args(["exec", "--server", &format!("unix://{}", socket.display())]);
+    command.arg("--id-token-file").arg(&file).args([
+        "--tenant",
+        "alpha",
+        "--partner",
+        "courier",
+        "--purpose",
+        "report",
+    ]);
+    let audience = crate::process::world::audience("alpha");
+    command.arg(format!("--credential=audience={audience},action=read,kind=opaque,ttl=3s,file=token"));
+    let script = "echo \"$MAYFLY_FILE_CREDENTIAL\"; while ! test -e go; do sleep 0.05; done; exit 5";
+    let run = Run::start({
+        command.args(["--", "sh", "-c", script]);
+        command
+    });
+    let token = std::path::PathBuf::from(run.line());
+    let read = || std::fs::read_to_string(&token).expect("there");
+    // Renewed while it is held, by a user who is no workload here.
+    let first = read();
+    until("a successor", async || (read() != first).then_some(())).await;
+
+    // The platform renews its token; a new connection comes with that.
+    std::fs::write(&file, setting.token(crate::signer::github, "second")).expect("written");
+    setting.world.process.kill();
+    setting.world.restart().await;
+    let before = read();
+    until("a successor", async || (read() != before).then_some(())).await;
+    let events =
+        pb::ListEventsRequest { kind_prefix: "lease.issued".into(), tenant: "alpha".into(), ..Default::default() };
+    let events = setting.world.admin().await.list_events(events).await.expect("listed").into_inner().events;
+    let proofs: std::collections::BTreeSet<_> = events.iter().map(|event| event.proof.clone()).collect();
+    assert!(proofs.len() == 2 && events.iter().all(|event| event.actor == "workload:job"), "{events:?}");
+
+    std::fs::write(folder.path().join("go"), "").expect("written");
+    let said = run.end();
+    assert!(said.code == 5 && said.errors.is_empty(), "{said:?}");
+    assert_eq!(all_over(&setting.world).await, [pb::EndReason::Completed]);
 }

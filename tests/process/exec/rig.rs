@@ -205,8 +205,19 @@ pub fn run(command: Command) -> Said {
 
 /// All tasks of alpha.
 pub async fn tasks(world: &World) -> Vec<pb::Task> {
-    let request = pb::ListTasksRequest { tenant: "alpha".into(), ..Default::default() };
+    let page = Some(pb::Page { size: 1000, ..Default::default() });
+    let request = pb::ListTasksRequest { tenant: "alpha".into(), page, ..Default::default() };
     world.admin().await.list_tasks(request).await.expect("listed").into_inner().tasks
+}
+
+/// Waits until the broker knows of so many holds that stand.
+pub async fn holds(world: &World, count: usize) {
+    let line = format!("mayfly_holds {count}");
+    let stand = async || {
+        let metrics = crate::process::rig::get_plain(world.process.metrics, "/metrics").await.1;
+        metrics.lines().any(|found| found == line).then_some(())
+    };
+    until(&line, stand).await;
 }
 
 /// Waits until none of alpha's tasks lives, and says how they ended.

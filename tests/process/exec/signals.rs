@@ -24,6 +24,10 @@ async fn every_signal_is_passed_on_every_time() {
         Signal::VTALARM,
         Signal::WINCH,
         Signal::IO,
+        Signal::ABORT,
+        Signal::PROF,
+        Signal::XCPU,
+        Signal::POWER,
     ];
     // What a job in the background was started to ignore, all below it ignore.
     all.retain(|signal| !has(std::process::id(), "SigIgn:", *signal));

@@ -3,3 +3,5 @@
 mod klue;
 mod litellm;
 mod mini_shai_hulud;
+mod reviewdog;
+mod shai_hulud;

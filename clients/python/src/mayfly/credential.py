@@ -26,6 +26,8 @@ class Kind(enum.Enum):
     """A reference token, which only introspection can check."""
     X509 = types_pb2.CREDENTIAL_KIND_X509
     """A certificate with one SPIFFE URI."""
+    SECRET = types_pb2.CREDENTIAL_KIND_SECRET
+    """A static secret: it does not end with its lease, only its vendor can end it."""
 
 
 class Binding(enum.Enum):
@@ -47,12 +49,14 @@ class Wanted:
     """
 
     kind: Kind
-    audiences: Sequence[str]
+    audiences: Sequence[str] = ()
     actions: Sequence[str] = ()
     dns_names: Sequence[str] = ()
     grant: str = ""
     ttl_seconds: int = 0
     binding: Binding = Binding.AUTO
+    secret: str = ""
+    """The static secret, for that kind alone, which has no audiences and actions."""
 
     def __post_init__(self) -> None:
         for name in ("audiences", "actions", "dns_names"):
@@ -73,6 +77,7 @@ class Wanted:
             binding=self.binding.value,
             csr_der=b"" if key is None else key.request(),
             idempotency_key=idempotency_key,
+            secret=self.secret,
         )
 
 
@@ -138,12 +143,16 @@ class Credential:
 
 @dataclass(frozen=True)
 class IssuedToken(Credential):
-    """A JWT or reference token."""
+    """A JWT or reference token, or a static secret."""
 
     secret: Secret = field(repr=False)
 
     def value(self) -> SecretText:
-        """The token's text; its `repr` is redacted. Good until `ends`, unless it is revoked."""
+        """The text; its `repr` is redacted. A token is good until `ends`, unless it is revoked.
+
+        A static secret is good until its vendor ends it. Bytes of one that are no UTF-8 are surrogates, which
+        `text.encode("utf-8", "surrogateescape")` turns back.
+        """
         return self.secret.expose()
 
 

@@ -55,6 +55,7 @@ class EndReason(enum.Enum):
     ABANDONED = 6
     NARROWED = 7
     DAMAGED = 8
+    NOT_PICKED_UP = 9
 
     @classmethod
     def of(cls, number: int) -> EndReason:

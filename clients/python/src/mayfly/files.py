@@ -19,7 +19,7 @@ def write(path: Path, text: str) -> None:
     # mkstemp makes the file with mode 0600, before anything is in it.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mayfly-")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         Path(temporary).replace(path)
     except BaseException:

@@ -93,7 +93,11 @@ def _take(wire: bytes) -> Issued:
     """Takes the secret out of an answer before anybody sees the message."""
     reply = broker_pb2.IssueResponse.FromString(wire)
     which = reply.WhichOneof("credential")
-    token = Secret(reply.token) if which == "token" else None
-    if token is not None:
+    token = None
+    if which == "token":
+        token = Secret(reply.token)
         reply.token = ""
+    elif which == "secret":
+        token = Secret(reply.secret.value.decode("utf-8", "surrogateescape"))
+        reply.secret.value = b""
     return Issued(reply=reply, token=token, is_certificate=which == "x509")

@@ -209,6 +209,19 @@ class Task:
         )
         return Token(self._behind, self._behind.run(token))
 
+    def static_secret(
+        self,
+        name: str,
+        *,
+        ttl_seconds: int = 0,
+        grant: str = "",
+        file: str | os.PathLike[str] | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> Token:
+        """A static secret; see `AsyncTask.static_secret`."""
+        secret = self._task.static_secret(name, ttl_seconds=ttl_seconds, grant=grant, file=file, patience=patience)
+        return Token(self._behind, self._behind.run(secret))
+
     def certificate(
         self,
         audiences: Sequence[str],

@@ -209,6 +209,33 @@ class AsyncTask:
         wanted = Wanted(kind, audiences, actions, grant=grant, ttl_seconds=ttl_seconds, binding=binding)
         return AsyncToken(await task.renew(wanted, IssuedToken, patience, hand_over))
 
+    async def static_secret(
+        self,
+        name: str,
+        *,
+        ttl_seconds: int = 0,
+        grant: str = "",
+        file: str | os.PathLike[str] | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> AsyncToken:
+        """A static secret: a vendor's key that an operator put into the broker.
+
+        Asked for again ahead of its lease's end, so that a rotation is seen: ask `value()` for each use. `file` as for
+        tokens.
+
+        Raises:
+            MayflyError: when the broker refuses, or cannot be reached in `patience` seconds, or the file fails.
+        """
+        task = self._live()
+        path = None if file is None else Path(file)
+
+        def hand_over(secret: IssuedToken) -> None:
+            if path is not None:
+                task.write(path, secret.value())
+
+        wanted = Wanted(Kind.SECRET, grant=grant, ttl_seconds=ttl_seconds, secret=name)
+        return AsyncToken(await task.renew(wanted, IssuedToken, patience, hand_over))
+
     async def certificate(
         self,
         audiences: Sequence[str],

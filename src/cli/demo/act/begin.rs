@@ -79,7 +79,7 @@ pub(super) async fn check(stage: &mut Stage, report: &mut Report<'_>) -> Outcome
                 let broken = offline(stage, credential).await?;
                 report.prove("check", "the certificate's chain leads to the tenant's root", since, broken)?;
             }
-            CredentialKind::Opaque | CredentialKind::Unspecified => {}
+            CredentialKind::Opaque | CredentialKind::Secret | CredentialKind::Unspecified => {}
         }
     }
     let (certificates, tokens): (Vec<_>, Vec<_>) =

@@ -1,0 +1,126 @@
+//! One-time pickup: a credential that waits for who comes with its handle, and is handed out once.
+
+use prost::Message as _;
+use zeroize::Zeroizing;
+
+use super::{
+    Broker, event,
+    fresh::{Credential, Fresh},
+    refusal::Refusal,
+    rings::Ring,
+    view,
+    who::Workload,
+    wish::{PickupWish, within},
+};
+use crate::{
+    identity::Caller,
+    ledger::{PickedUp, PickupDraft, Refused, Waiting},
+    mint::handle::Handle,
+    model::{Lease, LeaseId, Standing, Timestamp},
+    pb,
+    policy::Denied,
+};
+
+impl Broker {
+    /// Seals what was minted under a new handle, and puts the handle in its place. Nothing that is kept opens it.
+    pub(super) fn set_aside(
+        &self,
+        fresh: &mut Fresh,
+        lease: &mut Lease,
+        wished: &PickupWish,
+        ring: &Ring,
+        now: Timestamp,
+    ) -> Result<Waiting, Refusal> {
+        let handle = Handle::fresh(lease.id)?;
+        let until = now.after(wished.ttl).min(lease.expires);
+        let waits = Credential::Waits { handle: handle.text(), until };
+        let credential = std::mem::replace(&mut fresh.credential, waits).encoded();
+        let reply = pb::IssueResponse { lease: None, credential: Some(credential), bound: fresh.bound.code() };
+        let plain = Zeroizing::new(reply.encode_to_vec());
+        let sealed = handle.seal(&plain).map_err(Refusal::fault)?;
+        // And once more by the tenant's key: a handle that is found later opens nothing in an old copy of the store.
+        let sealed = ring.wrapping()?.seal(&location(lease.id), &sealed).map_err(Refusal::fault)?;
+        lease.pickup_until = Some(until);
+        let workload = wished.by.as_ref().map(ToString::to_string).unwrap_or_default();
+        Ok(Waiting { handle: handle.sha256(), sealed, workload })
+    }
+
+    /// Hands the credential behind a handle out, once. Whoever comes second, or may not, ends it and raises an alarm.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] for what is no handle of ours, [`Refusal::PickedUp`] when it was misused, or the lease is over.
+    pub async fn pick_up(&self, caller: &Caller, request: pb::PickupRequest) -> Result<pb::IssueResponse, Refusal> {
+        let text = Zeroizing::new(request.handle);
+        let handle = Handle::parse(&text).map_err(|_| Refusal::Unknown("handle"))?;
+        let now = self.now();
+        let basis = self.ledger.basis();
+        let lease = self.ledger.lease(handle.lease())?.ok_or(Refusal::Unknown("handle"))?;
+        let workload = match self.workload(caller, &lease.tenant, now) {
+            Ok(workload) => Some(workload),
+            Err(Refusal::Denied(Denied::UnknownWorkload | Denied::AmbiguousWorkload)) => None,
+            Err(other) => return Err(other),
+        };
+        // Who is confined to a task takes what is in that task.
+        let workload = workload.filter(|workload| within(workload, lease.id.task(), "handle").is_ok());
+        let draft = pickup_draft(caller, workload.as_ref(), &lease, &handle, basis, now);
+        let (outcome, _) = match self.ledger.pick_up(draft).await {
+            Ok(done) => done,
+            Err(Refused::Unknown) => return Err(Refusal::Unknown("handle")),
+            Err(refused) => return Err(refused.into()),
+        };
+        let sealed = match (outcome, workload) {
+            (PickedUp::Taken(sealed), Some(_)) => sealed,
+            (PickedUp::Misused, Some(_)) => return Err(Refusal::PickedUp),
+            // Who has nothing to do with the tenant learns nothing.
+            (PickedUp::Misused | PickedUp::Taken(_), None) => return Err(Refusal::Unknown("handle")),
+        };
+        let ring = self.rings.ring(&self.ledger, lease.id.tenant())?;
+        let sealed = ring.wrapping()?.open(&location(lease.id), &sealed).map_err(Refusal::fault)?;
+        let plain = handle.open(sealed.expose()).map_err(Refusal::fault)?;
+        let mut reply = pb::IssueResponse::decode(plain.expose()).map_err(Refusal::fault)?;
+        reply.lease = Some(view::lease(&Lease { pickup_until: None, ..lease }, Standing::Live));
+        Ok(reply)
+    }
+
+    /// Ends leases that nobody picked up in time, for the record: they were dead before.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn lapse_pickups(&self) -> Result<(), Refused> {
+        while self.ledger.lapse_pickups(self.now()).await? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+fn pickup_draft(
+    caller: &Caller,
+    workload: Option<&Workload>,
+    lease: &Lease,
+    handle: &Handle,
+    basis: (u64, u64),
+    now: Timestamp,
+) -> PickupDraft {
+    let actor = workload.map_or_else(|| "unknown".to_owned(), Workload::actor);
+    let event = |kind| {
+        let mut event = event::by(caller, actor.clone(), kind, now);
+        event::of_lease(&mut event, lease);
+        event
+    };
+    PickupDraft {
+        lease: lease.id,
+        handle: handle.sha256(),
+        by: workload.map(|workload| workload.name.clone()),
+        proofs: workload.map(|workload| workload.proofs.clone()).unwrap_or_default(),
+        basis,
+        taken: event("pickup.taken"),
+        misused: event("pickup.misused"),
+        now,
+    }
+}
+
+/// Where a waiting credential is sealed for.
+fn location(lease: LeaseId) -> Vec<u8> {
+    [&b"pickup\0"[..], lease.as_bytes()].concat()
+}

@@ -1,0 +1,197 @@
+//! Static secrets and waiting credentials as rows.
+
+use super::{
+    harness::{Bed, Kind, row_key, wait},
+    on_each_engine,
+};
+use crate::{
+    ledger::{
+        HandOut, IssueDraft, PickedUp, PickupDraft, Refused, SecretCommit, ValueChange, Waiting, check, engine::Table,
+    },
+    model::{
+        CredentialKind, Digest, EndReason, Lease, Scope, SecretVersion, Standing, Task, TenantNumber, WorkloadName,
+    },
+    records,
+};
+
+on_each_engine! {
+    what_was_put_and_who_has_it_outlives_a_restart,
+    a_change_made_from_an_older_state_is_refused,
+    a_hand_out_that_was_decided_before_a_rotation_is_refused_after_it,
+    a_damaged_secret_is_handed_out_by_nobody_and_concerns_no_other,
+    a_damaged_handle_is_nobodys,
+    a_waiting_credential_is_taken_once_also_by_many_at_a_time,
+    what_nobody_took_frees_its_quota,
+}
+
+fn number() -> TenantNumber {
+    TenantNumber::new(1).unwrap()
+}
+
+fn commit(bed: &Bed, name: &str, version: u32, before: Option<u64>) -> SecretCommit {
+    let row = records::SecretVersionRecord { number: version, made: bed.now.millis(), ..Default::default() };
+    SecretCommit {
+        tenant: number(),
+        name: name.parse().unwrap(),
+        scope: Scope::Secret("acme".parse().unwrap(), name.parse().unwrap()).id(),
+        before,
+        record: records::SecretRecord {
+            name: name.into(),
+            versions: vec![row],
+            changes: before.unwrap_or(0) + 1,
+            ..Default::default()
+        },
+        value: ValueChange::Put(records::SecretValueRecord { version, sealed: vec![7; 40] }),
+        cut: None,
+        event: bed.event("secret.put", None),
+        now: bed.now,
+    }
+}
+
+fn put(bed: &Bed, name: &str) {
+    wait(bed.ledger().change_secret(commit(bed, name, 1, None))).unwrap();
+}
+
+fn secret_lease(bed: &Bed, task: &Task, name: &str) -> Lease {
+    let secret = SecretVersion { name: name.parse().unwrap(), number: 1 };
+    Lease { kind: CredentialKind::Secret, secret: Some(Box::new(secret)), ..bed.new_lease(task) }
+}
+
+fn issue(bed: &Bed, lease: &Lease) -> Result<(), Refused> {
+    let hand_out = HandOut { holder_until: bed.now.after(std::time::Duration::from_hours(1)), waits: None };
+    let draft = IssueDraft { hand_out: Some(hand_out), ..bed.draft(lease) };
+    wait(bed.ledger().issue(draft)).map(drop)
+}
+
+/// A lease that waits a minute.
+fn waiting(bed: &Bed) -> Lease {
+    let lease =
+        Lease { pickup_until: Some(bed.now.after(std::time::Duration::from_mins(1))), ..bed.new_lease(&bed.task()) };
+    let waits = Waiting { handle: Digest::of(b"handle"), sealed: vec![9; 40], workload: String::new() };
+    let hand_out = HandOut { holder_until: bed.now, waits: Some(waits) };
+    wait(bed.ledger().issue(IssueDraft { hand_out: Some(hand_out), ..bed.draft(&lease) })).unwrap();
+    lease
+}
+
+fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
+    let by: WorkloadName = "runner".parse().unwrap();
+    PickupDraft {
+        lease: lease.id,
+        handle: Digest::of(b"handle"),
+        by: Some(by),
+        proofs: Vec::new(),
+        basis: bed.ledger().basis(),
+        taken: bed.event("pickup.taken", Some(lease.id)),
+        misused: bed.event("pickup.misused", Some(lease.id)),
+        now: bed.now,
+    }
+}
+
+fn take(bed: &Bed, lease: &Lease) -> Result<PickedUp, Refused> {
+    wait(bed.ledger().pick_up(pickup(bed, lease))).map(|(outcome, _)| outcome)
+}
+
+fn holders(bed: &Bed, name: &str) -> usize {
+    let prefix = crate::ledger::keys::secret_holders(number(), &name.parse().unwrap());
+    bed.ledger().secret_holders(&prefix, &[], 100).unwrap().0.len()
+}
+
+fn what_was_put_and_who_has_it_outlives_a_restart(bed: &mut Bed) {
+    put(bed, "stripe");
+    put(bed, "stripe-2");
+    let lease = secret_lease(bed, &bed.task(), "stripe");
+    issue(bed, &lease).unwrap();
+    bed.reopen();
+    let name = "stripe".parse().unwrap();
+    assert_eq!(bed.ledger().secret(number(), &name).unwrap().flatten().unwrap().name, "stripe");
+    assert_eq!(bed.ledger().secret_value(number(), &name).unwrap().unwrap().sealed, [7; 40]);
+    // A name that another one begins with is another secret.
+    assert_eq!((holders(bed, "stripe"), holders(bed, "stripe-2")), (1, 0));
+    assert_eq!(bed.ledger().last_held_version(number(), &name), Ok(1));
+    assert_eq!(bed.ledger().lease(lease.id).unwrap().unwrap().secret, lease.secret);
+}
+
+fn a_change_made_from_an_older_state_is_refused(bed: &mut Bed) {
+    put(bed, "stripe");
+    let again = wait(bed.ledger().change_secret(commit(bed, "stripe", 1, None)));
+    assert_eq!(again.map(drop), Err(Refused::Moved));
+    wait(bed.ledger().change_secret(commit(bed, "stripe", 2, Some(1)))).unwrap();
+    let late = wait(bed.ledger().change_secret(commit(bed, "stripe", 2, Some(1))));
+    assert_eq!(late.map(drop), Err(Refused::Moved));
+}
+
+fn a_hand_out_that_was_decided_before_a_rotation_is_refused_after_it(bed: &mut Bed) {
+    put(bed, "stripe");
+    let lease = secret_lease(bed, &bed.task(), "stripe");
+    wait(bed.ledger().change_secret(commit(bed, "stripe", 2, Some(1)))).unwrap();
+    assert_eq!(issue(bed, &lease), Err(Refused::Moved));
+    assert_eq!(holders(bed, "stripe"), 0);
+    issue(bed, &secret_lease(bed, &bed.task(), "stripe")).unwrap();
+}
+
+fn a_damaged_secret_is_handed_out_by_nobody_and_concerns_no_other(bed: &mut Bed) {
+    put(bed, "stripe");
+    let lease = bed.lease(&bed.task());
+    for table in [Table::Secrets, Table::SecretValues] {
+        bed.damage(table);
+        bed.reopen();
+        let report = {
+            bed.close();
+            check(&*bed.store.engine(), row_key(), |_, _| ()).unwrap()
+        };
+        assert!(report.unreadable.iter().any(|row| row.table == table), "{report:?}");
+        bed.reopen();
+    }
+    let name = "stripe".parse().unwrap();
+    assert_eq!(bed.ledger().secret(number(), &name), Ok(Some(None)));
+    assert_eq!(bed.ledger().secret_value(number(), &name), Ok(None));
+    assert!(bed.is_live(lease.id));
+    // It can be put anew.
+    put(bed, "stripe");
+    assert!(bed.ledger().secret(number(), &name).unwrap().flatten().is_some());
+}
+
+fn a_damaged_handle_is_nobodys(bed: &mut Bed) {
+    let lease = waiting(bed);
+    bed.damage(Table::Pickups);
+    bed.reopen();
+    assert_eq!(take(bed, &lease), Err(Refused::Unknown));
+}
+
+fn a_waiting_credential_is_taken_once_also_by_many_at_a_time(bed: &mut Bed) {
+    let lease = waiting(bed);
+    let wrong = PickupDraft { handle: Digest::of(b"another"), ..pickup(bed, &lease) };
+    assert_eq!(wait(bed.ledger().pick_up(wrong)).map(drop), Err(Refused::Unknown));
+    let ledger = bed.ledger();
+    let all = std::thread::scope(|scope| {
+        let drafts: Vec<_> = (0..8).map(|_| pickup(bed, &lease)).collect();
+        let run: Vec<_> = drafts.into_iter().map(|draft| scope.spawn(move || wait(ledger.pick_up(draft)))).collect();
+        run.into_iter().map(|run| run.join().unwrap().map(|(outcome, _)| outcome)).collect::<Vec<_>>()
+    });
+    let count = |wanted: &Result<PickedUp, Refused>| all.iter().filter(|one| *one == wanted).count();
+    assert_eq!(count(&Ok(PickedUp::Taken(vec![9; 40]))), 1, "{all:?}");
+    assert_eq!(count(&Ok(PickedUp::Misused)), 1, "{all:?}");
+    assert_eq!(count(&Err(Refused::LeaseEnded(EndReason::Revoked))), 6, "{all:?}");
+    assert!(!bed.is_live(lease.id));
+    // And nothing is kept of it.
+    let rows = bed.rows(Table::Pickups);
+    assert!(rows.iter().all(|(_, value)| !value.windows(40).any(|part| part == [9; 40])));
+}
+
+fn what_nobody_took_frees_its_quota(bed: &mut Bed) {
+    let lease = waiting(bed);
+    let tenant = super::harness::tenant();
+    assert_eq!(bed.live(&tenant), 1);
+    bed.advance(59);
+    assert_eq!(wait(bed.ledger().lapse_pickups(bed.now)), Ok(false));
+    assert!(bed.is_live(lease.id));
+    bed.advance(1);
+    assert_eq!(bed.standing(lease.id), Standing::Ended(EndReason::NotPickedUp));
+    assert_eq!(wait(bed.ledger().lapse_pickups(bed.now)), Ok(false));
+    assert_eq!((bed.live(&tenant), bed.standing(lease.id)), (0, Standing::Ended(EndReason::NotPickedUp)));
+    let kept: Vec<_> = bed.audited();
+    assert_eq!(kept.iter().filter(|id| **id == lease.id.to_string()).count(), 2, "issued and expired");
+    bed.advance(1_000);
+    bed.sweep();
+    assert!(bed.rows(Table::Pickups).is_empty());
+}
