@@ -393,16 +393,3 @@ fn a_hold_that_was_removed_outside_the_broker_ends_everything() {
     bed.reopen();
     assert!(bed.ledger().doubt.is_some());
 }
-
-#[test]
-fn a_damaged_hold_still_holds() {
-    let (mut bed, stone) = bed();
-    bed.task();
-    bed.close();
-    stone.put(Found::Absent);
-    bed.reopen();
-    bed.edit([Op::Put(Table::Meta, crate::ledger::keys::HOLD.to_vec(), b"damaged".to_vec())]);
-    bed.reopen();
-    assert_eq!(held(&bed), Some(Hold::PutBack));
-    assert!(matches!(bed.issue(&bed.new_lease(&bed.new_task())), Err(Refused::Held(_))));
-}

@@ -273,6 +273,10 @@ fn a_restored_store_is_held_and_nothing_of_before_lives(bed: &mut Bed) {
         assert!(!bed.is_live(lease.id));
         assert!(matches!(bed.issue(&bed.new_lease(&bed.new_task())), Err(Refused::Held(_))));
     }
+    // Also when the row that says so is damaged.
+    bed.edit([Op::Put(Table::Meta, keys::HOLD.to_vec(), b"damaged".to_vec())]);
+    bed.reopen();
+    assert_eq!(bed.ledger().holds().first(), Some(Hold::PutBack));
 }
 
 fn an_owner_is_reminded_once_for_a_date(bed: &mut Bed) {
