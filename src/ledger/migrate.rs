@@ -47,3 +47,17 @@ const STEPS: [Step; 2] = [only_new_fields, only_new_fields];
 fn only_new_fields(_: &dyn Engine) -> Result<Batch, EngineError> {
     Ok(Batch::default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_way_from_each_schema_of_before_and_from_no_other() {
+        for (found, steps) in [(1, 2), (2, 1), (SCHEMA, 0)] {
+            assert_eq!(path(found).map(<[Step]>::len).ok(), Some(steps), "{found}");
+        }
+        assert!(matches!(path(SCHEMA + 1), Err(SchemaError::Newer { found }) if found == SCHEMA + 1));
+        assert!(matches!(path(0), Err(SchemaError::TooOld { found: 0 })));
+    }
+}

@@ -216,3 +216,35 @@ impl Aside {
     /// Rows remembered one by one; more are only counted.
     const MOST: usize = 1_000;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_one_doubt_is_a_doubt_and_each_is_lifted_by_itself() {
+        let holds = Holds::default();
+        assert!(!holds.in_doubt() && holds.first().is_none());
+        for hold in Hold::ALL {
+            holds.set(hold);
+            let doubts = hold == Hold::Clock || Hold::STORE.contains(&hold);
+            assert_eq!((holds.first(), holds.in_doubt()), (Some(hold), doubts));
+            assert!(Hold::ALL.into_iter().all(|other| holds.has(other) == (other == hold)));
+            holds.clear(hold);
+        }
+        assert!(holds.first().is_none());
+    }
+
+    #[test]
+    fn a_row_is_reported_once_and_no_more_than_a_thousand_are_kept() {
+        let aside = Aside::default();
+        for at in 0..Aside::MOST as u64 + 5 {
+            for _ in 0..2 {
+                aside.note(Table::Leases, &at.to_be_bytes(), &Unreadable::Mac);
+            }
+        }
+        assert_eq!((aside.total(), aside.in_table(Table::Leases), aside.in_table(Table::Tasks)), (1_005, 1_005, 0));
+        assert_eq!(aside.rows().len(), Aside::MOST);
+        assert_eq!(aside.rows().last().map(|row| row.key.clone()), Some(hex(&1_004_u64.to_be_bytes())));
+    }
+}

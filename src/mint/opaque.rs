@@ -195,6 +195,31 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_no_second_spelling() {
+        let minted = mint(lease()).expect("entropy");
+        let text = minted.text.expose();
+        let body = text.get(PREFIX.len()..PREFIX.len() + BODY_CHARS).expect("whole");
+        // The same number and 2^352, which its bytes cannot hold.
+        let mut digits: Vec<u64> = vec![0; BODY_CHARS - 1];
+        digits.push(1);
+        let add = |digits: &mut [u64], other: &[u64]| {
+            let mut carry = 0;
+            for (digit, other) in digits.iter_mut().zip(other).rev() {
+                let sum = *digit + other + carry;
+                (*digit, carry) = (sum % BASE, sum / BASE);
+            }
+        };
+        for _ in 0..8 * RAW_BYTES {
+            let same = digits.clone();
+            add(&mut digits, &same);
+        }
+        let own: Vec<u64> = body.bytes().map(|b| digit_value(b).expect("own digit")).collect();
+        add(&mut digits, &own);
+        let checked = format!("{PREFIX}{}", digits.into_iter().map(digit_char).collect::<String>());
+        assert_eq!(parse(&format!("{checked}{}", check_text(&checked))), Err(Malformed));
+    }
+
+    #[test]
     fn the_encoding_is_pinned() {
         assert_eq!(encode(&[0x41; RAW_BYTES]), format!("mfy_{PINNED}"),);
     }

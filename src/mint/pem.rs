@@ -94,6 +94,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_refused() {
         let request = request(&[1, 2, 3]);
+        assert_eq!(request, "-----BEGIN CERTIFICATE REQUEST-----\nAQID\n-----END CERTIFICATE REQUEST-----\n");
         assert!(parse_certificates(request.as_bytes()).is_err());
         assert!(parse_certificates(b"").expect_err("empty").to_string().contains("BEGIN CERTIFICATE"));
     }

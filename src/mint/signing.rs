@@ -336,6 +336,18 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_names_of_algorithms_read_back() {
+        for algorithm in BOTH {
+            assert_eq!(Algorithm::from_code(algorithm.code().into()), Some(algorithm));
+            assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+        }
+        assert_eq!(
+            (Algorithm::from_code(0), Algorithm::from_code(3), Algorithm::from_name("none")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
     fn a_key_of_the_other_algorithm_is_refused() {
         let (_, es256) = SigningKey::generate(Algorithm::Es256).expect("entropy");
         let refused = SigningKey::from_pkcs8(Algorithm::EdDsa, &es256).expect_err("other algorithm");

@@ -364,6 +364,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_tenants_number_holds_at_its_limit_and_comes_back() {
+        let last = TenantNumber::new(TenantNumber::MAX).expect("the last one");
+        assert_eq!((TenantNumber::from_bytes(last.to_bytes()), last.get()), (Some(last), TenantNumber::MAX));
+        assert_eq!(TenantNumber::new(TenantNumber::MAX + 1), None);
+        assert_eq!(TenantNumber::from_bytes([0; 4]), None, "without the mark");
+    }
+
+    #[test]
     fn names_hold_at_their_limits_and_not_one_past() {
         for good in ["a", "0", "a-b", &"x".repeat(63)] {
             assert!(good.parse::<TenantName>().is_ok(), "{good}");

@@ -77,6 +77,10 @@ mod tests {
             "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY",
             "d41d8cd98f00b204e9800998ecf8427e",
             "Tr0ub4dorAndThree9XyZ",
+            // By its prefix alone, also behind another word.
+            "hvs.aaaabbbbccccdddd",
+            "the token is hvs.aaaabbbbccccdddd",
+            "(xoxb-aaaabbbbcc)",
         ] {
             assert!(looks_like_a_secret(secret), "{secret}");
         }
@@ -91,6 +95,8 @@ mod tests {
             "arn:aws:iam::123456789012:user/ci-deployer",
             "vault: secret/data/prod/globex/api-key",
             "AKIAIOSFODNN7EXAMPLE",
+            "hvs.aaaabbbbccccddd",
+            "archivhvs.aaaabbbbccccdddd",
             "https://console.example.com/projects/6f1c2f5e-5a0b-4b0e-9d6e-2f6f0c9f3b11/keys",
             "service-account deployer@acme-prod-1.iam.gserviceaccount.com",
             "Rechnungsabgleich mit dem Steuerberater (monatlich)",

@@ -140,3 +140,28 @@ pub trait Clock: Send + Sync + fmt::Debug {
 pub fn system_wall() -> Timestamp {
     Timestamp(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_is_a_second_to_an_hour() {
+        for (seconds, fits) in [(0, false), (1, true), (3_600, true), (3_601, false), (u32::MAX, false)] {
+            assert_eq!(Ttl::from_seconds(seconds).map(Ttl::seconds), fits.then_some(seconds));
+        }
+        assert_eq!(Ttl::MAX.duration(), Duration::from_hours(1));
+    }
+
+    #[test]
+    fn times_are_rounded_down_and_never_turn_over() {
+        let at = Timestamp::from_millis(61_999);
+        assert_eq!((at.seconds(), at.minute(), at.floor_second()), (61, 1, Timestamp::from_seconds(61)));
+        assert_eq!(at.before(Duration::from_mins(2)), Timestamp::default());
+        assert_eq!(at.after(Duration::MAX), Timestamp::from_millis(u64::MAX));
+        assert_eq!(at.since(at.after(Duration::from_secs(1))), Duration::ZERO);
+        assert_eq!(at.after(Duration::from_millis(1)).since(at), Duration::from_millis(1));
+        assert_eq!(Timestamp::parse_rfc3339(&at.rfc3339()), Some(at.floor_second()));
+        assert_eq!(Timestamp::parse_rfc3339("1969-12-31T23:59:59Z"), None);
+    }
+}

@@ -427,3 +427,19 @@ fn io_error(error: &fjall::Error) -> Option<&io::Error> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_every_other_failure() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::PermissionDenied] {
+            for error in [fjall::Error::Io(kind.into()), fjall::Error::Storage(fjall::LsmError::Io(kind.into()))] {
+                let is_full = matches!(failed(error), EngineError::Full(_));
+                assert_eq!(is_full, kind != io::ErrorKind::PermissionDenied, "{kind}");
+            }
+        }
+        assert!(matches!(failed(fjall::Error::Locked), EngineError::Io(_)));
+    }
+}

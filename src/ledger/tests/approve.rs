@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     harness::{Bed, Kind, wait},
     on_each_engine,
+    tells::change_trust,
 };
 use crate::{
     ledger::{
@@ -21,6 +22,7 @@ on_each_engine! {
     of_many_tasks_that_come_at_once_one_uses_an_approval,
     a_retry_takes_an_approval_along_and_ends_the_task_it_had_unless_that_is_over,
     what_was_withdrawn_or_changed_between_decision_and_commit_refuses,
+    what_was_decided_before_the_trust_map_changed_uses_no_approval_and_gives_none,
     a_word_whose_proof_was_cut_no_longer_counts,
     a_damaged_approval_gives_nothing,
     an_approval_is_swept_when_nobody_can_use_it,
@@ -174,11 +176,47 @@ fn what_was_withdrawn_or_changed_between_decision_and_commit_refuses(bed: &mut B
     assert!(!bed.ledger().task_standing(&bed.ledger().task(task.id).unwrap().unwrap(), bed.now).unwrap().is_live());
 }
 
+fn what_was_decided_before_the_trust_map_changed_uses_no_approval_and_gives_none(bed: &mut Bed) {
+    let id = granted(bed);
+    let (_, decided) = draft(bed, id);
+    let (open, before) = (asked(bed), terms(bed));
+    change_trust(bed);
+    assert_eq!(wait(bed.ledger().issue(decided)), Err(Refused::Moved));
+    let ask = |approval| AskDraft { approval, event: bed.event("approval.requested", None), now: bed.now };
+    wait(bed.ledger().ask_approval(ask(Approval { basis: bed.ledger().basis(), ..open.clone() }))).unwrap();
+    let vote = ApprovalVote {
+        operator: "anna".parse().unwrap(),
+        at: bed.now,
+        key: "k1".into(),
+        person: None,
+        proofs: Vec::new(),
+        basis: bed.ledger().basis().1,
+    };
+    let event = bed.event("approval.approved", None);
+    let agree = AgreeDraft { id: open.id, vote, terms: before, valid: Duration::from_secs(900), event, now: bed.now };
+    assert_eq!(wait(bed.ledger().agree_approval(agree)), Err(Refused::Moved));
+    // Decided anew, both go on.
+    issue(bed, id).unwrap();
+}
+
 fn a_word_whose_proof_was_cut_no_longer_counts(bed: &mut Bed) {
     let id = granted(bed);
     bed.cut(Scope::Proof(Digest::of(b"anna")), false).unwrap();
     assert_eq!(issue(bed, id), Err(Refused::Approval(ApprovalStanding::Open)));
     assert_eq!(agree(bed, id, Scope::Proof(Digest::of(b"new"))), Err(Refused::Approval(ApprovalStanding::Granted)));
+    // One of several proofs is enough.
+    let approval = asked(bed);
+    let (id, basis) = (approval.id, bed.ledger().basis().1);
+    let ask = AskDraft { approval, event: bed.event("approval.requested", None), now: bed.now };
+    wait(bed.ledger().ask_approval(ask)).unwrap();
+    let proofs = [b"bert", b"root"].map(|proof| Scope::Proof(Digest::of(proof)).id()).to_vec();
+    let vote =
+        ApprovalVote { operator: "bert".parse().unwrap(), at: bed.now, key: "k2".into(), person: None, proofs, basis };
+    let event = bed.event("approval.approved", None);
+    let draft = AgreeDraft { id, vote, terms: terms(bed), valid: Duration::from_secs(900), event, now: bed.now };
+    wait(bed.ledger().agree_approval(draft)).unwrap();
+    bed.cut(Scope::Proof(Digest::of(b"root")), false).unwrap();
+    assert_eq!(issue(bed, id), Err(Refused::Approval(ApprovalStanding::Open)));
 }
 
 fn a_damaged_approval_gives_nothing(bed: &mut Bed) {

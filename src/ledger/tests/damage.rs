@@ -20,6 +20,7 @@ on_each_engine! {
     a_damaged_bar_bars_and_suspends,
     a_damaged_suspension_suspends_for_its_reason,
     a_removed_cut_or_bar_is_noticed,
+    a_bar_that_was_put_back_to_a_milder_one_is_noticed,
     a_damaged_ledger_row_begins_a_new_incarnation_in_which_the_old_leases_are_dead,
     a_wrong_seal_key_opens_nothing,
     a_newer_schema_is_refused,
@@ -111,6 +112,20 @@ fn a_removed_cut_or_bar_is_noticed(bed: &mut Bed) {
         bed.reopen();
         assert_eq!(bed.ledger().doubt, None);
     }
+}
+
+fn a_bar_that_was_put_back_to_a_milder_one_is_noticed(bed: &mut Bed) {
+    bed.bar(tenant(), false).unwrap();
+    assert_eq!(bed.ledger().cuts_and_bars(), (0, 1));
+    let milder = bed.rows(Table::Bars);
+    bed.reopen();
+    assert!(bed.bar(tenant(), true).unwrap());
+    assert_eq!(bed.rows(Table::Bars).len(), milder.len());
+    bed.reopen();
+    assert_eq!(bed.ledger().doubt, None);
+    bed.edit(milder.into_iter().map(|(key, value)| Op::Put(Table::Bars, key, value)));
+    bed.reopen();
+    assert!(bed.ledger().doubt.is_some());
 }
 
 fn a_damaged_ledger_row_begins_a_new_incarnation_in_which_the_old_leases_are_dead(bed: &mut Bed) {

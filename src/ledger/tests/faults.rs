@@ -79,6 +79,8 @@ fn an_end_is_tried_again_after_a_fault(bed: &mut Bed) {
         fail(bed, [Fault::UnknownLost, fault]);
         assert_eq!(bed.cut(tenant(), false).is_ok(), !bed.is_live(lease.id));
     }
+    fail(bed, [Fault::Full, Fault::Full]);
+    assert_eq!(bed.cut(tenant(), false), Err(Refused::StoreFull));
 }
 
 fn a_store_that_comes_back_late_goes_on_with_what_it_holds(bed: &mut Bed) {

@@ -9,7 +9,9 @@ mod laws;
 mod model;
 mod people;
 mod secrets;
+mod sign_ins;
 mod spend;
+mod tells;
 mod upkeep;
 
 /// Runs each law on each engine.

@@ -87,6 +87,7 @@ fn two_keys_never_have_one_subject() {
         })
         .collect();
     assert_eq!(subjects.len(), 20);
+    assert_eq!((0..20).map(|_| fresh_serial().expect("entropy")).collect::<BTreeSet<_>>().len(), 20);
     assert!(subjects.iter().all(|subject| subject.starts_with("O=Mayfly, CN=issuing ")), "{subjects:?}");
 }
 
@@ -183,6 +184,14 @@ fn an_issuing_ca_signed_elsewhere_is_adopted_and_signs() {
 }
 
 #[test]
+fn a_root_may_sign_the_tenants_cas_itself() {
+    let outside = root();
+    let ca = adopt_issuing(&outside.pkcs8, outside.key.chain_der(), now()).expect("sound");
+    let tenant = create_tenant(&ca, &named("acme", Some("acme.example")), hours(1)).expect("tenant");
+    assert_eq!((ca.chain_der().len(), tenant.key.chain_der().len()), (1, 1), "who checks has the root");
+}
+
+#[test]
 fn a_chain_that_does_not_hold_is_not_adopted() {
     let (outside, other, name) = (root(), root(), named("issuing", None));
     let (pkcs8, request) = issuing_request(&name).expect("request");
@@ -198,6 +207,8 @@ fn a_chain_that_does_not_hold_is_not_adopted() {
     assert_eq!(refused(good.clone(), vec![0]), CaRefusal::Malformed { at: 1 });
     let no_ca = signed_elsewhere(&request, &outside, |params| params.is_ca = IsCa::ExplicitNoCa);
     assert_eq!(refused(no_ca, top.clone()), CaRefusal::NotACa { at: 0 });
+    let no_signer = signed_elsewhere(&request, &outside, |params| params.key_usages = Vec::new());
+    assert_eq!(refused(no_signer, top.clone()), CaRefusal::NotACa { at: 0 }, "its usages do not say that it signs");
     let narrow = signed_elsewhere(&request, &outside, |params| {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     });

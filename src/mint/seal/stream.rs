@@ -132,6 +132,20 @@ mod tests {
     }
 
     #[test]
+    fn equal_chunks_are_sealed_under_different_nonces_and_nothing_after_the_last() {
+        let seal = Seal::new(&SealKey::random().expect("entropy"));
+        let mut sealer = seal.sealer(&SALT, b"preamble");
+        let [one, two] = [false, true].map(|is_last| sealer.seal(&[0; 64], is_last).expect("seals"));
+        // With one nonce for both they would be the same key stream.
+        assert_ne!(one[..64], two[..64]);
+        assert_eq!(sealer.seal(b"more", true), Err(StreamError::PastTheEnd));
+        let mut opener = seal.opener(&SALT, b"preamble");
+        opener.open(one, false).expect("opens");
+        opener.open(two.clone(), true).expect("opens");
+        assert_eq!(opener.open(two, true).expect_err("past the end"), StreamError::PastTheEnd);
+    }
+
+    #[test]
     fn a_stream_opens_only_whole_in_order_and_unchanged() {
         let seal = Seal::new(&SealKey::random().expect("entropy"));
         let [first, second, last] = <[Vec<u8>; 3]>::try_from(sealed(&seal)).expect("three");

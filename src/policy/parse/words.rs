@@ -150,3 +150,76 @@ impl FromStr for Words {
         Ok(Self(text.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<T: FromStr>(good: &[&str], bad: &[&str]) {
+        good.iter().for_each(|text| assert!(text.parse::<T>().is_ok(), "{text}"));
+        bad.iter().for_each(|text| assert!(text.parse::<T>().is_err(), "{text}"));
+    }
+
+    #[test]
+    fn an_issuers_url_holds_at_its_limits_and_not_one_past() {
+        let url = |bytes: usize| format!("https://{}", "x".repeat(bytes - 8));
+        let good = ["https://x", "https://x.test/a_b~c", "https://[::1]:8443", &url(255)];
+        let bad = [
+            "https://",
+            "https:///x",
+            "http://x",
+            "https://x/",
+            "https://x?q",
+            "https://x#f",
+            "https://u@x",
+            &url(256),
+        ];
+        check::<IssuerUrl>(&good, &bad);
+    }
+
+    #[test]
+    fn a_spiffe_id_holds_at_its_limits_and_not_one_past() {
+        let domain = |bytes: usize| format!("spiffe://{}/w", "x".repeat(bytes));
+        let long = |bytes: usize| format!("spiffe://x/{}", "y".repeat(bytes - 11));
+        let good = ["spiffe://x/w", "spiffe://a-b.c_d/0/W.x-y_z", &domain(255), &long(2048)];
+        let bad = [
+            "spiffe:///w",
+            "spiffe://x",
+            "spiffe://x/",
+            "spiffe://x//w",
+            "spiffe://x/./w",
+            "spiffe://x/..",
+            "spiffe://X/w",
+            "spiffe://x/w w",
+            "spiffe://x/w%20",
+            "spiffe://x:1/w",
+            "https://x/w",
+            &domain(256),
+            &long(2049),
+        ];
+        check::<SpiffeId>(&good, &bad);
+    }
+
+    #[test]
+    fn a_dns_name_holds_at_its_limits_and_not_one_past() {
+        let label = |bytes: usize| "x".repeat(bytes);
+        let name = |last: usize| format!("{0}.{0}.{0}.{1}", label(63), label(last));
+        let good = ["x", "a-b.0c.test", &label(63), &name(61)];
+        let bad = ["", ".", "x.", "-x", "x-", "X", "a_b", "*.x", "a..b", &label(64), &name(62)];
+        check::<DnsName>(&good, &bad);
+    }
+
+    #[test]
+    fn actions_and_words_for_people_hold_at_their_limits_and_not_one_past() {
+        let text = |characters: usize| "é".repeat(characters);
+        check::<Action>(&["read", &"x".repeat(128)], &["", &"x".repeat(129)]);
+        check::<Words>(&["a b", &text(1), &text(128)], &["", "  ", "a\nb", "\u{7f}", "a\u{85}", &text(129)]);
+    }
+
+    #[test]
+    fn a_network_is_more_than_nothing_and_less_than_everything() {
+        let good = ["10.0.0.0/8", "10.0.0.1", "2001:db8::/32", "::1", "0.0.0.0/1"];
+        check::<Network>(&good, &["0.0.0.0/0", "::/0", "10.0.0.1/8", "2001:db8::1/32", "10.0.0.0/33", "x"]);
+    }
+}

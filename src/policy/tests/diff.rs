@@ -93,10 +93,41 @@ fn an_operators_role_and_reach_are_ordered() {
     for (from, to, kind) in [
         ("role = \"admin\"", "role = \"auditor\"", ChangeKind::Narrowed),
         ("tenants = \"all\"", "tenants = [\"acme\"]", ChangeKind::Narrowed),
+        ("partners = \"all\"", "partners = [\"payco\"]", ChangeKind::Narrowed),
     ] {
         let new = map(&BASE.replace(from, to));
         assert_eq!(diff(&old, &new)[0].kind, kind);
         assert_eq!(diff(&new, &old)[0].kind, ChangeKind::Widened);
         assert_eq!(diff(&old, &new)[0].cut_scope(), None);
+    }
+}
+
+#[test]
+fn who_answers_for_a_partner_is_part_of_what_changes() {
+    let with = |who: &str| {
+        let duty =
+            |name| format!("{name} = {{ party = \"vendor\", who = \"{who}\", contact = \"x@payco.example\" }}\n");
+        let duties: String = ["storage", "scope", "revocation", "escalation"].into_iter().map(duty).collect();
+        map(&format!("{BASE}[[accountability]]\ntenant = \"acme\"\npartner = \"payco\"\n{duties}"))
+    };
+    for (old, new) in [(with("desk"), with("night desk")), (map(BASE), with("desk")), (with("desk"), map(BASE))] {
+        let changes = diff(&old, &new);
+        assert_eq!((changes.len(), changes[0].noun, changes[0].cut_scope()), (1, Noun::Tenant, None), "{changes:?}");
+        assert!(changes[0].details[0].starts_with("accountability"), "{changes:?}");
+    }
+}
+
+#[test]
+fn when_grants_fall_asleep_is_part_of_what_changes() {
+    let with =
+        |time: &str| map(&BASE.replacen("name = \"acme\"", &format!("name = \"acme\"\ndormant_after = \"{time}\""), 1));
+    for (old, new, told) in [
+        (map(BASE), with("1d"), "dormant_after never -> 86400s"),
+        (with("2d"), with("1d"), "dormant_after 172800s -> 86400s"),
+        (with("1d"), map(BASE), "dormant_after 86400s -> never"),
+    ] {
+        let changes = diff(&old, &new);
+        assert_eq!((changes.len(), changes[0].noun), (1, Noun::Tenant), "{changes:?}");
+        assert_eq!(changes[0].details, [told]);
     }
 }

@@ -304,6 +304,7 @@ fn a_workload_and_a_grant_can_be_for_some_networks_only() {
     ] {
         assert_eq!(trust.may_ask_from(&job, origin), good, "{origin:?}");
     }
+    assert!(!trust.may_ask_from(&"gone".parse().expect("a name"), Origin::Local), "nobody asks for who is not there");
     assert!(tenant(&whole(BASE), "acme").may_ask_from(&job, Origin::Local), "where no network is named any is good");
     for (bad, says) in [
         ("10.0.0.0/33", "is no network"),
@@ -317,4 +318,16 @@ fn a_workload_and_a_grant_can_be_for_some_networks_only() {
     let changes = diff(&whole(BASE), &narrow);
     assert_eq!(changes[0].kind, crate::policy::ChangeKind::Narrowed, "naming networks takes the others away");
     assert_eq!(diff(&narrow, &whole(BASE))[0].kind, crate::policy::ChangeKind::Widened);
+}
+
+#[test]
+fn a_binding_without_a_table_of_claims_says_so() {
+    let binding = |rest: &str| bound("github", "X").replace(", claims = { X }", rest);
+    assert!(
+        problem(&binding("")).contains("claims: is missing; say what the token must say"),
+        "{}",
+        problem(&binding(""))
+    );
+    assert!(problem(&binding(", claims = 7")).contains("claims: is a integer, not a table"));
+    assert!(problem(&binding(", claims = {}")).contains("claims: has 0 claims, where 1 to "));
 }

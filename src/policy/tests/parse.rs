@@ -80,6 +80,8 @@ fn what_does_not_fit_together_is_refused() {
         let head = format!("{BASE}[[workload]]\ntenant = \"acme\"\nname = \"{name}\"\nenvironment = \"prod\"\n");
         format!("{head}selectors = [{{ {selector} }}]\n")
     };
+    let issuer = |rest: &str| BASE.replacen("[[tenant]]", &format!("[[tenant]]\nissuer = \"https://{rest}\""), 1);
+    map(&issuer(&"x".repeat(247)));
     for (text, wanted) in [
         (own("partner = \"gone\""), "partner `gone` is not defined"),
         (own("workloads = [\"gone\"]"), "workload `gone` is not defined"),
@@ -98,7 +100,9 @@ fn what_does_not_fit_together_is_refused() {
         (own("task_max = 86_401"), "write 1s to 86400s"),
         (own("expires = 2028-01-01"), "more than 400 days ahead"),
         (own("expires = 2027-01-01T00:00:00"), "neither a date"),
+        (own("expires = 2027-12-27T00:00:01Z"), "more than 400 days ahead"),
         (own("attest_by = 2027-01-02"), "is after expires"),
+        (workload("two", "spiffe_id = \"spiffe://acme.test/two\", claims = { sub = \"x\" }"), "claims"),
         (own("kinds = [\"saml\"]"), "is none of"),
         (own("secrets = [\"stripe\"]"), "grant.secrets: is there without the kind that hands them out"),
         (own("kinds = [\"secret\"]"), "grant.secrets: is missing; name the static secrets"),
@@ -115,7 +119,15 @@ fn what_does_not_fit_together_is_refused() {
         (workload("two", ""), "is missing; write one of them"),
         (format!("{BASE}[tenant2]"), "did you mean `tenant`?"),
         (BASE.replacen("[[tenant]]", "[[tenant]]\nissuer = \"http://x\"", 1), "is no https URL"),
+        (issuer(""), "is no https URL of 1 to 255"),
+        (issuer("/path"), "is no https URL of 1 to 255"),
+        (issuer("x.test?q"), "is no https URL of 1 to 255"),
+        (issuer("user@x.test"), "is no https URL of 1 to 255"),
+        (issuer(&"x".repeat(248)), "is no https URL of 1 to 255"),
+        (issuer("x.test/"), "ends with `/`"),
         (BASE.replacen("tenants = \"all\"", "tenants = [\"gone\"]", 1), "tenant `gone` is not defined"),
+        (BASE.replacen("partners = \"all\"", "partners = [\"gone\"]", 1), "partner `gone` is not defined"),
+        (workload("two", "dns_name = \"x.test\", authority = \"a\", claims = { sub = \"x\" }"), "claims"),
         ("[tenant]\nname = \"a\"".to_owned(), "write [[tenant]], with two brackets"),
         ("[[tenant]\nname = \"a\"".to_owned(), "a.toml:1: toml: "),
         (
@@ -128,6 +140,11 @@ fn what_does_not_fit_together_is_refused() {
         assert!(found.iter().any(|problem| problem.contains(wanted)), "{wanted}: {found:?}");
         assert!(found.len() <= 6, "{wanted}: {found:?}");
     }
+}
+
+#[test]
+fn a_grant_may_end_400_days_ahead_and_be_attested_on_its_last_day() {
+    map(&format!("{BASE}{}", grant("g", "expires = 2027-12-27T00:00:00Z\nattest_by = 2027-12-27T00:00:00Z")));
 }
 
 #[test]
@@ -203,6 +220,7 @@ fn what_is_for_tests_lives_shortly_and_reaches_nothing_that_is_not() {
     let acme = tenant(&read, "acme");
     let is_test = |name: &str| acme.grants()[&name.parse().expect("a name")].test;
     assert!(is_test("t") && !is_test("g"), "a test environment makes a test of its grants");
+    assert_eq!(crate::policy::TenantTrust::from_bytes(&acme.to_bytes()).expect("reads back"), acme);
     for (text, wanted) in [
         (lab("ttl_max = 301"), "301 s exceed the 300 s of what is for tests"),
         (lab("audiences = [\"https://api.test\"]"), "is within reach of grant `g`"),
@@ -238,6 +256,8 @@ fn each_duty_of_an_integration_is_missed_with_a_message_of_its_own() {
         let told = problems(&whole(name, ""));
         assert!(told.iter().any(|line| line.contains(&format!("accountability.{name}: is missing"))), "{told:?}");
     }
+    let told = problems(&whole("", "").replace("party = \"vendor\"", "party = \"nobody\""));
+    assert!(told.iter().any(|line| line.contains("party: `nobody` is not known")), "{told:?}");
     let told = problems(
         &whole("", "").replace("tenant = \"acme\"\npartner = \"payco\"", "tenant = \"acme\"\npartner = \"gone\""),
     );

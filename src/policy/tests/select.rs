@@ -96,3 +96,29 @@ fn a_verifier_sees_its_audiences_only() {
     assert!(found[0].1.may_see("https://api.test/x") && !found[0].1.may_see("https://other.test/x"));
     assert_eq!(trust.verifiers_of(&unix(7, 0), "acme.test").count(), 0);
 }
+
+#[test]
+fn a_verifier_is_known_by_each_kind_of_proof_and_by_nothing_less() {
+    let more = r#"
+[[verifier]]
+tenant = "acme"
+name = "api"
+audiences = ["https://api.test/*"]
+selectors = [{ spiffe_id = "spiffe://acme.test/api" }, { dns_name = "api.test", authority = "corp" }, { unix_uid = 11, unix_gid = 3 }]
+"#;
+    let trust = tenant(&map(&format!("{BASE}{more}")), "acme");
+    let corp = || Authority::Foreign("corp".to_owned());
+    for (caller, is_known) in [
+        (certificate(Authority::Own, "spiffe://acme.test/api", "x.test"), true),
+        (certificate(Authority::Own, "spiffe://acme.test/other", "x.test"), false),
+        (certificate(Authority::Own, "spiffe://acme.test/other", "api.test"), false),
+        (certificate(corp(), "spiffe://acme.test/api", "x.test"), false),
+        (certificate(corp(), "spiffe://corp.test/other", "api.test"), true),
+        (certificate(Authority::Foreign("evil".to_owned()), "spiffe://evil.test/api", "api.test"), false),
+        (unix(11, 3), true),
+        (unix(11, 4), false),
+        (unix(12, 3), false),
+    ] {
+        assert_eq!(trust.verifiers_of(&caller, "acme.test").count(), usize::from(is_known), "{caller:?}");
+    }
+}
