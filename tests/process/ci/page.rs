@@ -150,7 +150,7 @@ fn the_readme_leads_from_nothing_to_a_job_that_leaves_nothing_behind() {
         format!("{introspect} copy {bound}"),
     ];
     assert_eq!(failed, want, "{text}\n{errors}");
-    assert!(text.contains("completed"), "{text}");
+    assert!(text.contains("completed") && text.contains("worker"), "{text}");
     assert!(std::fs::metadata(work.path("work/page.html")).is_ok_and(|page| page.len() > 100));
     assert!(std::fs::read_to_string(work.path("work/copy")).is_ok_and(|copy| copy.starts_with("eyJ")));
     assert!(work.left_behind().is_empty(), "{:?}", work.left_behind());
