@@ -79,6 +79,8 @@ pub fn of_local(refusal: &Refusal) -> Status {
         | Refusal::Ended { .. }
         | Refusal::Identity(_)
         | Refusal::NotAllowed(_)
+        | Refusal::PickedUp
+        | Refusal::SecretUnavailable(_)
         | Refusal::Suspended(_)
         | Refusal::Unknown(_)
         | Refusal::Unproven(_) => {

@@ -165,9 +165,11 @@ fn is_transient(refusal: &Refusal) -> bool {
         | Refusal::Identity(_)
         | Refusal::Invalid { .. }
         | Refusal::NotAllowed(_)
+        | Refusal::PickedUp
         | Refusal::Problems(_)
         | Refusal::RetryMismatch
         | Refusal::RevisionGone
+        | Refusal::SecretUnavailable(_)
         | Refusal::Suspended(_)
         | Refusal::Unknown(_)
         | Refusal::Unproven(_) => false,
