@@ -189,6 +189,7 @@ fn what_was_decided_before_the_trust_map_changed_uses_no_approval_and_gives_none
         at: bed.now,
         key: "k1".into(),
         person: None,
+        voter: None,
         proofs: Vec::new(),
         basis: bed.ledger().basis().1,
     };
@@ -210,8 +211,15 @@ fn a_word_whose_proof_was_cut_no_longer_counts(bed: &mut Bed) {
     let ask = AskDraft { approval, event: bed.event("approval.requested", None), now: bed.now };
     wait(bed.ledger().ask_approval(ask)).unwrap();
     let proofs = [b"bert", b"root"].map(|proof| Scope::Proof(Digest::of(proof)).id()).to_vec();
-    let vote =
-        ApprovalVote { operator: "bert".parse().unwrap(), at: bed.now, key: "k2".into(), person: None, proofs, basis };
+    let vote = ApprovalVote {
+        operator: "bert".parse().unwrap(),
+        at: bed.now,
+        key: "k2".into(),
+        person: None,
+        voter: None,
+        proofs,
+        basis,
+    };
     let event = bed.event("approval.approved", None);
     let draft = AgreeDraft { id, vote, terms: terms(bed), valid: Duration::from_secs(900), event, now: bed.now };
     wait(bed.ledger().agree_approval(draft)).unwrap();
