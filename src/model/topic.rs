@@ -31,7 +31,7 @@ impl Topic {
     ];
 
     /// Events that are alarms, whatever they say.
-    pub const ALARMS: [&'static str; 8] = [
+    pub const ALARMS: [&'static str; 9] = [
         "clock.behind",
         "clock.jumped",
         "credential.reused",
