@@ -132,12 +132,17 @@ impl Broker {
         Ok(())
     }
 
-    /// Whom a credential is for, and who acts for it, the newest first (RFC 8693 section 4.1). A certificate names who holds
-    /// it: it is that one's identity.
+    /// The SPIFFE ID of a workload in a task.
+    pub(super) fn spiffe_id(&self, lease: &Lease, workload: &WorkloadName, task: TaskId) -> String {
+        format!("{}/task/{task}", self.svid_id(&lease.tenant, &lease.partner, workload))
+    }
+
+    /// Whom a credential is for, and who acts for it, the newest first (RFC 8693 section 4.1). A certificate and
+    /// an SVID name who holds them: they are that one's identity.
     pub(super) fn principal(&self, lease: &Lease) -> (String, Vec<String>) {
         let own = self.subject(lease);
-        let is_certificate = lease.kind == CredentialKind::X509;
-        let Some((first, between)) = lease.delegated.split_first().filter(|_| !is_certificate) else {
+        let is_identity = lease.kind == CredentialKind::X509 || lease.svid;
+        let Some((first, between)) = lease.delegated.split_first().filter(|_| !is_identity) else {
             return (own, Vec::new());
         };
         let id = |workload: &WorkloadName, task: TaskId| self.spiffe_id(lease, workload, task);

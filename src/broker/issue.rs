@@ -512,10 +512,6 @@ impl Broker {
         self.spiffe_id(lease, &lease.workload, lease.id.task())
     }
 
-    pub(super) fn spiffe_id(&self, lease: &Lease, workload: &WorkloadName, task: TaskId) -> String {
-        format!("{}/task/{task}", self.svid_id(&lease.tenant, &lease.partner, workload))
-    }
-
     /// The SPIFFE ID of a workload as it acts for a partner.
     #[must_use]
     pub fn svid_id(&self, tenant: &TenantName, partner: &PartnerName, workload: &WorkloadName) -> String {
