@@ -12,6 +12,9 @@ const CONTRACT: [&str; 5] = [
     "mayfly/v1/sign_in.proto",
 ];
 const RECORDS: &str = "mayfly/store/v1/records.proto";
+// Contracts of others, with their names and numbers.
+const WORKLOAD_API: &str = "spiffe/workload.proto";
+const SDS: [&str; 2] = ["envoy/service/secret/v3/sds.proto", "envoy/extensions/transport_sockets/tls/v3/secret.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -42,5 +45,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_fds(contract)?;
     let records = protox::compile([RECORDS], ["proto"])?;
     tonic_prost_build::configure().build_client(false).build_server(false).compile_fds(records)?;
+    let foreign = protox::compile([WORKLOAD_API].into_iter().chain(SDS), ["proto"])?;
+    std::fs::write(out.join("foreign.bin"), foreign.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        // Derived `Debug` would print private keys and bearer tokens.
+        .skip_debug(["."])
+        .compile_fds(foreign)?;
     Ok(())
 }

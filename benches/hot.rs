@@ -43,6 +43,8 @@ fn tokens(criterion: &mut Criterion) {
     let claims = jwt::TokenClaims {
         issuer: "https://mayfly.example/t/acme",
         subject: "spiffe://acme.example/w/exporter",
+        actors: &[],
+        resellers: &[],
         audiences: &audiences,
         tenant: &names.0,
         partner: &names.1,

@@ -197,7 +197,7 @@ async fn serve(folder: &Path, socket: PathBuf) -> Channel {
     let mut config = Config::dev(&data, 0);
     config.engine = EngineKind::Memory;
     let place = Socket::Unix { path: socket.clone(), mode: 0o600 };
-    config.listeners = vec![Listener { socket: place, services: Service::ALL.to_vec() }];
+    config.listeners = vec![Listener { socket: place, services: Service::ALL.to_vec(), tenants: Vec::new() }];
     let server = Server::build(config, Arc::new(SystemClock)).await.expect("serves");
     tokio::spawn(server.run_until(Arc::new(String::new), std::future::pending()));
     let connect = move |_: http::Uri| {

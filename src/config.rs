@@ -21,7 +21,7 @@ pub use notify::{Notify, Route, Smtp, SmtpTls, Webhook};
 pub use values::PublicUrl;
 
 use crate::{
-    model::{IssuerRules, SignInRules, TrustDomain},
+    model::{IssuerRules, SignInRules, TenantName, TrustDomain},
     settings::{Problems, problem, read},
 };
 
@@ -104,6 +104,8 @@ pub struct Listener {
     pub socket: Socket,
     /// What it offers; never empty.
     pub services: Vec<Service>,
+    /// Whose identities [`Service::WorkloadApi`] and [`Service::Sds`] serve there; the first is the default one's.
+    pub tenants: Vec<TenantName>,
 }
 
 /// What a listener listens on.
@@ -139,6 +141,10 @@ pub enum Service {
     Scim,
     /// For events of an identity provider.
     SharedSignals,
+    /// The SPIFFE Workload API.
+    WorkloadApi,
+    /// Envoy's secret discovery.
+    Sds,
 }
 
 /// Where the server's own certificate comes from.
@@ -410,6 +416,7 @@ impl Config {
             listeners: vec![Listener {
                 socket: Socket::Tls(([127, 0, 0, 1], port).into()),
                 services: Service::USUAL.to_vec(),
+                tenants: Vec::new(),
             }],
             server_certificate: ServerCertificate::default(),
             client_cas: Vec::new(),
@@ -431,8 +438,17 @@ impl Config {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 7] =
-        [Self::Broker, Self::Verifier, Self::Admin, Self::Http, Self::SignIn, Self::Scim, Self::SharedSignals];
+    pub const ALL: [Self; 9] = [
+        Self::Broker,
+        Self::Verifier,
+        Self::Admin,
+        Self::Http,
+        Self::SignIn,
+        Self::Scim,
+        Self::SharedSignals,
+        Self::WorkloadApi,
+        Self::Sds,
+    ];
     /// Those that need nothing declared.
     pub const USUAL: [Self; 4] = [Self::Broker, Self::Verifier, Self::Admin, Self::Http];
 
@@ -447,7 +463,15 @@ impl Service {
             Self::SignIn => "sign_in",
             Self::Scim => "scim",
             Self::SharedSignals => "shared_signals",
+            Self::WorkloadApi => "workload_api",
+            Self::Sds => "sds",
         }
+    }
+
+    /// Whether it is for processes on this host alone, which the kernel vouches for.
+    #[must_use]
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::WorkloadApi | Self::Sds)
     }
 }
 

@@ -43,6 +43,7 @@ use crate::{
         registry::Registry,
         rings::Rings,
         ship::{self, Ships},
+        spiffe::Spiffe,
         time::{Start, Time},
         upkeep,
     },
@@ -205,7 +206,7 @@ impl Server {
         let health = Health::new();
         let mut listeners = Vec::new();
         for listener in &config.listeners {
-            let router = routes::routes(&listener.services, &gate, &health)?;
+            let router = routes::routes(listener, &gate, &health)?;
             let socket = listener.socket.clone();
             let bound = workers.front.spawn(async move { Listener::bind(&socket).await }).await;
             listeners.push((bound.map_err(|error| ServerError::Threads(error.into()))??, router));
@@ -281,6 +282,7 @@ impl Server {
         self.health.tell(false).await;
         self.stop.cancel();
         while serving.join_next().await.is_some() {}
+        self.broker.spiffe.stop.cancel();
         // While what ships events still runs.
         for outcome in [self.broker.write_uses().await.map(|_| ()), self.broker.write_last_uses(true).await] {
             if let Err(error) = outcome {
@@ -383,9 +385,11 @@ fn assemble(
         csrs: KnownCsrs::default(),
         roots: OnceLock::new(),
         connections: OnceLock::new(),
+        spiffe: Spiffe::default(),
         notifier: OnceLock::new(),
     };
     lapse::watch(&broker.registry, &broker.ledger);
+    people::watch(&broker.people, &broker.ledger);
     Ok((Arc::new(broker), start))
 }
 

@@ -184,6 +184,13 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         Kind::Counter,
+        "mayfly_credentials_reused_total",
+        Unit::Count,
+        &[],
+        "Bound credentials that came to a verifier without their certificate.",
+    ),
+    metric(
+        Kind::Counter,
         "mayfly_identity_tokens_reused_total",
         Unit::Count,
         &[],
@@ -211,6 +218,7 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Counter, "mayfly_connections_refused_total", Unit::Count, &["reason"], "Connections turned away."),
     metric(Kind::Gauge, "mayfly_holds", Unit::Count, &[], "Open HoldTask streams."),
     metric(Kind::Gauge, "mayfly_watchers", Unit::Count, &[], "Open WatchRevocations streams."),
+    metric(Kind::Gauge, "mayfly_local_streams", Unit::Count, &[], "Open streams of the Workload API and of SDS."),
     metric(
         Kind::Counter,
         "mayfly_turns_total",

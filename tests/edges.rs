@@ -56,6 +56,8 @@ fn token() -> String {
     let claims = jwt::TokenClaims {
         issuer: "https://mayfly.example/t/acme",
         subject: "spiffe://acme.example/w/exporter",
+        actors: &[],
+        resellers: &[],
         audiences: &["https://api.example".to_owned()],
         tenant: &"acme".parse().expect("name"),
         partner: &"globex".parse().expect("name"),

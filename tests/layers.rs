@@ -5,6 +5,7 @@
 #[cfg(test)]
 #[path = "layers"]
 mod layers {
+    mod docs;
     mod laws;
     mod source;
 }

@@ -52,5 +52,6 @@ mod process {
     mod streams;
     mod surface;
     mod tenants;
+    mod workload_api;
     mod world;
 }

@@ -16,7 +16,6 @@ use crate::report::{Measurement, Report};
 use crate::rig::{Rig, STEADY};
 use crate::series::Series;
 use crate::support::Fallible;
-use crate::usage::Usage;
 
 /// Issues leases of ten seconds at `--rate`, and looks at the daemon every few seconds.
 ///
@@ -106,7 +105,7 @@ fn look(rig: &Rig, tally: &Tally, series: &Series, started: Instant) -> Fallible
     Ok(Measurement::new("soak", 1, series, usage)
         .with("seconds", started.elapsed().as_secs_f64())
         .with("issued", issued as f64)
-        .with("open_files", Usage::open_files(rig.daemon.pid())? as f64)
+        .with("open_files", open_files_of(rig.daemon.pid())? as f64)
         .with("disk_bytes_per_issued", usage.disk_mb * 1_048_576.0 / (issued.max(1) as f64)))
 }
 
@@ -141,6 +140,11 @@ fn draw(file: &Path, looks: &[Measurement]) -> Fallible<()> {
     ];
     let minutes = looks.last().and_then(|last| last.extra("seconds")).unwrap_or_default() / 60.0;
     std::fs::write(file, plot(&panels, minutes)).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+/// How many files and connections a process has open.
+fn open_files_of(pid: u32) -> Fallible<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 fn memory(taken: &Measurement) -> f64 {

@@ -22,11 +22,6 @@ impl Usage {
         let kib = resident.and_then(|text| text.split_whitespace().next()).and_then(|text| text.parse::<f64>().ok());
         Ok(Self { rss_mb: kib.ok_or("no VmRSS")? / 1024.0, disk_mb: disk_bytes(folder)? as f64 / 1_048_576.0 })
     }
-
-    /// How many files and connections a process has open.
-    pub fn open_files(pid: u32) -> Fallible<usize> {
-        Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
-    }
 }
 
 /// Bytes of the disk blocks of everything in a folder.

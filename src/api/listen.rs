@@ -12,14 +12,15 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use self::{arriving::Arriving, connection::Protocol, unix_socket::SocketFile, workers::Moved};
+use self::{arriving::Arriving, authority::Mended, connection::Protocol, unix_socket::SocketFile, workers::Moved};
 use crate::{
     config::{Limits, Socket},
-    identity::{UnixProof, unix},
+    identity::{Process, UnixProof, unix},
     model::Clock,
 };
 
 mod arriving;
+mod authority;
 mod connection;
 mod gathered;
 mod pace;
@@ -326,7 +327,10 @@ impl Guests {
     }
 
     fn hand_over_unix(self, stream: UnixStream, proof: UnixProof, permit: OwnedSemaphorePermit) {
-        let link = Link::Unix { proof };
+        // Now, while whoever connected has hardly had the time to end.
+        let process =
+            Process::of(&proof).inspect_err(|why| tracing::debug!(%why, "a local caller's process is not seen"));
+        let link = Link::Unix { proof, process: process.ok() };
         let threads = self.edge.threads(&link, Protocol::Either).clone();
         threads.spawn(async move {
             // As a whole: a block takes of a value only what it names, and this one is awaited at the stop.
@@ -334,6 +338,7 @@ impl Guests {
             match stream.moved() {
                 Ok(moved) => {
                     drop(stream);
+                    let moved = Mended::new(moved);
                     connection::serve(moved, link, Protocol::Either, guests.router.clone(), &guests.edge, &guests.over)
                         .await;
                 }

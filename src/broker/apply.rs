@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Broker, event,
-    owners::{handed_over, of_grant, owner_changed},
+    owners::{handed_over, of_grant, owner_changed, suspension},
     refusal::Refusal,
     registry::Tenant,
     revoke::covers_until,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     identity::Caller,
     ledger::{CutDraft, TenantChange, TrustCommit, UseRow},
-    model::{Digest, EndReason, GrantName, Scope, TenantName, TenantNumber, Timestamp},
+    model::{Digest, EndReason, GrantName, Scope, Suspension, TenantName, TenantNumber, Timestamp},
     pb,
     policy::{
         self, Change, ChangeKind, Document, Extent, GlobalTrust, Grant, Role, TenantTrust, TrustMap, diff_global,
@@ -139,6 +139,8 @@ impl Broker {
         if plan.tenants.is_empty() && plan.global.is_none() {
             return Ok(None);
         }
+        // Who leaves meanwhile finds the grants of this commit, or this commit finds that he has left.
+        let _writing = self.people.writing.lock().await;
         let unnumbered: Vec<&TenantName> =
             plan.tenants.keys().filter(|name| self.registry.number(name).is_none()).collect();
         let first = match u32::try_from(unnumbered.len()).unwrap_or(u32::MAX) {
@@ -166,7 +168,14 @@ impl Broker {
             let number = self.registry.number(name).or_else(|| numbers.get(name).copied());
             let number = number.ok_or(Refusal::Unavailable("no tenant number is left"))?;
             self.add_tenant(&mut commit, caller, operator, number, name, old.as_deref(), new.as_ref(), reason)?;
+            // It was compiled to be checked: no request waits for that once more.
+            if let Some(trust) = new.as_ref().filter(|trust| trust.policy().is_some()) {
+                self.registry.keep_compiled(number, trust.compiled());
+            }
             renumbered.push((name.clone(), number));
+        }
+        if let Some(global) = plan.global.as_ref().filter(|global| global.guardrails.is_some()) {
+            self.registry.keep_compiled(TenantNumber::BROKER, global.compiled());
         }
         for scope in scopes {
             commit.cuts.push(self.narrowing(caller, operator, scope, reason, now)?);
@@ -220,6 +229,7 @@ impl Broker {
         }
         if let Some(new) = new {
             self.take_up(commit, (caller, operator), number, old, new)?;
+            self.hold_for_leavers(commit, (caller, operator), old, new);
         }
         commit.uses.extend(new.into_iter().flat_map(|new| begun(old, new, number, now)));
         let hash = new.map_or_else(Digest::default, TenantTrust::hash);
@@ -267,6 +277,30 @@ impl Broker {
             commit.grant_states.push((number, name, records::GrantStateRecord { attest_by, ..Default::default() }));
         }
         Ok(())
+    }
+
+    /// Grants that are added, or given an owner, in the name of somebody who has left: suspended from the first moment on.
+    fn hold_for_leavers(
+        &self,
+        commit: &mut TrustCommit,
+        (caller, operator): (&Caller, &Operator),
+        old: Option<&Tenant>,
+        new: &TenantTrust,
+    ) {
+        let named_before = |name: &GrantName, grant: &Grant| {
+            old.and_then(|old| old.trust.grants().get(name)).is_some_and(|before| before.owner == grant.owner)
+        };
+        for (name, grant) in new.grants().iter().filter(|(name, grant)| !named_before(name, grant)) {
+            if !self.people.has_left(&grant.owner) {
+                continue;
+            }
+            let scope = Scope::Grant(new.name().clone(), name.clone());
+            let mut event = event::by(caller, operator.actor(), "scope.suspended", commit.now);
+            of_grant(&mut event, new.name(), &grant.partner, name);
+            "the trust map names an owner who has left".clone_into(&mut event.reason);
+            let reason = event.reason.clone();
+            commit.custody.push(suspension(event, scope, Suspension::OwnerLeft, operator.name.as_str(), &reason));
+        }
     }
 
     fn narrowing(

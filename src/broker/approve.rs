@@ -12,6 +12,7 @@ use super::{
     issue::DECIDED_AT_MOST,
     refusal::{INVOLVED, Refusal},
     registry::Tenant,
+    sign_in::Person,
     task::revision,
     view,
     who::{Operator, Workload},
@@ -77,16 +78,24 @@ impl Broker {
         let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
         for _ in 0..DECIDED_AT_MOST {
             let (basis, now) = (self.ledger.basis(), self.now());
-            let workload = self.workload(caller, &tenant, now)?;
+            let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
+                self.refused(caller, None, &tenant, REFUSED, why, now);
+            })?;
             let event = event::by(caller, workload.actor(), "approval.requested", now);
             let asker = Asker { event, key: caller.key_text(), person: None, basis, now };
             let confined = workload.confined_to();
             let wanted =
                 Wanted { task: wanted.task.or(confined), reason: wanted.reason.clone(), ..wanted.clone_names() };
-            if let Some(task) = wanted.task {
-                within(&workload, task, "task")?;
-            }
-            outcome = self.ask(&workload.tenant, &workload.name, wanted, asker).await;
+            let about = |event: &mut pb::Event| of_request(event, &tenant, &workload.name, &wanted);
+            let within = wanted.task.map_or(Ok(()), |task| within(&workload, task, "task"));
+            let asked = match within {
+                Ok(()) => self.ask(&workload.tenant, &workload.name, wanted.clone_names(), asker).await,
+                Err(why) => Err(why),
+            };
+            outcome = asked.inspect_err(|why| {
+                let refused = event::by(caller, workload.actor(), REFUSED, now);
+                self.tell_refused(tenant.as_str(), refused, why, now, about);
+            });
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
                 break;
             }
@@ -112,14 +121,31 @@ impl Broker {
         for _ in 0..DECIDED_AT_MOST {
             let (basis, now) = (self.ledger.basis(), self.now());
             let operator = self.operator(caller)?;
-            let known = self.registry.tenant(&self.ledger, &tenant)?.ok_or(Refusal::Unknown("grant"))?;
-            let grant = known.trust.grants().get(&wanted.grant);
-            grant
-                .filter(|grant| operator.reaches(Some(&tenant), Some(&grant.partner)))
-                .ok_or(Refusal::Unknown("grant"))?;
+            let known = self.registry.tenant(&self.ledger, &tenant)?;
+            let reached = known.as_ref().filter(|known| {
+                let grant = known.trust.grants().get(&wanted.grant);
+                grant.is_some_and(|grant| operator.reaches(Some(&tenant), Some(&grant.partner)))
+            });
             let event = event::by(caller, operator.actor(), "approval.requested", now);
             let asker = Asker { event, key: caller.key_text(), person: operator.identity(), basis, now };
-            outcome = self.ask(&known, &workload, wanted.clone_names(), asker).await;
+            let asked = match reached {
+                Some(known) => self.ask(known, &workload, wanted.clone_names(), asker).await,
+                None => Err(Refusal::Unknown("grant")),
+            };
+            outcome = asked.inspect_err(|why| {
+                let refused = event::by(caller, operator.actor(), REFUSED, now);
+                // What it may not know of is its claim only.
+                match reached {
+                    Some(_) => self.tell_refused(tenant.as_str(), refused, why, now, |event| {
+                        of_request(event, &tenant, &workload, &wanted);
+                    }),
+                    None => self.tell_refused("", refused, why, now, |event| {
+                        event
+                            .details
+                            .extend([format!("claimed_tenant={tenant}"), format!("claimed_grant={}", wanted.grant)]);
+                    }),
+                }
+            });
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
                 break;
             }
@@ -217,6 +243,25 @@ impl Broker {
         let (basis, now) = (self.ledger.basis().1, self.now());
         let operator = self.operator(caller)?;
         let approval = self.seen_approval(&operator, &request.approval_id)?;
+        let decided = self.decide_seen(caller, &operator, approval.clone(), request, basis, now).await;
+        decided.inspect_err(|why| {
+            let refused = event::by(caller, operator.actor(), REFUSED, now);
+            self.tell_refused(approval.tenant.as_str(), refused, why, now, |event| {
+                describe(event, &approval);
+                event.details.push(format!("approve={}", request.approve));
+            });
+        })
+    }
+
+    async fn decide_seen(
+        &self,
+        caller: &Caller,
+        operator: &Operator,
+        approval: Approval,
+        request: &pb::DecideApprovalRequest,
+        basis: u64,
+        now: Timestamp,
+    ) -> Result<(Approval, Receipt), Refusal> {
         let standing = self.standing_of(&approval, now)?;
         if standing.is_over() {
             return Err(Refusal::Approval(standing));
@@ -240,7 +285,9 @@ impl Broker {
         if approval.involves(&operator.name, &key, person.as_ref()) {
             return Err(Refusal::NotAllowed(INVOLVED));
         }
-        let vote = ApprovalVote { operator: operator.name, at: now, key, person, proofs: caller.scopes(), basis };
+        let voter = operator.person.as_ref().map(Person::voter);
+        let proofs = caller.scopes();
+        let vote = ApprovalVote { operator: operator.name.clone(), at: now, key, person, voter, proofs, basis };
         let terms = self.terms(known.as_deref(), &approval, basis).ok_or(Refusal::Approval(ApprovalStanding::Void))?;
         let valid = Duration::from_secs(need.valid_seconds.into());
         let draft = AgreeDraft { id: approval.id, vote, terms, valid, event, now };
@@ -405,6 +452,15 @@ fn is_of(task: &Task, tenant: &TenantName, workload: &WorkloadName) -> bool {
     task.tenant == *tenant && task.workload == *workload
 }
 
+/// Fills in what was asked for.
+fn of_request(event: &mut pb::Event, tenant: &TenantName, workload: &WorkloadName, wanted: &Wanted) {
+    event.tenant = tenant.to_string();
+    event.workload = workload.to_string();
+    event.grant = wanted.grant.to_string();
+    event.purpose = wanted.purpose.to_string();
+    event.task_id = event::task_text(wanted.task);
+}
+
 /// Fills in what an approval says.
 fn describe(event: &mut pb::Event, approval: &Approval) {
     event.tenant = approval.tenant.to_string();
@@ -427,5 +483,7 @@ fn check_words(reason: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The event of a request or a decision that was refused.
+const REFUSED: &str = "approval.refused";
 /// How long a request waits for people.
 pub(super) const WAITS: Duration = Duration::from_secs(3_600);

@@ -84,11 +84,12 @@ impl Broker {
         let row = self.changed(id, &blank, change, now)?;
         let called = Called::of(&row);
         // The directory's word for a person who is there again is newer than any that it had left.
-        let marks = if row.active { self.closed_marks(&called) } else { Vec::new() };
+        let Reopened { gone, mut puts } = if row.active { self.reopened(&row, now) } else { Reopened::default() };
         let row = records::PersonRecord { ended_until: self.ended_until(&called, row.ended_until), ..row };
         let added = of_person("person.added", &row, source, now);
-        self.make_room(marks.len())?;
-        self.put_people(vec![(id, row.clone())], marks, vec![added], now).await?;
+        self.make_room(gone.len())?;
+        puts.push((id, row.clone()));
+        self.put_people(puts, gone, vec![added], now).await?;
         drop(writing);
         self.after_directory(id, &row, source).await?;
         Ok(user(id, &row))
@@ -110,12 +111,12 @@ impl Broker {
         let mut row = self.changed(id, &old, change, now)?;
         if row != *old {
             row.changed = now.millis();
-            let mut marks = Vec::new();
-            if row.active && !old.active {
-                let called = Called::of(&row);
-                marks = self.closed_marks(&called);
+            let mut reopened = Reopened::default();
+            let is_renamed = folded(&row.user_name) != folded(&old.user_name) || row.external_id != old.external_id;
+            if row.active && (!old.active || is_renamed) {
+                reopened = self.reopened(&row, now);
                 // What ended by a mark stays over without it.
-                row.ended_until = self.ended_until(&called, row.ended_until);
+                row.ended_until = self.ended_until(&Called::of(&row), row.ended_until);
             }
             let kind = match (old.active, row.active) {
                 (true, false) => "person.closed",
@@ -123,7 +124,9 @@ impl Broker {
                 (true, true) | (false, false) => "person.changed",
             };
             let event = of_person(kind, &row, source, now);
-            self.put_people(vec![(id, row.clone())], marks, vec![event], now).await?;
+            let Reopened { gone, mut puts } = reopened;
+            puts.push((id, row.clone()));
+            self.put_people(puts, gone, vec![event], now).await?;
         }
         drop(writing);
         self.after_directory(id, &row, source).await?;
@@ -171,10 +174,29 @@ impl Broker {
         named.iter().any(|(id, row)| !own.contains(id) && now_named(row))
     }
 
-    /// Marks of people who have left, that are about such a person.
-    pub(super) fn closed_marks(&self, called: &Called) -> Vec<PersonId> {
-        let about = self.people.about(called).into_iter();
-        about.filter(|(_, row)| !row.provisioned && !row.active).map(|(id, _)| id).collect()
+    /// What the directory's word for somebody who is there does to rows of people who have left.
+    ///
+    /// Those of this very person are gone. One whom the directory removed and who had a name that is this person's now is
+    /// somebody else, and stays closed by all that is its own; the name is this one's from now on.
+    fn reopened(&self, row: &records::PersonRecord, now: Timestamp) -> Reopened {
+        let mut reopened = Reopened::default();
+        let about = self.people.about(&Called::of(row)).into_iter();
+        for (id, left) in about.filter(|(_, left)| !left.provisioned && !left.active) {
+            if is_same(&left, row) {
+                reopened.gone.push(id);
+                continue;
+            }
+            let own = records::PersonRecord::clone(&left);
+            let mut kept = without_names(own, row);
+            if Called::of(&kept) == Called::default() {
+                // Nothing is left that it could be told by.
+                reopened.gone.push(id);
+            } else if kept != *left {
+                kept.changed = now.millis();
+                reopened.puts.push((id, kept));
+            }
+        }
+        reopened
     }
 
     async fn after_directory(
@@ -251,6 +273,35 @@ impl Broker {
     }
 }
 
+/// What becomes of rows about people who have left.
+#[derive(Debug, Default)]
+struct Reopened {
+    gone: Vec<PersonId>,
+    puts: Vec<(PersonId, records::PersonRecord)>,
+}
+
+/// Whether somebody who has left is who is there now. Where both have ids, those say so: a name may have been given to
+/// somebody else. Without, of whom the directory removed the name that he had last; of others what an event or an operator
+/// called them is all that there is.
+fn is_same(left: &records::PersonRecord, now: &records::PersonRecord) -> bool {
+    let ids: Vec<&String> = [&left.external_id, &left.subject].into_iter().filter(|id| !id.is_empty()).collect();
+    if !ids.is_empty() && !now.external_id.is_empty() {
+        return ids.contains(&&now.external_id);
+    }
+    !left.removed || folded(&left.user_name) == folded(&now.user_name)
+}
+
+/// A row without the name that is somebody else's now.
+fn without_names(mut row: records::PersonRecord, other: &records::PersonRecord) -> records::PersonRecord {
+    let is_others = |name: &str| folded(name) == folded(&other.user_name);
+    row.former.retain(|name| !is_others(name));
+    if is_others(&row.user_name) {
+        // It is shown by what is left of it.
+        row.user_name = row.former.pop().unwrap_or_default();
+    }
+    row
+}
+
 fn user(id: PersonId, row: &records::PersonRecord) -> User {
     User {
         id,
@@ -297,7 +348,7 @@ mod tests {
         let ann = broker.add_user(told(false), None).await.expect("added");
         hands.advance(Duration::from_secs(60));
         let (called, now) = (Called::by_name("ann@acme.example"), broker.now());
-        let (id, mut mark) = broker.mark(&called, now).expect("room");
+        let (id, mut mark) = broker.mark(&called, crate::broker::people::CLOSINGS_MOST, now).expect("room");
         (mark.active, mark.ended_until) = (false, now.millis());
         broker.put_people(vec![(id, mark)], Vec::new(), Vec::new(), now).await.expect("written");
         hands.advance(Duration::from_secs(60));
@@ -305,5 +356,67 @@ mod tests {
         assert!(broker.people.row(&id).is_none());
         assert!(broker.people.is_closed_to(&called, now), "what the mark had ended is back");
         assert!(!broker.people.is_closed_to(&called, broker.now()));
+    }
+
+    fn told(name: &str, external_id: &str) -> UserChange {
+        UserChange { user_name: Some(name.to_owned()), external_id: Some(external_id.to_owned()), active: Some(true) }
+    }
+
+    fn by_id(id: &str) -> Called {
+        Called { subjects: [id.to_owned()].into(), ..Called::default() }
+    }
+
+    #[tokio::test]
+    async fn who_is_given_the_name_of_somebody_who_was_removed_is_a_new_person() {
+        let (broker, hands) = founded().await;
+        let is_closed = |called: &Called| broker.people.is_closed_to(called, broker.now());
+        let ann = broker.add_user(told("ann@acme.example", "e1"), None).await.expect("added");
+        let renamed = UserChange { user_name: Some("ann.two@acme.example".to_owned()), ..UserChange::default() };
+        broker.change_user(&ann.id.to_string(), renamed, None).await.expect("renamed");
+        broker.remove_user(&ann.id.to_string(), None).await.expect("removed");
+        hands.advance(Duration::from_secs(60));
+        for name in ["ann@acme.example", "ann.two@acme.example"] {
+            assert!(is_closed(&Called::by_name(name)));
+        }
+        // Somebody else of her name of before, and then of her last one.
+        let other = broker.add_user(told("Ann@acme.example", "e2"), None).await.expect("added");
+        hands.advance(Duration::from_secs(60));
+        assert_ne!(other.id, ann.id);
+        assert!(!is_closed(&Called::by_name("ann@acme.example")) && !is_closed(&by_id("e2")));
+        assert!(is_closed(&by_id("e1")) && is_closed(&Called::by_name("ann.two@acme.example")));
+        broker.add_user(told("ann.two@acme.example", "e3"), None).await.expect("added");
+        hands.advance(Duration::from_secs(60));
+        assert!(!is_closed(&Called::by_name("ann.two@acme.example")));
+        assert!(is_closed(&by_id("e1")), "who was removed is back by another's name");
+        // She herself, by the directory's own id, whatever she is called now.
+        broker.add_user(told("ann.three@acme.example", "e1"), None).await.expect("added");
+        hands.advance(Duration::from_secs(60));
+        assert!(!is_closed(&by_id("e1")));
+    }
+
+    #[tokio::test]
+    async fn who_is_renamed_to_somebody_who_was_removed_may_sign_in_and_opens_nobody() {
+        let (broker, hands) = founded().await;
+        let ann = broker.add_user(told("ann@acme.example", "e1"), None).await.expect("added");
+        let bob = broker.add_user(told("bob@acme.example", "e2"), None).await.expect("added");
+        broker.remove_user(&ann.id.to_string(), None).await.expect("removed");
+        hands.advance(Duration::from_secs(60));
+        let renamed = UserChange { user_name: Some("ann@acme.example".to_owned()), ..UserChange::default() };
+        broker.change_user(&bob.id.to_string(), renamed, None).await.expect("renamed");
+        hands.advance(Duration::from_secs(60));
+        let is_closed = |called: &Called| broker.people.is_closed_to(called, broker.now());
+        assert!(!is_closed(&Called::by_name("ann@acme.example")) && is_closed(&by_id("e1")));
+    }
+
+    #[tokio::test]
+    async fn without_ids_the_last_name_says_who_is_back() {
+        let (broker, hands) = founded().await;
+        let ann = broker.add_user(told("ann@acme.example", ""), None).await.expect("added");
+        broker.remove_user(&ann.id.to_string(), None).await.expect("removed");
+        hands.advance(Duration::from_secs(60));
+        broker.add_user(told("ann@acme.example", ""), None).await.expect("added");
+        hands.advance(Duration::from_secs(60));
+        assert!(!broker.people.is_closed_to(&Called::by_name("ann@acme.example"), broker.now()));
+        assert_eq!(broker.people.count(), 1, "what is left of her row says nothing");
     }
 }

@@ -45,6 +45,7 @@ pub fn of_lease(event: &mut pb::Event, lease: &Lease) {
     event.audiences.clone_from(&lease.audiences);
     event.credential_sha256 = lease.credential.to_string();
     event.credential_kind = lease.kind.code().into();
+    event.details.extend(lease.delegated.iter().map(|one| format!("delegated_by={}/{}", one.workload, one.task)));
     event.expires = Some(stamp(lease.expires));
     event.details.extend(lease.secret.iter().flat_map(|secret| secret.details()));
     ruled(event, lease.ruling.as_deref());

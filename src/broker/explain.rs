@@ -45,6 +45,11 @@ impl Broker {
             return Err(Refusal::Unknown("tenant"));
         }
         let tenant = self.registry.tenant(&self.ledger, &tenant_name)?.ok_or(Refusal::Unknown("tenant"))?;
+        if let Err(why) = self.policies_ready(&tenant).await
+            && !matches!(why, Refusal::Busy { .. })
+        {
+            return Err(why);
+        }
         let dns_names: Vec<String> = wish.dns_names.iter().map(|dns_name| dns_name.to_ascii_lowercase()).collect();
         let kind = kind_of(wish.kind)?;
         let audiences = audiences(kind, &wish)?;

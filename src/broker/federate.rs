@@ -34,6 +34,9 @@ pub enum IdentityRefusal {
     /// Who signed in is known, and no rule makes an operator of it.
     #[error("you are known, but no sign-in rule makes you an operator; ask who runs this broker")]
     NotMapped,
+    /// Who signed in is known, and the company's directory has no such person.
+    #[error("the company's directory does not have you; ask who keeps it")]
+    NotProvisioned,
     /// The person left, or its sign-ins were ended after the token was issued.
     #[error("sign-in is closed to you; if that is wrong, ask who runs this broker")]
     Closed,
@@ -53,6 +56,7 @@ impl IdentityRefusal {
             Self::KeyRequired => "CLIENT_KEY_REQUIRED",
             Self::Spent | Self::Opened => "IDENTITY_TOKEN_SPENT",
             Self::NotMapped => "SIGN_IN_NOT_MAPPED",
+            Self::NotProvisioned => "SIGN_IN_NOT_PROVISIONED",
             Self::Closed => "SIGN_IN_CLOSED",
         }
     }

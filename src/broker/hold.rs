@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod book;
+mod here;
 
 use book::{Book, Stream};
 

@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct UseLog {
     uses: Mutex<HashMap<(LeaseId, u32), Use>>,
+    /// Bound credentials that came without their certificate, and how often since that was last told.
+    misheld: Mutex<HashMap<(LeaseId, u32), Use>>,
     names: Mutex<Vec<String>>,
 }
 
@@ -63,17 +65,33 @@ impl Broker {
         }
         let checkers = self.checker(caller, Some(&lease.tenant))?;
         let Some(checker) = checkers.iter().find(|checker| checker.may_see(&lease)) else { return Ok(inactive()) };
-        if !for_audience(&lease, &request.audience, checker) || !is_held(&lease, &request.presented_certificate_sha256)
-        {
+        if !for_audience(&lease, &request.audience, checker) {
+            return Ok(inactive());
+        }
+        if !is_held(&lease, &request.presented_certificate_sha256) {
+            self.note_misheld(&lease, checker, &request.presented_certificate_sha256, now);
             return Ok(inactive());
         }
         self.uses.note(&lease, checker);
-        let (issuer, subject) = match self.registry.tenant(&self.ledger, &lease.tenant)? {
-            Some(tenant) => (self.issuer(&tenant), self.subject(&lease)),
-            None => return Ok(inactive()),
-        };
+        let Some(tenant) = self.registry.tenant(&self.ledger, &lease.tenant)? else { return Ok(inactive()) };
+        let (issuer, (subject, actors)) = (self.issuer(&tenant), self.principal(&lease));
+        let resellers = tenant.trust.resellers(&lease.partner).to_vec();
         let lease = Some(view::lease(&lease, Standing::Live));
-        Ok(pb::IntrospectResponse { active: true, lease, issuer, subject, revision })
+        Ok(pb::IntrospectResponse { active: true, lease, issuer, subject, revision, actors, resellers })
+    }
+
+    /// Tells that a credential is in other hands: the first time of a lease at a verifier at once, then as a count.
+    fn note_misheld(&self, lease: &Lease, checker: &Checker, presented: &[u8], now: Timestamp) {
+        metrics::counter!("mayfly_credentials_reused_total").increment(1);
+        let is_first = self.uses.note_misheld(lease, checker);
+        // A room of its own: whoever can be refused for other things must not keep this from being told.
+        if !is_first || !self.refusals.tells(&format!("{} reused", lease.tenant), now) {
+            return;
+        }
+        let mut event = reused(lease, checker.actor(), now);
+        let presented = Digest::from_slice(presented).map_or("none".to_owned(), |sha256| sha256.to_string());
+        event.details.extend([format!("presented={presented}"), "times=1".to_owned()]);
+        self.note_later(vec![event], now);
     }
 
     /// Writes the uses counted so far, one event a lease and verifier.
@@ -102,6 +120,20 @@ impl UseLog {
         }
     }
 
+    /// Whether it is the first since the counts were written.
+    fn note_misheld(&self, lease: &Lease, checker: &Checker) -> bool {
+        let verifier = self.number(&checker.actor());
+        let mut misheld = self.misheld.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = misheld.get_mut(&(lease.id, verifier)) {
+            known.count += 1;
+            return false;
+        }
+        if misheld.len() < MISHELD_MOST {
+            misheld.insert((lease.id, verifier), Use { count: 0, lease: Box::new(lease.clone()) });
+        }
+        true
+    }
+
     fn number(&self, name: &str) -> u32 {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let at = names.iter().position(|known| known == name).unwrap_or_else(|| {
@@ -125,10 +157,26 @@ impl UseLog {
                 event
             })
             .collect();
+        let misheld = std::mem::take(&mut *self.misheld.lock().unwrap_or_else(PoisonError::into_inner));
+        for ((_, verifier), seen) in misheld.into_iter().filter(|(_, seen)| seen.count > 0) {
+            let verifier = usize::try_from(verifier).ok().and_then(|at| names.get(at));
+            let mut event = reused(&seen.lease, verifier.cloned().unwrap_or_default(), now);
+            event.details.push(format!("times={}", seen.count));
+            events.push(event);
+        }
         // Neighbours in a stream share a page.
         events.sort_by_cached_key(|event| (stream_id(&event.tenant, &event.partner), event.lease_id.clone()));
         events
     }
+}
+
+/// The event of a credential in other hands.
+fn reused(lease: &Lease, verifier: String, now: Timestamp) -> pb::Event {
+    let mut event = event::own("credential.reused", now);
+    event.decision = event::REFUSED.into();
+    event::of_lease(&mut event, lease);
+    event.actor = verifier;
+    event
 }
 
 /// The lease that a token claims to be of.
@@ -160,6 +208,8 @@ fn is_held(lease: &Lease, presented: &[u8]) -> bool {
 
 /// Leases and verifiers whose uses are counted between two writes; more go uncounted.
 const USES_MOST: usize = 50_000;
+/// Leases and verifiers of which is known that the first misuse was told.
+const MISHELD_MOST: usize = 1_000;
 /// Events of uses in one proposal.
 const USES_A_COMMIT: usize = 256;
 

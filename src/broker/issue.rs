@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Broker,
     approve::{Leave, approved},
+    delegate::{Above, check_limits, end_within},
     event,
     federate::{job_url, spend},
     fresh::{Credential, Fresh},
@@ -23,8 +24,8 @@ use crate::{
         x509::{self, LeafKey, LeafSpec},
     },
     model::{
-        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName,
-        Timestamp, stamp::Stamp,
+        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, PartnerName, ScopeId, Standing, Task, TaskId,
+        TenantName, Timestamp, WorkloadName, stamp::Stamp,
     },
     pb,
     policy::{self, Asked, BindingWish, Decision, Denied, Facts, Origin, Scene, TaskDecision},
@@ -36,6 +37,16 @@ impl Broker {
     /// # Errors
     /// When anything refuses; nothing was issued then.
     pub async fn issue(&self, caller: &Caller, request: pb::IssueRequest) -> Result<pb::IssueResponse, Refusal> {
+        self.issue_as(caller, request, false).await
+    }
+
+    /// As [`Self::issue`], in the form of an SVID where `svid` says so.
+    pub(super) async fn issue_as(
+        &self,
+        caller: &Caller,
+        request: pb::IssueRequest,
+        svid: bool,
+    ) -> Result<pb::IssueResponse, Refusal> {
         check_fields(&request)?;
         let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
         // What a decision rests on may change while it is on its way: then it is made anew, a few times.
@@ -50,8 +61,11 @@ impl Broker {
                         (None, Some(own)) => Some(self.ledger.task(own)?.ok_or(Refusal::Unknown("task"))?),
                         (task, _) => task,
                     };
-                    let wish = wish(&request, task, &workload, caller, &self.csrs)?;
-                    let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+                    let wish = Wish { svid, ..wish(&request, task, &workload, caller, &self.csrs)? };
+                    let done = match self.policies_ready(&workload.tenant).await {
+                        Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
+                        Err(why) => Err(why),
+                    };
                     done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
                 }
                 Err(why) => {
@@ -88,7 +102,10 @@ impl Broker {
             self.check_renewable(caller, &lease, !request.idempotency_key.is_empty(), now)?;
             let tenant = lease.tenant.clone();
             let wish = self.renewal(&request, lease, &workload, caller)?;
-            let done = self.decide_and_issue(caller, &workload, &wish, basis, now).await;
+            let done = match self.policies_ready(&workload.tenant).await {
+                Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
+                Err(why) => Err(why),
+            };
             outcome = done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now));
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
                 break;
@@ -102,7 +119,7 @@ impl Broker {
         &self,
         caller: &Caller,
         tenant: &TenantName,
-        name: &crate::model::WorkloadName,
+        name: &WorkloadName,
         now: Timestamp,
         what: &'static str,
     ) -> Result<Workload, Refusal> {
@@ -165,6 +182,11 @@ impl Broker {
         let deciding = tracing::trace_span!(target: "mayfly::spans", "decide");
         let decision =
             deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &leaves, &ring, basis, now))?;
+        let above = task.as_ref().map(|task| self.above(task)).transpose()?;
+        if let (Some(task), Some(above)) = (&task, &above) {
+            check_limits(task, &decision, wish.ttl_seconds)?;
+            self.check_delegators(caller, workload, wish, above, &decision)?;
+        }
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
             None => {
@@ -174,10 +196,11 @@ impl Broker {
         };
         let mut lease = lease_of(LeaseId::fresh(task_id)?, &decision, workload, wish, caller, &ring);
         lease.secret = self.secret_in_force(&workload.tenant, &decision)?.map(Box::new);
+        lease.delegated = above.as_ref().map(Above::delegators).unwrap_or_default();
         // Admission comes before signing: what is sure to be refused costs no signature.
         let scopes = lease.scopes();
         self.admit(&scopes)?;
-        let stamp = self.stamp(&lease, scopes, task.as_ref())?;
+        let stamp = self.stamp(&lease, scopes, task.as_ref(), above.as_ref())?;
         let minting = tracing::trace_span!(target: "mayfly::spans", "mint", kind = lease.kind.word());
         let credential = minting.in_scope(|| self.mint(workload, wish, &decision, &mut lease, &stamp, &ring))?;
         let mut fresh = Fresh { credential, bound: decision.bound_by() };
@@ -257,7 +280,7 @@ impl Broker {
         let approved = approved(leaves);
         let facts = Facts {
             basis,
-            task_deadline: task.map(|task| task.deadline).or(own),
+            task_deadline: task.map(|task| end_within(task, now)).or(own),
             proof_expires: earliest(Self::proof_end(caller, task), workload.lease.as_ref().map(|lease| lease.expires)),
             issuer_expires: issuer.map(|ca| ca.not_after()),
             has_certificate: caller.shown_certificate().is_some(),
@@ -298,6 +321,7 @@ impl Broker {
             self.decide_task(
                 caller,
                 workload,
+                &workload.name,
                 &wish.partner,
                 &wish.purpose,
                 wish.task_deadline_seconds,
@@ -319,7 +343,18 @@ impl Broker {
     }
 
     /// What a credential says of its basis and scopes, its task's ancestors among them, for who checks offline.
-    fn stamp(&self, lease: &Lease, mut scopes: Vec<ScopeId>, task: Option<&Task>) -> Result<Stamp, Refusal> {
+    fn stamp(
+        &self,
+        lease: &Lease,
+        mut scopes: Vec<ScopeId>,
+        task: Option<&Task>,
+        above: Option<&Above>,
+    ) -> Result<Stamp, Refusal> {
+        if let (Some(task), Some(above)) = (task, above.filter(|above| !above.is_empty())) {
+            scopes.extend(task.scopes().into_iter().chain(above.scopes()));
+            scopes.sort_unstable();
+            scopes.dedup();
+        }
         scopes.extend([ScopeId::task(lease.id.task()), ScopeId::lease(lease.id)]);
         let mut next = task.and_then(|task| task.parent);
         for _ in 0..Task::MAX_ANCESTORS {
@@ -339,14 +374,16 @@ impl Broker {
         stamp: &Stamp,
         ring: &Ring,
     ) -> Result<Credential, Refusal> {
-        let subject = self.subject(lease);
         match lease.kind {
             CredentialKind::Jwt => {
                 let key = ring.token.as_ref().ok_or(NO_KEYS)?;
                 let issuer = self.issuer(&workload.tenant);
+                let (subject, actors) = self.principal(lease);
                 let claims = jwt::TokenClaims {
                     issuer: &issuer,
                     subject: &subject,
+                    actors: &actors,
+                    resellers: workload.tenant.trust.resellers(&lease.partner),
                     audiences: &lease.audiences,
                     tenant: &lease.tenant,
                     partner: &lease.partner,
@@ -360,7 +397,9 @@ impl Broker {
                     stamp,
                     bound: lease.bound,
                 };
-                let minted = jwt::mint(key, &claims).map_err(|e| Refusal::invalid("actions", e.to_string()))?;
+                let form = if lease.svid { jwt::Form::Svid } else { jwt::Form::AccessToken };
+                let minted = jwt::mint_as(form, key, &claims);
+                let minted = minted.map_err(|e| Refusal::invalid("actions", e.to_string()))?;
                 lease.credential = minted.sha256;
                 Ok(Credential::Token(minted))
             }
@@ -371,6 +410,7 @@ impl Broker {
             }
             CredentialKind::X509 => {
                 let ca = ring.ca.as_ref().ok_or(NO_KEYS)?;
+                let subject = self.subject(lease);
                 let spec = LeafSpec {
                     spiffe_id: &subject,
                     dns_names: &lease.dns_names,
@@ -419,6 +459,9 @@ impl Broker {
             let by = wish.pickup.as_ref().and_then(|wished| wished.by.as_ref());
             event.details.extend(by.map(|by| format!("pickup_by={by}")));
         }
+        event.details.extend(lease.svid.then(|| "svid".to_owned()));
+        let resellers = workload.tenant.trust.resellers(decision.partner());
+        event.details.extend(resellers.iter().map(|name| format!("reseller={name}")));
         if let Some(old) = &wish.renews {
             event.details.push(format!("renews={}", old.id));
         }
@@ -459,11 +502,25 @@ impl Broker {
         }
     }
 
-    /// The workload's SPIFFE ID: token `sub`, a certificate's URI.
+    /// The workload's SPIFFE ID: a certificate's URI, and a token's `sub` where its task was not passed on. That of an SVID
+    /// is the same for all its tasks, since its peers know it by that.
     #[must_use]
     pub fn subject(&self, lease: &Lease) -> String {
-        let domain = self.settings.trust_domain.of_tenant(&lease.tenant);
-        format!("spiffe://{domain}/partner/{}/workload/{}/task/{}", lease.partner, lease.workload, lease.id.task())
+        if lease.svid {
+            return self.svid_id(&lease.tenant, &lease.partner, &lease.workload);
+        }
+        self.spiffe_id(lease, &lease.workload, lease.id.task())
+    }
+
+    pub(super) fn spiffe_id(&self, lease: &Lease, workload: &WorkloadName, task: TaskId) -> String {
+        format!("{}/task/{task}", self.svid_id(&lease.tenant, &lease.partner, workload))
+    }
+
+    /// The SPIFFE ID of a workload as it acts for a partner.
+    #[must_use]
+    pub fn svid_id(&self, tenant: &TenantName, partner: &PartnerName, workload: &WorkloadName) -> String {
+        let domain = self.settings.trust_domain.of_tenant(tenant);
+        format!("spiffe://{domain}/partner/{partner}/workload/{workload}")
     }
 
     fn check_renewable(&self, caller: &Caller, lease: &Lease, retried: bool, now: Timestamp) -> Result<(), Refusal> {
@@ -527,6 +584,7 @@ impl Broker {
             retry: retry(&request.idempotency_key, hash, workload, Some(lease.id.task()), caller),
             spend: spend(caller, || None),
             approval: None,
+            svid: lease.svid,
             renews: Some(lease),
             pickup: None,
         })

@@ -4,6 +4,7 @@ mod attestation;
 mod ownership;
 mod quarantine;
 mod questions;
+mod renewal;
 
 use std::{sync::Arc, time::Duration};
 

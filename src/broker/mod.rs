@@ -8,6 +8,7 @@ mod bars;
 pub mod bundle;
 mod confirm;
 mod decommission;
+mod delegate;
 pub mod directory;
 pub mod event;
 pub mod events;
@@ -42,6 +43,7 @@ mod secrets;
 pub mod ship;
 mod sign_in;
 pub mod signals;
+pub mod spiffe;
 pub mod task;
 pub mod time;
 pub mod trail;
@@ -114,6 +116,8 @@ pub struct Broker {
     pub roots: OnceLock<Arc<Vec<Vec<u8>>>>,
     /// Closes connections that came with a certificate; set by who has them.
     pub connections: OnceLock<Box<dyn CloseConnections>>,
+    /// Identities of processes on this host.
+    pub spiffe: spiffe::Spiffe,
     /// Who is notified; set where the config says so.
     pub notifier: OnceLock<notify::Notifier>,
 }

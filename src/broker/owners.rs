@@ -59,6 +59,11 @@ impl Broker {
         if held.has(Suspension::OwnerLeft) && before == request.owner {
             return Err(Refusal::invalid("owner", "is the one that has left"));
         }
+        // Who leaves meanwhile finds the grant, or is found here.
+        let _writing = self.people.writing.lock().await;
+        if self.people.has_left(&request.owner) {
+            return Err(Refusal::invalid("owner", "has left, as the directory or the identity provider says"));
+        }
         let mut response = pb::TransferGrantResponse {
             owner_before: before.clone(),
             leases: self.ledger.live(&scope, now),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -26,6 +26,8 @@ use crate::{
 pub struct PolicyLog {
     differences: Mutex<Differences>,
     unreadable: Mutex<BTreeMap<TenantName, (Digest, String)>>,
+    /// Held while policies are compiled: one tenant's at a time.
+    compiling: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +140,48 @@ impl Broker {
         }
     }
 
+    /// Waits until a tenant's policies are compiled, which is on the way to every decision: no thread that serves requests
+    /// compiles any, and nothing is decided before.
+    ///
+    /// Those of an apply are compiled with it; others when they are first needed after a start.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when it had to wait and they are compiled now: what was found before is to be looked at anew.
+    /// [`Refusal::Unavailable`] when that takes too long: it goes on, and who comes again finds it done.
+    pub(super) async fn policies_ready(&self, tenant: &Arc<Tenant>) -> Result<(), Refusal> {
+        self.policies_ready_within(tenant, COMPILED_WITHIN).await
+    }
+
+    async fn policies_ready_within(&self, tenant: &Arc<Tenant>, patience: Duration) -> Result<(), Refusal> {
+        let global = self.registry.global();
+        let is_ready = || tenant.trust.is_compiled() && global.is_compiled();
+        if is_ready() {
+            return Ok(());
+        }
+        let compiling = async {
+            let _one_at_a_time = self.policies.compiling.lock().await;
+            if is_ready() {
+                return;
+            }
+            let (tenant, global) = (Arc::clone(tenant), Arc::clone(&global));
+            let compiled = tokio::task::spawn_blocking(move || {
+                global.compile();
+                tenant.trust.compile();
+                (tenant.number, tenant.trust.compiled())
+            });
+            if let Ok((number, compiled)) = compiled.await {
+                self.registry.keep_compiled(number, compiled);
+            }
+        };
+        // Also where the compiling thread was lost: it is not decided without.
+        let _late = tokio::time::timeout(patience, compiling).await;
+        Err(if is_ready() {
+            Refusal::Busy { retry_ms: 0 }
+        } else {
+            Refusal::Unavailable("the tenant's policies are being compiled")
+        })
+    }
+
     /// Keeps in mind whose policies cannot be read.
     pub(super) fn note_policy(&self, tenant: &Tenant, denied: &Denied) {
         let Some(refusal) = denied.policy().filter(|refusal| refusal.by == RefusedBy::Unreadable) else { return };
@@ -220,12 +264,15 @@ const KINDS_MOST: usize = 10_000;
 const LISTED_MOST: usize = 1_000;
 /// Tenants whose unreadable policies are kept in mind.
 const UNREADABLE_MOST: usize = 1_000;
+/// How long a request waits for policies to be compiled: as long as the largest set takes on a busy machine.
+const COMPILED_WITHIN: Duration = Duration::from_secs(10);
 /// How often one kind becomes an event.
 const TOLD_EVERY: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::testing::{TRUST, admin, founded, worker};
 
     fn difference() -> Difference {
         let verdict = |allowed| Verdict { allowed, policies: Vec::new(), errors: Vec::new() };
@@ -259,6 +306,74 @@ mod tests {
         assert_eq!(log.note(kind(1), &difference(), at(3_600)), Tell::Yes);
         let known = log.differences.lock().expect("lock");
         assert_eq!(known.kinds.get(&kind(1)).map(|seen| seen.count), Some(3));
+    }
+
+    const POLICY: &str = "@id(\"all\") permit(principal, action, resource);";
+
+    async fn with_policies() -> Arc<Broker> {
+        let (broker, _) = founded().await;
+        let trust =
+            TRUST.replacen("name = \"acme\"\n", "name = \"acme\"\n    policy = { enforce = \"all.cedar\" }\n", 1);
+        let rails = "[guardrails]\nenforce = \"rails.cedar\"\n";
+        let documents = [
+            ("trust.toml", format!("{trust}\n{rails}")),
+            ("all.cedar", POLICY.to_owned()),
+            ("rails.cedar", "@id(\"none\") forbid(principal, action, resource) when { context.hour > 23 };".to_owned()),
+        ];
+        let documents = documents.map(|(path, text)| pb::TrustDocument { path: path.to_owned(), text }).to_vec();
+        broker.apply(&admin(), pb::ApplyOptions::default(), documents).await.expect("applies");
+        broker
+    }
+
+    fn acme(broker: &Broker) -> Arc<Tenant> {
+        broker.registry.tenant(&broker.ledger, &"acme".parse().expect("a name")).expect("reads").expect("is there")
+    }
+
+    fn asking() -> pb::IssueRequest {
+        pb::IssueRequest {
+            tenant: "acme".into(),
+            partner: "zeta".into(),
+            purpose: "work".into(),
+            kind: pb::CredentialKind::Jwt.into(),
+            audiences: vec!["https://api.example".into()],
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_applied_is_compiled_before_the_first_request_asks() {
+        let broker = with_policies().await;
+        assert!(acme(&broker).trust.is_compiled() && broker.registry.global().is_compiled());
+        // Read again, for whatever reason, it is not compiled again.
+        let number = acme(&broker).number;
+        broker.registry.changed(&[("acme".parse().expect("a name"), number)]);
+        broker.registry.reload_global(&broker.ledger);
+        assert!(acme(&broker).trust.is_compiled() && broker.registry.global().is_compiled());
+        broker.policies_ready(&acme(&broker)).await.expect("nothing to wait for");
+    }
+
+    #[tokio::test]
+    async fn after_a_start_no_request_decides_before_the_policies_are_compiled_elsewhere() {
+        let broker = with_policies().await;
+        let number = acme(&broker).number;
+        let (registry, name) = (&broker.registry, "acme".parse().expect("a name"));
+        // As after a start: nothing was compiled of what is stored.
+        let other = "{\"name\":\"acme\",\"issuer\":null,\"token_algorithm\":\"ES256\",\"max_live_leases\":1,\
+                     \"workloads\":{},\"grants\":{},\"verifiers\":{}}";
+        let other = crate::policy::TenantTrust::from_bytes(other.as_bytes()).expect("a trust map");
+        other.compile();
+        registry.keep_compiled(number, other.compiled());
+        registry.changed(&[(name, number)]);
+        let tenant = acme(&broker);
+        assert!(!tenant.trust.is_compiled(), "what was compiled of another is no good");
+        let held = broker.policies.compiling.lock().await;
+        let refused = broker.policies_ready_within(&tenant, Duration::ZERO).await;
+        assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");
+        assert!(!tenant.trust.is_compiled(), "a request compiled");
+        drop(held);
+        let reply = broker.issue(&worker(), asking()).await.expect("waits and is decided");
+        assert!(reply.lease.is_some());
+        assert!(acme(&broker).trust.is_compiled());
     }
 
     #[test]

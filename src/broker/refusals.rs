@@ -74,13 +74,31 @@ impl Broker {
         if let (Some(workload), Refusal::Denied(denied)) = (workload, why) {
             self.note_policy(&workload.tenant, denied);
         }
+        let stream = workload.map_or("", |_| tenant.as_str());
+        let actor = workload.map_or_else(|| "unknown".to_owned(), Workload::actor);
+        self.tell_refused(stream, event::by(caller, actor, kind, now), why, now, |event| match workload {
+            Some(workload) => {
+                event.tenant = tenant.to_string();
+                event.workload = workload.name.to_string();
+            }
+            // The tenant is the caller's claim only.
+            None => event.details.push(format!("claimed_tenant={tenant}")),
+        });
+    }
+
+    /// Notes a refusal of somebody who is known, with what it was about, in a stream's share of what is told.
+    pub(super) fn tell_refused(
+        &self,
+        stream: &str,
+        mut event: pb::Event,
+        why: &Refusal,
+        now: Timestamp,
+        about: impl FnOnce(&mut pb::Event),
+    ) {
         if matches!(why, Refusal::Busy { .. } | Refusal::Fault(_) | Refusal::Unavailable(_) | Refusal::Held(_)) {
             return;
         }
-        let stream = workload.map_or("", |_| tenant.as_str());
         let Verdict::Tell { untold } = self.refusals.judge(stream, now) else { return };
-        let actor = workload.map_or_else(|| "unknown".to_owned(), Workload::actor);
-        let mut event = event::by(caller, actor, kind, now);
         event.decision = event::REFUSED.into();
         event.reason = why.reason().to_owned();
         event.details.push(why.to_string());
@@ -97,14 +115,7 @@ impl Broker {
         if untold > 0 {
             event.details.push(format!("untold_before={untold}"));
         }
-        match workload {
-            Some(workload) => {
-                event.tenant = tenant.to_string();
-                event.workload = workload.name.to_string();
-            }
-            // The tenant is the caller's claim only.
-            None => event.details.push(format!("claimed_tenant={tenant}")),
-        }
+        about(&mut event);
         self.note_later(vec![event], now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use arc_swap::ArcSwap;
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ledger::{Ledger, Refused},
     model::{Digest, GrantName, TenantName, TenantNumber, Timestamp},
-    policy::{GlobalTrust, Grant, TenantTrust},
+    policy::{CompiledPolicies, GlobalTrust, Grant, TenantTrust},
     records,
 };
 
@@ -85,6 +85,9 @@ pub struct Registry {
     tenants: RwLock<HashMap<TenantNumber, Slot>>,
     uses: Uses,
     global: ArcSwap<GlobalTrust>,
+    /// What was compiled of policies: of each tenant that has any, and of the guardrails (the broker's number). So that a
+    /// trust map that was read again is not compiled again, and none on the thread of a request.
+    compiled: Mutex<HashMap<TenantNumber, CompiledPolicies>>,
 }
 
 #[derive(Debug, Default)]
@@ -106,8 +109,13 @@ impl Registry {
             tenants: RwLock::default(),
             uses: Uses::default(),
             global: ArcSwap::default(),
+            compiled: Mutex::default(),
         };
         registry.reload_global(ledger);
+        // Nobody waits yet.
+        let global = registry.global();
+        global.compile();
+        registry.keep_compiled(TenantNumber::BROKER, global.compiled());
         Ok(registry)
     }
 
@@ -117,10 +125,19 @@ impl Registry {
         self.global.load_full()
     }
 
+    /// Keeps what was compiled of a tenant's policies, or of the guardrails, for when they are read again.
+    pub fn keep_compiled(&self, number: TenantNumber, compiled: CompiledPolicies) {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, compiled);
+    }
+
+    fn compiled(&self, number: TenantNumber) -> Option<CompiledPolicies> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
     /// Reads the global part again.
     pub fn reload_global(&self, ledger: &Ledger) {
         let stored = ledger.trust(TenantNumber::BROKER);
-        let global = match stored.map(|row| row.map(|row| GlobalTrust::from_bytes(&row.trust))) {
+        let mut global = match stored.map(|row| row.map(|row| GlobalTrust::from_bytes(&row.trust))) {
             Ok(Some(Ok(global))) => global,
             Ok(None) => GlobalTrust::default(),
             Ok(Some(Err(error))) => {
@@ -132,6 +149,11 @@ impl Registry {
                 GlobalTrust::unreadable()
             }
         };
+        if global.guardrails.is_some()
+            && let Some(compiled) = self.compiled(TenantNumber::BROKER)
+        {
+            global.adopt(&compiled);
+        }
         self.global.store(Arc::new(global));
     }
 
@@ -185,7 +207,7 @@ impl Registry {
             }
             slot.map_or(0, |slot| slot.epoch)
         };
-        let Some(tenant) = read(ledger, number, &self.uses)? else { return Ok(None) };
+        let Some(tenant) = self.read(ledger, number)? else { return Ok(None) };
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         let slot = tenants.entry(number).or_default();
         if slot.epoch == epoch {
@@ -205,7 +227,7 @@ impl Registry {
         };
         match kept {
             Some(tenant) => Ok(Some(tenant)),
-            None => read(ledger, number, &self.uses),
+            None => self.read(ledger, number),
         }
     }
 
@@ -251,14 +273,26 @@ impl Registry {
             slot.tenant = None;
         }
     }
+
+    fn read(&self, ledger: &Ledger, number: TenantNumber) -> Result<Option<Arc<Tenant>>, Refusal> {
+        read(ledger, number, &self.uses, self.compiled(number).as_ref())
+    }
 }
 
-fn read(ledger: &Ledger, number: TenantNumber, uses: &Uses) -> Result<Option<Arc<Tenant>>, Refusal> {
+fn read(
+    ledger: &Ledger,
+    number: TenantNumber,
+    uses: &Uses,
+    compiled: Option<&CompiledPolicies>,
+) -> Result<Option<Arc<Tenant>>, Refusal> {
     let Some(row) = ledger.trust(number)? else { return Ok(None) };
     if row.removed > 0 {
         return Ok(None);
     }
-    let trust = TenantTrust::from_bytes(&row.trust).map_err(Refusal::fault)?;
+    let mut trust = TenantTrust::from_bytes(&row.trust).map_err(Refusal::fault)?;
+    if let Some(compiled) = compiled.filter(|_| trust.policy().is_some()) {
+        trust.adopt(compiled);
+    }
     let (mut attested, mut life) = (HashMap::new(), HashMap::new());
     for (grant, state) in ledger.grant_states(number)? {
         let Ok(grant) = grant.parse::<GrantName>() else { continue };

@@ -3,11 +3,11 @@
 //! What makes somebody an operator is decided at the sign-in and looked at again for each request: the rule of the config,
 //! the operator of the trust map, the sign-in itself, and that the person is still there.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
     Broker, IdentityRefusal, event, federate,
-    people::{Called, Door},
+    people::{CLOSINGS_MOST, Called, Door},
     refusal::Refusal,
     revoke::check_reason,
     task::revision,
@@ -24,7 +24,7 @@ use crate::{
         x509::{Csr, MintedLeaf, parse_csr},
     },
     model::{
-        Digest, OperatorName, PersonId, SignInRule, Timestamp,
+        Digest, OperatorName, PersonId, SignInRule, Timestamp, Voter,
         person::{folded, same_address},
         time::SKEW,
     },
@@ -47,6 +47,8 @@ pub struct Person {
     identity: Digest,
     /// The verified mail address; empty for none.
     email: String,
+    /// What it is called, and its ids.
+    called: Called,
     expires: Timestamp,
 }
 
@@ -55,6 +57,15 @@ impl Person {
     #[must_use]
     pub fn identity(&self) -> Digest {
         self.identity
+    }
+
+    /// By what it is found later whether it was signed out or has left.
+    #[must_use]
+    pub fn voter(&self) -> Voter {
+        Voter {
+            names: self.called.names.iter().cloned().collect(),
+            subjects: self.called.subjects.iter().cloned().collect(),
+        }
     }
 
     /// Whether an owner of grants is this person, by the verified mail address.
@@ -133,6 +144,9 @@ impl Broker {
         if self.people.is_closed_to(&called, proof.issued) {
             return Err(Refusal::Identity(IdentityRefusal::Closed));
         }
+        if !self.is_known_to_directory(door, proof.directory_id.as_deref(), proof.email.as_deref()) {
+            return Err(Refusal::Identity(IdentityRefusal::NotProvisioned));
+        }
         let rule = self.rule(door, proof, wanted)?;
         // Those of an operator may have been ended as a whole.
         let as_operator = Called { operator: Some(rule.operator.to_string()), ..Called::default() };
@@ -150,6 +164,7 @@ impl Broker {
             certificate_sha256: minted.sha256.0.to_vec(),
             issued: now.millis(),
             expires: expires.millis(),
+            directory_id: proof.directory_id.clone().unwrap_or_default(),
             ..Default::default()
         };
         let mut began = event::own("sign_in.began", now);
@@ -167,10 +182,16 @@ impl Broker {
         let (key, token_until) = (csr.spki_sha256(), proof.forgotten.after(SKEW));
         let draft = SignInDraft { id, record, token: proof.token, key, token_until, event: began, now };
         self.ledger.sign_in(draft).await?;
-        let person =
-            Person { text: proof.text(), id, identity: identity(door, &proof.subject), email: String::new(), expires };
+        let identity = identity(door, &proof.subject);
+        let person = Person { text: proof.text(), id, identity, email: String::new(), called, expires };
         let session = self.session(&rule.operator, &person)?;
         Ok(pb::SignInResponse { chain_der: minted.chain_der, session: Some(session) })
+    }
+
+    /// Whether somebody may sign in as far as the directory goes.
+    fn is_known_to_directory(&self, door: &Door, directory_id: Option<&str>, email: Option<&str>) -> bool {
+        let by_claim = door.rules.directory_claim.is_some();
+        !door.rules.require_provisioned || self.people.is_provisioned(directory_id, by_claim, email)
     }
 
     /// The first rule that fits and whose operator the trust map has, or the one for the operator that is wanted.
@@ -217,14 +238,17 @@ impl Broker {
         let rule = Digest::from_slice(&record.rule_sha256).ok_or(OVER)?;
         let called = Called {
             names: record.names.iter().chain([&record.email]).map(|name| folded(name)).collect(),
-            subjects: [record.subject.clone()].into_iter().collect(),
+            subjects: ids(&record.subject, Some(&record.directory_id)),
             operator: Some(operator.to_string()),
         };
+        let directory_id = Some(record.directory_id.as_str()).filter(|id| !id.is_empty());
+        let email = Some(record.email.as_str()).filter(|email| !email.is_empty());
         let holds = record.operator == operator.as_str()
             && of_this(&record.certificate_sha256, &certificate.sha256)
             && record.incarnation == self.ledger.basis().0
             && record.expires > self.now().millis()
             && door.rules.has(&rule, operator)
+            && self.is_known_to_directory(door, directory_id, email)
             && !self.people.is_closed_to(&called, Timestamp::from_millis(record.issued));
         if !holds {
             return Err(OVER);
@@ -235,6 +259,7 @@ impl Broker {
             id,
             identity: identity(door, &record.subject),
             email: record.email.clone(),
+            called,
             expires: Timestamp::from_millis(record.expires),
         })
     }
@@ -295,7 +320,7 @@ impl Broker {
         };
         let _writing = self.people.writing.lock().await;
         let now = self.now();
-        let (id, mut mark) = self.mark(&called, now)?;
+        let (id, mut mark) = self.mark(&called, CLOSINGS_MOST, now)?;
         mark.ended_until = now.millis();
         let mut ended = event::by(caller, operator.actor(), "sign_in.all_ended", now);
         ended.reason.clone_from(&request.reason);
@@ -303,8 +328,8 @@ impl Broker {
             Some(operator) => format!("operator={operator}"),
             None => format!("person={}", request.person),
         });
-        // What cannot be read closes the door to all; an admin who has looked opens it again so.
-        let mut gone = self.people.damaged();
+        // What cannot be read closes the door to whom it is about; an admin who has looked opens it again so.
+        let mut gone = self.people.damaged(&called);
         if !gone.is_empty() {
             ended.details.push(format!("damaged_rows_removed={}", gone.len()));
         }
@@ -373,10 +398,16 @@ fn identity(door: &Door, subject: &str) -> Digest {
     Digest::of_parts(&[b"person\n", door.rules.issuer.url.as_bytes(), b"\n", subject.as_bytes()])
 }
 
+/// The ids of a person, at the provider and at the directory.
+fn ids(subject: &str, directory_id: Option<&String>) -> BTreeSet<String> {
+    let directory_id = directory_id.filter(|id| !id.is_empty()).cloned();
+    [subject.to_owned()].into_iter().chain(directory_id).collect()
+}
+
 fn called(proof: &PersonProof) -> Called {
     Called {
         names: proof.names.iter().cloned().collect(),
-        subjects: [proof.subject.clone()].into_iter().collect(),
+        subjects: ids(&proof.subject, proof.directory_id.as_ref()),
         operator: None,
     }
 }
@@ -388,20 +419,4 @@ pub(super) fn source_text(source: Option<SocketAddr>) -> String {
 const NO_SIGN_IN: &str = "you came by no sign-in";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_person_is_the_owner_of_the_same_address_and_of_none_that_only_folds_into_it() {
-        let person = |email: &str| Person {
-            text: String::new(),
-            identity: Digest::of(b"someone"),
-            id: PersonId([0; PersonId::BYTES]),
-            email: email.to_owned(),
-            expires: Timestamp::from_millis(0),
-        };
-        assert!(person("Kim@acme.example").is("kim@ACME.example"));
-        assert!(!person("\u{212a}im@acme.example").is("kim@acme.example"));
-        assert!(!person("").is(""));
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
     Broker, event,
-    people::{Called, Signals},
+    people::{CLOSINGS_MOST, Called, PEOPLE_MOST, Signals},
     refusal::Refusal,
     sign_in::source_text,
 };
@@ -145,7 +145,8 @@ impl Broker {
             puts = self.opened_marks(called, issued, now);
             taken.details.push(format!("opened={}", puts.len()));
         } else {
-            let (id, mut mark) = self.mark(called, now)?;
+            let most = if what == Happened::Closed { CLOSINGS_MOST } else { PEOPLE_MOST };
+            let (id, mut mark) = self.mark(called, most, now)?;
             if what == Happened::Closed {
                 let before = if mark.active { 0 } else { mark.changed };
                 (mark.active, mark.changed) = (false, issued.millis().max(before));
@@ -216,11 +217,16 @@ impl Broker {
         Some(Meant { called, own, name: shown(&name) })
     }
 
-    /// The mail addresses of sign-ins that have an id; `None` when they cannot be read.
+    /// The mail addresses and further ids of sign-ins that have an id; `None` when they cannot be read.
     fn add_signed_in(&self, called: &mut Called) -> Option<()> {
         let sign_ins = self.ledger.sign_ins().ok()?;
-        for row in sign_ins.iter().filter(|row| called.subjects.contains(&row.subject) && !row.email.is_empty()) {
-            called.names.insert(folded(&row.email));
+        let is = |called: &Called, row: &records::SignInRecord| {
+            called.subjects.contains(&row.subject) || called.subjects.contains(&row.directory_id)
+        };
+        let meant: Vec<_> = sign_ins.iter().filter(|row| is(called, row)).collect();
+        for row in meant {
+            called.names.extend(Some(folded(&row.email)).filter(|name| !name.is_empty()));
+            called.subjects.extend([&row.subject, &row.directory_id].into_iter().filter(|id| !id.is_empty()).cloned());
         }
         Some(())
     }

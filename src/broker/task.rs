@@ -3,18 +3,22 @@
 use super::{
     Broker,
     approve::{Leave, approved},
+    delegate::{confined, passed},
     event,
     federate::{job_url, spend},
     issue::DECIDED_AT_MOST,
     refusal::Refusal,
     view,
     who::Workload,
-    wish::{TASK_MAX_SECONDS, check_idempotency_key, intent, intent_of, new_task, retry, within},
+    wish::{TASK_MAX_SECONDS, check_idempotency_key, intent, new_task, retry, within},
 };
 use crate::{
     identity::Caller,
     ledger::{EndLease, EndTask, OpenDraft, Receipt, Refused},
-    model::{Digest, EndReason, Intent, LeaseId, PartnerName, Purpose, Standing, Task, TaskId, TenantName, Timestamp},
+    model::{
+        Digest, EndReason, Intent, LeaseId, PartnerName, Purpose, ScopeId, Standing, Task, TaskId, TenantName,
+        Timestamp, WorkloadName,
+    },
     pb,
     policy::{self, Denied, Scene, TaskAsked, TaskDecision, TaskFacts},
 };
@@ -43,7 +47,10 @@ impl Broker {
             let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
                 self.refused(caller, None, &tenant, "task.refused", why, now);
             })?;
-            let opened = self.try_open(caller, &workload, &request, basis, now).await;
+            let opened = match self.policies_ready(&workload.tenant).await {
+                Ok(()) => self.try_open(caller, &workload, &request, basis, now).await,
+                Err(why) => Err(why),
+            };
             outcome =
                 opened.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "task.refused", why, now));
             if !matches!(outcome, Err(Refusal::Busy { .. })) {
@@ -68,13 +75,12 @@ impl Broker {
             return Err(Refusal::Unproven("what you proved yourself with has ended"));
         }
         let told = intent(&request.task_type, &request.parameters)?;
+        let passed = passed(request, workload, parent.as_ref())?;
         let intent = match parent.as_ref() {
-            Some(parent) if workload.confined_to().is_some() => {
-                check_same(parent, &partner, &purpose)?;
-                intent_of(parent, told)?
+            Some(parent) => {
+                let (is_confined, above) = (workload.confined_to().is_some(), self.above(parent)?);
+                confined(is_confined, parent, &above, &passed, (&partner, &purpose), told)?
             }
-            // A child that tells nothing is about what its parent is.
-            Some(parent) => told.or_else(|| parent.intent.clone()),
             None => told,
         };
         let named = view::optional_id("approval_id", &request.approval_id)?;
@@ -82,6 +88,7 @@ impl Broker {
         let opening = self.decide_task(
             caller,
             workload,
+            &workload.name,
             &partner,
             &purpose,
             request.deadline_seconds,
@@ -93,6 +100,28 @@ impl Broker {
         )?;
         let job_url = job_url(caller, &request.job_url)?;
         let mut task = new_task(workload, &opening, parent.as_ref(), request.hold, intent, job_url)?;
+        task.limits = passed.limits;
+        if let Some(delegate) = passed.delegate {
+            // Who opens it may open it for himself; who shall act in it must be allowed as much.
+            let theirs = self.decide_task(
+                caller,
+                workload,
+                &delegate,
+                &partner,
+                &purpose,
+                request.deadline_seconds,
+                parent.as_ref(),
+                task.intent.as_deref(),
+                &[],
+                opening.basis(),
+                now,
+            )?;
+            task.deadline = task.deadline.min(theirs.deadline());
+            // It proves itself with what it has, not with the key of who opened it; and what ends who opened it ends it.
+            task.client_key = None;
+            task.proofs.push(ScopeId::workload(&task.tenant, &task.workload));
+            task.workload = delegate;
+        }
         let approval = leaves.into_iter().map(|leave| leave.wanted).next();
         task.approvals.extend(approval.as_ref().map(|wanted| wanted.id));
         let mut event = event::by(caller, workload.actor(), "task.opened", now);
@@ -101,6 +130,10 @@ impl Broker {
         event.trust_hash = opening.trust_hash().to_string();
         event::ruled(&mut event, opening.ruling());
         event.details.extend(task.parent.map(|id| format!("parent={id}")));
+        if task.workload != workload.name {
+            event.details.push(format!("delegated_by={}", workload.name));
+        }
+        event.details.extend(task.limits.iter().flat_map(|limits| limits.details()));
         event.details.extend(approval.as_ref().map(|wanted| format!("approval={}", wanted.id)));
         let hash = Digest::of(&prost::Message::encode_to_vec(&pb::OpenTaskRequest {
             idempotency_key: String::new(),
@@ -135,7 +168,8 @@ impl Broker {
             self.expect_hold(task.id);
         }
         let standing = self.ledger.task_standing(&task, now)?;
-        Ok(pb::OpenTaskResponse { task: Some(view::task(&task, standing)) })
+        let delegators = self.above(&task)?.delegators();
+        Ok(pb::OpenTaskResponse { task: Some(view::task(&task, &delegators, standing)) })
     }
 
     /// The task to open under: the one named, or the one that the caller's certificate confines it to.
@@ -183,6 +217,7 @@ impl Broker {
         &self,
         caller: &Caller,
         workload: &Workload,
+        name: &WorkloadName,
         partner: &PartnerName,
         purpose: &Purpose,
         deadline_seconds: u32,
@@ -194,7 +229,7 @@ impl Broker {
     ) -> Result<TaskDecision, Refusal> {
         let global = self.registry.global();
         let attested = |grant: &crate::model::GrantName| workload.tenant.attested.get(grant).copied();
-        let asked = TaskAsked { workload: &workload.name, partner, purpose, deadline_seconds };
+        let asked = TaskAsked { workload: name, partner, purpose, deadline_seconds };
         let approved = approved(leaves);
         let facts = TaskFacts {
             basis,
@@ -253,7 +288,7 @@ impl Broker {
 }
 
 /// Who is confined to a task reaches no other partner and no other purpose through its children either.
-fn check_same(parent: &Task, partner: &PartnerName, purpose: &Purpose) -> Result<(), Refusal> {
+pub(super) fn check_same(parent: &Task, partner: &PartnerName, purpose: &Purpose) -> Result<(), Refusal> {
     if *partner != parent.partner {
         return Err(Refusal::invalid("partner", "is not the task's; who acts within a task opens others for it only"));
     }

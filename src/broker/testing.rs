@@ -5,18 +5,29 @@ use std::{
     time::Duration,
 };
 
-use super::{Broker, Settings, hold::Holds, registry::Registry, rings::Rings, ship::Ships, time::Time};
+use super::{
+    Broker, Settings,
+    hold::Holds,
+    people::{Door, People},
+    registry::Registry,
+    rings::Rings,
+    ship::Ships,
+    time::Time,
+};
 use crate::{
-    config::Config,
-    identity::{Authority, Caller, CertificateProof, Proof},
-    issuers::Issuers,
+    config::{self, Config},
+    identity::{Authority, Caller, CertificateProof, Proof, oidc::testing::Signer},
+    issuers::{Document, Issuers, Provider},
     ledger::{LaneLimits, Ledger, Opening, TenantChange, TrustCommit, engine::memory::Memory},
     mint::{
         keyring::RingPolicy,
         seal::{Seal, SealKey},
         signing::Algorithm,
     },
-    model::{Clock, Digest, TenantName, TenantNumber, Timestamp, TrustDomain},
+    model::{
+        Clock, Digest, IssuerKind, IssuerRules, PersonId, SignInRule, SignInRules, TenantName, TenantNumber, Timestamp,
+        TrustDomain,
+    },
     policy::TenantTrust,
 };
 
@@ -43,10 +54,10 @@ impl Clock for Hands {
 
 /// A broker without keys and tenants.
 pub(super) fn bare() -> (Arc<Broker>, Arc<Hands>) {
-    bare_with(Issuers::default())
+    bare_with(Issuers::default(), People::default())
 }
 
-fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
+fn bare_with(issuers: Issuers, people: People) -> (Arc<Broker>, Arc<Hands>) {
     let seal = Seal::new(&SealKey::random().expect("entropy"));
     let hands = Arc::new(Hands(Mutex::new(0)));
     let ledger = Ledger::open(Opening {
@@ -78,7 +89,7 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         registry: Arc::new(Registry::load(&ledger).expect("loads")),
         ledger: Arc::new(ledger),
         issuers: Arc::new(issuers),
-        people: Arc::default(),
+        people: Arc::new(people),
         rings: Arc::new(Rings::new(seal)),
         time,
         settings,
@@ -94,9 +105,11 @@ fn bare_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
         csrs: crate::mint::x509::KnownCsrs::default(),
         roots: std::sync::OnceLock::new(),
         connections: std::sync::OnceLock::new(),
+        spiffe: super::spiffe::Spiffe::default(),
         notifier: std::sync::OnceLock::new(),
     };
     super::lapse::watch(&broker.registry, &broker.ledger);
+    super::people::watch(&broker.people, &broker.ledger);
     (Arc::new(broker), hands)
 }
 
@@ -109,10 +122,105 @@ pub(super) async fn founded() -> (Arc<Broker>, Arc<Hands>) {
 
 /// A founded broker that believes some issuers.
 pub(super) async fn founded_with(issuers: Issuers) -> (Arc<Broker>, Arc<Hands>) {
-    let (broker, hands) = bare_with(issuers);
+    let (broker, hands) = bare_with(issuers, People::default());
     super::found::ensure(&broker, &super::found::Founding::default()).await.expect("founds");
     (broker, hands)
 }
+
+/// A founded broker with a provider that people sign in at.
+pub(super) struct Company {
+    pub(super) broker: Arc<Broker>,
+    pub(super) hands: Arc<Hands>,
+    signer: Signer,
+    _keys: tempfile::TempDir,
+}
+
+impl Company {
+    /// `rules` changes what is declared: rules make `op-a` of who is in group `a`, and so on to `c`.
+    pub(super) async fn new(rules: impl FnOnce(&mut SignInRules)) -> Self {
+        let signer = Signer::new();
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("keys.json");
+        std::fs::write(&file, signer.key_set().to_string()).expect("written");
+        let mut issuer = IssuerRules::of_kind(IssuerKind::Generic, PROVIDER, CLIENT);
+        issuer.max_age = Duration::from_secs(600);
+        let rule = |group: &str| SignInRule {
+            operator: format!("op-{group}").parse().expect("name"),
+            claims: [("groups".to_owned(), vec![group.to_owned()])].into(),
+        };
+        let issuer = Arc::new(issuer);
+        let mut declared = SignInRules {
+            issuer: Arc::clone(&issuer),
+            scopes: vec!["openid".to_owned()],
+            audiences: vec![],
+            require_nonce: false,
+            directory_claim: None,
+            require_provisioned: false,
+            life: Duration::from_secs(28_800),
+            rules: ["a", "b", "c"].map(rule).to_vec(),
+        };
+        rules(&mut declared);
+        let keys = config::Issuer {
+            rules: issuer,
+            keys: config::KeySource::Pinned(file),
+            refresh: Duration::from_secs(600),
+            stale: Duration::from_secs(3_600),
+        };
+        let provider = Provider::open(&keys, Document::OpenId).expect("a provider");
+        let mut people = People::default();
+        people.door = Some(Door { rules: Arc::new(declared), provider });
+        let (broker, hands) = bare_with(Issuers::default(), people);
+        super::found::ensure(&broker, &super::found::Founding::default()).await.expect("founds");
+        Self { broker, hands, signer, _keys: folder }
+    }
+
+    /// What the provider says of somebody in a group, now.
+    pub(super) fn claims(&self, name: &str, group: &str) -> serde_json::Value {
+        let now = self.broker.now().seconds();
+        serde_json::json!({
+            "iss": PROVIDER, "aud": CLIENT, "sub": format!("00u-{name}"), "oid": format!("oid-{name}"), "iat": now,
+            "exp": now + 3_600, "email": format!("{name}@acme.example"), "email_verified": true, "groups": [group],
+            "jti": PersonId::fresh().expect("entropy").to_string(),
+        })
+    }
+
+    /// Signs in with what the provider says.
+    pub(super) async fn sign_in_with(&self, claims: &serde_json::Value) -> Result<(Caller, Timestamp), &'static str> {
+        let key = rcgen::KeyPair::generate().expect("key");
+        let mut nameless = rcgen::CertificateParams::default();
+        nameless.distinguished_name = rcgen::DistinguishedName::new();
+        let csr = nameless.serialize_request(&key).expect("request");
+        let request = crate::pb::SignInRequest {
+            id_token: self.signer.rs256(claims),
+            csr_der: csr.der().to_vec().into(),
+            operator: String::new(),
+        };
+        let reply = self.broker.sign_in(request, None).await.map_err(|why| why.reason())?;
+        let expires = reply.session.expect("a session").expires.expect("an end");
+        let leaf = reply.chain_der.into_iter().next().expect("a leaf");
+        let shown = String::from_utf8_lossy(&leaf).into_owned();
+        let from = shown.find("spiffe://").expect("an id");
+        let to = shown.find("/sign-in/").expect("a sign-in") + "/sign-in/".len() + 2 * PersonId::BYTES;
+        let caller = Caller::for_test(Proof::Certificate(CertificateProof {
+            sha256: Digest::of(&leaf),
+            key: Digest::of(shown.as_bytes()),
+            authority: Authority::Own,
+            spiffe_id: Some(shown.get(from..to).expect("text").to_owned()),
+            dns_names: vec![],
+            serial: vec![0x43; 16],
+            not_after: Timestamp::from_millis(u64::MAX / 2),
+        }));
+        Ok((caller, super::event::unstamp(&expires)))
+    }
+
+    /// Signs in as somebody of a group.
+    pub(super) async fn sign_in(&self, name: &str, group: &str) -> Caller {
+        self.sign_in_with(&self.claims(name, group)).await.expect("signed in").0
+    }
+}
+
+const PROVIDER: &str = "https://login.acme.example";
+const CLIENT: &str = "mayfly-cli";
 
 /// Adds a tenant with keys and one workload, `w`, named by its SPIFFE ID.
 pub(super) async fn add_tenant(broker: &Broker, name: &str) -> TenantNumber {
@@ -218,6 +326,18 @@ pub(super) const TRUST: &str = r#"
     environment = "prod"
     max_live_leases = 100000
 "#;
+
+/// Events of a kind. What was to be written without anyone waiting is written by then.
+pub(super) async fn told(broker: &Broker, kind: &str) -> Vec<crate::pb::Event> {
+    // It has a task of its own, which comes to the lane before us.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    let now = broker.now();
+    broker.ledger.note(vec![super::event::own("test.behind", now)], now).await.expect("notes");
+    let request = crate::pb::ListEventsRequest { kind_prefix: kind.into(), ..Default::default() };
+    broker.list_events(&admin(), request).await.expect("lists").events
+}
 
 /// The workload of [`TRUST`].
 pub(super) fn worker() -> Caller {

@@ -3,7 +3,10 @@
 use super::{event::stamp, refusal::Refusal, registry::Tenant};
 use crate::{
     ledger::{BarRow, CutRow},
-    model::{Digest, GrantName, Lease, OperatorName, Scope, Standing, Task, Timestamp, WorkloadName, id::InvalidId},
+    model::{
+        Delegator, Digest, GrantName, Lease, OperatorName, Scope, Standing, Task, Timestamp, WorkloadName,
+        id::InvalidId,
+    },
     pb,
     policy::{self, Reach},
 };
@@ -34,6 +37,7 @@ pub fn lease(lease: &Lease, standing: Standing) -> pb::Lease {
         parent_lease_id: lease.parent.map(|id| id.to_string()).unwrap_or_default(),
         ended: ended(standing, lease.ended.map(|(_, at)| at), lease.expires),
         renewals: lease.renewals,
+        delegated_by: lease.delegated.iter().map(|one| one.workload.to_string()).collect(),
         policies: Vec::new(),
         policy_set: Vec::new(),
         secret: lease.secret.as_ref().map(|secret| secret.name.to_string()).unwrap_or_default(),
@@ -55,7 +59,7 @@ pub fn lease_in_full(of: &Lease, standing: Standing) -> pb::Lease {
 
 /// A task.
 #[must_use]
-pub fn task(task: &Task, standing: Standing) -> pb::Task {
+pub fn task(task: &Task, delegators: &[Delegator], standing: Standing) -> pb::Task {
     let with = task.opened_with.as_deref();
     let (word, why) = standing_codes(standing);
     pb::Task {
@@ -80,6 +84,13 @@ pub fn task(task: &Task, standing: Standing) -> pb::Task {
         job_url: task.job_url.as_deref().unwrap_or_default().to_owned(),
         task_type: task.intent.as_ref().map(|intent| intent.task_type().to_owned()).unwrap_or_default(),
         parameters: task.intent.as_ref().map(|intent| intent.parameters().clone()).unwrap_or_default(),
+        delegated_by: delegators.iter().map(|one| one.workload.to_string()).collect(),
+        limits: task.limits.as_deref().map(|limits| pb::TaskLimits {
+            audiences: limits.audiences.clone(),
+            actions: limits.actions.clone(),
+            kinds: limits.kinds.iter().map(|kind| kind.code().into()).collect(),
+            ttl_max_seconds: limits.ttl_max,
+        }),
     }
 }
 
@@ -111,6 +122,15 @@ pub fn grant(tenant: &Tenant, name: &GrantName, grant: &policy::Grant, live: u64
         state: state.to_owned(),
         sources: texts(&grant.sources),
         secrets: texts(&grant.secrets),
+        workload_api: grant.workload_api,
+        max_renewals: grant.max_renewals,
+        resource_classes: tenant
+            .trust
+            .resource_classes()
+            .iter()
+            .filter(|(_, class)| class.is_reached_by(grant))
+            .map(|(name, _)| name.clone())
+            .collect(),
     }
 }
 

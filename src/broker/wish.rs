@@ -38,6 +38,8 @@ pub(super) struct Wish {
     pub(super) renews: Option<Lease>,
     /// What the task is about: its own words when it is open, else those of the request.
     pub(super) intent: Option<Box<Intent>>,
+    /// Whether it is an SVID for the Workload API.
+    pub(super) svid: bool,
     /// How it shall wait to be picked up.
     pub(super) pickup: Option<PickupWish>,
 }
@@ -151,6 +153,7 @@ pub(super) fn new_task(
         intent,
         approvals: Vec::new(),
         pace: None,
+        limits: parent.and_then(|task| task.limits.clone()),
     })
 }
 
@@ -189,10 +192,12 @@ pub(super) fn lease_of(
         proofs: decision.proofs().to_vec(),
         renewals: wish.renews.as_ref().map_or(0, |old| old.renewals.saturating_add(1)),
         broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
+        delegated: Vec::new(),
         ended: None,
         ruling: decision.ruling().cloned().map(Box::new),
         secret: None,
         pickup_until: None,
+        svid: wish.svid,
     }
 }
 
@@ -247,6 +252,7 @@ pub(super) fn wish(
         approval: view::optional_id("approval_id", &request.approval_id)?,
         renews: None,
         pickup,
+        svid: false,
     })
 }
 

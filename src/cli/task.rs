@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    arg::{self, LimitArgs, StandingArg},
+    arg::{self, KindArg, LimitArgs, StandingArg},
     cell::{Fields, Record},
     failure::Outcome,
     hold::HoldArgs,
@@ -65,6 +65,11 @@ pub struct OpenArgs {
     /// The task this one dies with.
     #[arg(long, value_name = "ID")]
     parent: Option<TaskId>,
+    /// With --parent: the workload that shall act in it; the caller when left out.
+    #[arg(long, value_name = "WORKLOAD", requires = "parent")]
+    for_workload: Option<WorkloadName>,
+    #[command(flatten)]
+    within: WithinArgs,
     /// When it ends by itself, as in 1h; the grant's longest when left out.
     #[arg(long, value_parser = arg::seconds, value_name = "TTL")]
     deadline: Option<u32>,
@@ -84,6 +89,35 @@ pub struct OpenArgs {
     job_url: String,
 }
 
+/// What is allowed in the task and below it at most.
+#[derive(Args, Clone, Debug)]
+pub struct WithinArgs {
+    /// Only credentials for this audience, or for all below `.../*`, in the task and below it. Repeat for more.
+    #[arg(long, value_name = "AUDIENCE")]
+    limit_audience: Vec<String>,
+    /// Only credentials that allow this action, likewise.
+    #[arg(long, value_name = "ACTION")]
+    limit_action: Vec<String>,
+    /// Only credentials of this kind, likewise.
+    #[arg(long, value_enum, value_name = "KIND")]
+    limit_kind: Vec<KindArg>,
+    /// No credential that lives longer, likewise.
+    #[arg(long, value_parser = arg::seconds, value_name = "TTL")]
+    limit_ttl: Option<u32>,
+}
+
+impl WithinArgs {
+    fn wire(&self) -> Option<pb::TaskLimits> {
+        let limits = pb::TaskLimits {
+            audiences: self.limit_audience.clone(),
+            actions: self.limit_action.clone(),
+            kinds: self.limit_kind.iter().map(|kind| pb::CredentialKind::from(*kind).into()).collect(),
+            ttl_max_seconds: self.limit_ttl.unwrap_or(0),
+        };
+        (limits != pb::TaskLimits::default()).then_some(limits)
+    }
+}
+
 impl OpenArgs {
     async fn run(self, session: &Session) -> Outcome {
         let request = pb::OpenTaskRequest {
@@ -98,6 +132,8 @@ impl OpenArgs {
             hold: self.hold,
             job_url: self.job_url,
             approval_id: text(self.approval.as_ref()),
+            for_workload: text(self.for_workload.as_ref()),
+            limits: self.within.wire(),
         };
         let reply = session.broker().await?.open_task(request).await?.into_inner();
         session.output.one(&reply.task.unwrap_or_default().fields())

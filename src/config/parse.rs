@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::DeTable;
 
-use crate::model::TrustDomain;
+use crate::model::{TenantName, TrustDomain};
 
 use super::{
     ClientCa, ClockBounds, Config, DAY_SECONDS, Engine, Issuer, KeyLives, Limits, Listener, LogFormat, Otlp, Problems,
@@ -60,7 +60,7 @@ fn root(mut root: Section<'_>) -> Option<Config> {
     let listeners = listeners(&mut root);
     let issuers = issuers::issuers(root.sections("issuer"));
     let mut operators = root.section("operators");
-    let sign_in = sign_in::sign_in(&mut operators, &issuers);
+    let sign_in = sign_in::sign_in(&mut operators, &issuers, root.has("scim"));
     operators.finish();
     let (has_scim, has_signals) = (root.has("scim"), root.has("shared_signals"));
     let scim = sign_in::scim(root.section("scim"), has_scim);
@@ -177,7 +177,7 @@ fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
     }
     if listeners.is_empty() {
         let socket = Socket::Tls(([127, 0, 0, 1], 7443).into());
-        listeners.push(Listener { socket, services: Service::USUAL.to_vec() });
+        listeners.push(Listener { socket, services: Service::USUAL.to_vec(), tenants: Vec::new() });
     }
     listeners
 }
@@ -217,7 +217,37 @@ fn listener(section: &mut Section<'_>) -> Option<Listener> {
             listed.value.into_iter().map(|at| at.value).collect()
         }
     };
-    Some(Listener { socket, services })
+    let tenants = served_tenants(section, &services);
+    Some(Listener { socket, services, tenants })
+}
+
+/// Whose identities are served to processes on this host. Named here, since a tenant's trust map can name any user: only
+/// the host's own config says which tenants its users' processes listen to.
+fn served_tenants(section: &mut Section<'_>, services: &[Service]) -> Vec<TenantName> {
+    let listed = section.texts("tenants", "acme");
+    let needs = services.iter().any(|service| service.is_local());
+    let Some(listed) = listed else {
+        if needs {
+            let wrong = "is missing, and workload_api and sds serve no tenant unless it is named";
+            section.note("tenants", wrong, "add tenants = [\"acme\"]");
+        }
+        return Vec::new();
+    };
+    if !needs {
+        section.note_at(&listed, "is for workload_api and sds", "leave it out");
+    }
+    if listed.value.is_empty() || listed.value.len() > TENANTS_AT_MOST {
+        section.note_at(&listed, format!("names {}", listed.value.len()), format!("name 1 to {TENANTS_AT_MOST}"));
+    }
+    let mut tenants = Vec::new();
+    for text in &listed.value {
+        match text.value.parse::<TenantName>() {
+            Ok(tenant) if tenants.contains(&tenant) => section.note_at(text, "is listed twice", "leave out one"),
+            Ok(tenant) => tenants.push(tenant),
+            Err(error) => section.note_at(text, format!("`{}` {error}", text.value), "write the tenant's name"),
+        }
+    }
+    tenants
 }
 
 fn default_services(socket: &Socket) -> Vec<Service> {
@@ -242,6 +272,10 @@ fn check_services(section: &Section<'_>, socket: &Socket, listed: &At<Vec<At<Ser
         if proxied && !needs_no_proof {
             let wrong = "cannot be offered behind a proxy, where nobody can prove who he is";
             section.note_at(service, wrong, "leave it out, or end TLS here");
+        }
+        if service.value.is_local() && !matches!(socket, Socket::Unix { .. }) {
+            let wrong = "is for processes on this host, which only a Unix socket tells apart";
+            section.note_at(service, wrong, "move it to a listener with unix = \"...\"");
         }
     }
 }
@@ -443,4 +477,8 @@ const SERVICES: &[(&str, Service)] = &[
     ("sign_in", Service::SignIn),
     ("scim", Service::Scim),
     ("shared_signals", Service::SharedSignals),
+    ("workload_api", Service::WorkloadApi),
+    ("sds", Service::Sds),
 ];
+/// Tenants that one socket serves identities of: each is looked at for each caller.
+const TENANTS_AT_MOST: usize = 16;

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// `[operators.sign_in]`.
-pub(super) fn sign_in(operators: &mut Section<'_>, workloads: &[Issuer]) -> Option<SignIn> {
+pub(super) fn sign_in(operators: &mut Section<'_>, workloads: &[Issuer], has_directory: bool) -> Option<SignIn> {
     if !operators.has("sign_in") {
         // Named, so that it is known here.
         operators.section("sign_in").finish();
@@ -33,12 +33,31 @@ pub(super) fn sign_in(operators: &mut Section<'_>, workloads: &[Issuer]) -> Opti
     let audiences = section.texts("audiences", "another-client").map(|listed| listed.value).unwrap_or_default();
     let audiences = audiences.into_iter().map(|at| at.value).collect();
     let require_nonce = section.flag("require_nonce", false);
+    let directory_claim = section.text("directory_claim", "oid");
+    if let Some(claim) = directory_claim.as_ref().filter(|claim| CHANGES.contains(&claim.value.as_str())) {
+        let wrong = format!("`{}` may change, or be another's one day", claim.value);
+        section.note_at(claim, wrong, "name the claim with the directory's immutable id, such as \"oid\" or \"sub\"");
+    }
+    let require_provisioned = section.flag("require_provisioned", false);
+    if require_provisioned && !has_directory {
+        section.note("require_provisioned", "is set, and no directory tells who there is", "add [scim], or remove it");
+    }
     let life = section.whole("certificate_seconds", 28_800, 300..=43_200);
     let rules = rules(&mut section);
     section.finish();
     let issuer = issuer?;
     let (shared, life) = (Arc::clone(&issuer.rules), Duration::from_secs(life.value));
-    let rules = SignInRules { issuer: shared, scopes, audiences, require_nonce, life, rules };
+    let directory_claim = directory_claim.map(|claim| claim.value);
+    let rules = SignInRules {
+        issuer: shared,
+        scopes,
+        audiences,
+        require_nonce,
+        directory_claim,
+        require_provisioned,
+        life,
+        rules,
+    };
     Some(SignIn { rules: Arc::new(rules), issuer })
 }
 
@@ -179,5 +198,7 @@ impl SubjectFormat {
         [("iss_sub", Self::IssuerAndSubject), ("email", Self::Email), ("opaque", Self::Opaque)];
 }
 
+/// Claims of which somebody else may have the same value tomorrow.
+const CHANGES: [&str; 6] = ["email", "preferred_username", "upn", "unique_name", "name", "nickname"];
 const SAYS_NOT_WHO: [&str; 10] =
     ["iss", "aud", "azp", "exp", "iat", "nbf", "nonce", "email_verified", "auth_time", "jti"];

@@ -27,6 +27,8 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
     let dropped = [
         "unix",
         "mode",
+        "services = [\"workload_api",
+        "tenants =",
         "behind_proxy",
         "certificate_file",
         "key_file = \"/etc/mayfly/server",
@@ -69,6 +71,8 @@ fn the_sample_parses_and_its_commented_values_are_the_defaults() {
         "client_id",
         "scopes",
         "require_nonce",
+        "directory_claim",
+        "require_provisioned",
         "certificate_seconds",
         "operator",
         "claims",
@@ -123,7 +127,7 @@ format = "xml"
 /etc/nowhere/mayfly.toml:9: seal.systemd_credential: is given beside key_file; leave out one of the two
 /etc/nowhere/mayfly.toml:10: listener[0].address: is missing or wrong; add address = "127.0.0.1:7443" or unix = "..."
 /etc/nowhere/mayfly.toml:11: listener[0].address: `localhost` is not an IP address with a port; write it as in "127.0.0.1:7443"
-/etc/nowhere/mayfly.toml:15: listener[1].services[2]: `htp` is not known; write one of "broker", "verifier", "admin", "http", "sign_in", "scim", "shared_signals"
+/etc/nowhere/mayfly.toml:15: listener[1].services[2]: `htp` is not known; write one of "broker", "verifier", "admin", "http", "sign_in", "scim", "shared_signals", "workload_api", "sds"
 /etc/nowhere/mayfly.toml:15: listener[1].services[1]: cannot be offered behind a proxy, where nobody can prove who he is; leave it out, or end TLS here
 /etc/nowhere/mayfly.toml:17: metrics.address: 0.0.0.0:7444 is not on loopback; write 127.0.0.1:7444
 /etc/nowhere/mayfly.toml:19: limits.connections: is out of range; write 2 to 1000000; the default is 10000
@@ -363,4 +367,29 @@ fn a_rule_says_who_somebody_is() {
         let text = SIGN_IN.replace("{ groups = [\"sre\"] }", claims);
         assert!(parse(&format!("{HEAD}{text}")).is_err(), "{claims}");
     }
+}
+
+#[test]
+fn identities_are_served_on_unix_sockets_for_named_tenants_only() {
+    let problems = |listener: &str| match parse(&format!("{HEAD}[[listener]]\n{listener}\n")) {
+        Ok(config) => {
+            let listener = &config.listeners[0];
+            Ok((listener.services.clone(), listener.tenants.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        }
+        Err(problems) => Err(problems.to_string()),
+    };
+    let unix = |services: &str, more: &str| problems(&format!("unix = \"/run/w.sock\"\nservices = {services}\n{more}"));
+    let both = "[\"workload_api\", \"sds\"]";
+    let (services, tenants) = unix(both, "tenants = [\"b\", \"a\"]").expect("good");
+    assert_eq!((services, tenants), (vec![Service::WorkloadApi, Service::Sds], vec!["b".to_owned(), "a".to_owned()]));
+    assert!(unix(both, "").expect_err("no tenant").contains("tenants"));
+    assert!(unix(both, "tenants = []").expect_err("no tenant").contains("tenants"));
+    assert!(unix(both, "tenants = [\"a\", \"a\"]").expect_err("twice").contains("twice"));
+    assert!(unix(both, "tenants = [\"A b\"]").expect_err("no name").contains("tenants[0]"));
+    assert!(unix("[\"broker\"]", "tenants = [\"a\"]").expect_err("not needed").contains("leave it out"));
+    let many: Vec<String> = (0..17).map(|n| format!("\"t{n}\"")).collect();
+    assert!(unix(both, &format!("tenants = [{}]", many[..16].join(","))).is_ok());
+    assert!(unix(both, &format!("tenants = [{}]", many.join(","))).is_err());
+    let tcp = format!("address = \"127.0.0.1:0\"\nservices = {both}\ntenants = [\"a\"]");
+    assert!(problems(&tcp).expect_err("not local").contains("Unix socket"));
 }

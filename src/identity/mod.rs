@@ -4,6 +4,7 @@ mod caller;
 pub mod mtls;
 pub mod oidc;
 mod own_key;
+pub mod process;
 pub mod spiffe;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -12,3 +13,4 @@ pub mod unix;
 pub use caller::{Account, Authority, Caller, CertificateProof, Proof, UnixProof};
 pub use mtls::{AuthorityError, ClientAuthorities, IdentityError, PeerCertificate, Shown};
 pub use oidc::{FederatedProof, KeyProof, PeerKey};
+pub use process::Process;

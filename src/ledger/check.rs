@@ -138,6 +138,7 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
         Table::People if key.first() == Some(&keys::SIGN_INS) => {
             codec.decode::<records::SignInRecord>(table, key, value).map(drop)
         }
+        Table::People if key.first() == Some(&keys::PERSON_KEYS) => Ok(()),
         Table::People => codec.decode::<records::PersonRecord>(table, key, value).map(drop),
         Table::Checkpoints => codec.decode::<pb::Checkpoint>(table, key, value).map(drop),
     }

@@ -7,8 +7,8 @@ use prost::Message;
 use super::engine::Table;
 use crate::{
     model::{
-        ApprovalId, ClientKey, CredentialKind, Digest, EndReason, Intent, Lease, LeaseId, OpenedWith, Pace, Ruling,
-        Scope, ScopeId, SecretVersion, Task, TaskId, Timestamp, secret::MacKey, task::LiveBucket,
+        ApprovalId, ClientKey, CredentialKind, Delegator, Digest, EndReason, Intent, Lease, LeaseId, OpenedWith, Pace,
+        Ruling, Scope, ScopeId, SecretVersion, Task, TaskId, TaskLimits, Timestamp, secret::MacKey, task::LiveBucket,
     },
     records,
 };
@@ -216,6 +216,7 @@ fn lease_record(lease: &Lease) -> records::LeaseRecord {
         proof_scopes: ScopeId::join(&lease.proofs),
         renewals: lease.renewals,
         broker_made_key: lease.broker_made_key,
+        delegated: lease.delegated.iter().map(delegator_record).collect(),
         end_reason: lease.ended.map_or(0, |(why, _)| why.code().into()),
         ended: lease.ended.map_or(0, |(_, at)| at.millis()),
         policies: lease.ruling.as_ref().map(|ruling| ruling.policies.clone()).unwrap_or_default(),
@@ -223,6 +224,7 @@ fn lease_record(lease: &Lease) -> records::LeaseRecord {
         secret: lease.secret.as_ref().map(|secret| secret.name.to_string()).unwrap_or_default(),
         secret_version: lease.secret.as_ref().map_or(0, |secret| secret.number),
         pickup_until: lease.pickup_until.map_or(0, Timestamp::millis),
+        svid: lease.svid,
     }
 }
 
@@ -250,6 +252,7 @@ fn lease_from(id: LeaseId, r: records::LeaseRecord) -> Result<Lease, Unreadable>
         proofs: ScopeId::split(&r.proof_scopes).ok_or(Unreadable::Field("proof_scopes"))?,
         renewals: r.renewals,
         broker_made_key: r.broker_made_key,
+        delegated: r.delegated.into_iter().map(delegator_from).collect::<Result<_, _>>()?,
         ended: EndReason::from_code(r.end_reason).map(|why| (why, Timestamp::from_millis(r.ended))),
         ruling: optional(&r.policy_set, "policy_set", Digest::from_slice)?
             .map(|set| Box::new(Ruling { policies: r.policies, set })),
@@ -261,6 +264,7 @@ fn lease_from(id: LeaseId, r: records::LeaseRecord) -> Result<Lease, Unreadable>
             }
         },
         pickup_until: (r.pickup_until > 0).then(|| Timestamp::from_millis(r.pickup_until)),
+        svid: r.svid,
     })
 }
 
@@ -294,6 +298,7 @@ fn task_record(task: &Task) -> records::TaskRecord {
         parameters: task.intent.as_ref().map(|intent| parameters(intent)).unwrap_or_default(),
         approvals: task.approvals.iter().flat_map(|id| *id.as_bytes()).collect(),
         pace: task.pace.as_deref().map(pace_record),
+        limits: task.limits.as_deref().map(limits_record),
     }
 }
 
@@ -347,7 +352,33 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
         }
         .ok_or(Unreadable::Field("approvals"))?,
         pace: r.pace.map(pace_from).transpose()?.map(Box::new),
+        limits: r.limits.map(limits_from).transpose()?.map(Box::new),
     })
+}
+
+fn limits_record(limits: &TaskLimits) -> records::TaskLimitsRecord {
+    records::TaskLimitsRecord {
+        audiences: limits.audiences.clone(),
+        actions: limits.actions.clone(),
+        kinds: limits.kinds.iter().map(|kind| kind.code().into()).collect(),
+        ttl_max: limits.ttl_max,
+    }
+}
+
+fn limits_from(r: records::TaskLimitsRecord) -> Result<TaskLimits, Unreadable> {
+    // One that is not known would allow more when it is left out.
+    let kinds: Option<_> = r.kinds.into_iter().map(CredentialKind::from_code).collect();
+    let kinds = kinds.ok_or(Unreadable::Field("limits"))?;
+    Ok(TaskLimits { audiences: r.audiences, actions: r.actions, kinds, ttl_max: r.ttl_max })
+}
+
+fn delegator_record(one: &Delegator) -> records::DelegatorRecord {
+    records::DelegatorRecord { workload: one.workload.to_string(), task: one.task.as_bytes().to_vec() }
+}
+
+fn delegator_from(r: records::DelegatorRecord) -> Result<Delegator, Unreadable> {
+    let workload = r.workload.parse().map_err(|_| Unreadable::Field("delegated"))?;
+    Ok(Delegator { workload, task: TaskId::from_bytes(&r.task).ok_or(Unreadable::Field("delegated"))? })
 }
 
 fn pace_record(pace: &Pace) -> records::PaceRecord {

@@ -14,7 +14,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    model::{GrantName, Lease, Scope, ScopeId, Standing, Suspension, TenantNumber, Timestamp},
+    model::{ApprovalVote, GrantName, Lease, Scope, ScopeId, Standing, Suspension, TenantNumber, Timestamp},
     records,
 };
 
@@ -24,7 +24,18 @@ pub trait Lapses: Send + Sync + fmt::Debug {
     fn has_lapsed(&self, tenant: TenantNumber, grant: &GrantName, now: Timestamp) -> bool;
 }
 
+/// Whose word still counts. The broker knows who was signed out or has left; the ledger asks in the commit that counts.
+pub trait Voices: Send + Sync + fmt::Debug {
+    /// Whether who agreed then may still. It is asked under no lock of the ledger's.
+    fn counts(&self, vote: &ApprovalVote) -> bool;
+}
+
 impl Shared {
+    /// Whether a word still counts, as far as its person goes.
+    pub(super) fn hears(&self, vote: &ApprovalVote) -> bool {
+        self.voices.get().is_none_or(|voices| voices.counts(vote))
+    }
+
     /// The standing that its grant leaves to a lease, by time alone.
     pub(super) fn lapse(&self, lease: &Lease, now: Timestamp) -> Standing {
         match self.lapses.get() {
@@ -39,6 +50,12 @@ impl Ledger {
     pub fn ask_for_lapses(&self, lapses: Box<dyn Lapses>) {
         // A second one would be of the same registry.
         let _kept = self.shared.lapses.set(lapses);
+    }
+
+    /// Names who knows whose word still counts; the first one stays.
+    pub fn ask_for_voices(&self, voices: Box<dyn Voices>) {
+        // A second one would be of the same people.
+        let _kept = self.shared.voices.set(voices);
     }
 
     /// Suspends and releases; how many of the acts changed something. Of the others nothing is written, nor their events.

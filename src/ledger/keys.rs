@@ -2,7 +2,8 @@
 
 use super::engine::Table;
 use crate::model::{
-    GrantName, LeaseId, PersonId, ScopeId, SecretName, Suspension, TaskId, TenantName, TenantNumber, Timestamp,
+    GrantName, LeaseId, PersonId, PersonKey, ScopeId, SecretName, Suspension, TaskId, TenantName, TenantNumber,
+    Timestamp,
 };
 
 /// The one row of [`super::engine::Table::Meta`].
@@ -198,10 +199,27 @@ pub fn notices(outlet: &str) -> Vec<u8> {
     [&[Notice::Queued as u8], outlet.as_bytes(), &[0]].concat()
 }
 
-/// A notification: outlet, the revision up to which the audit was read for it, and its place among those of then.
+/// Which of an outlet's notifications go first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Urgency {
+    /// Alarms.
+    First = 1,
+    /// All others.
+    Then = 2,
+}
+
+/// What every key of an outlet's notifications of this urgency starts with.
+///
+/// Rows of before there were two have a revision here, whose first byte is 0: they are before the first.
 #[must_use]
-pub fn notice(outlet: &str, number: u64, index: u16) -> Vec<u8> {
-    [&notices(outlet)[..], &number.to_be_bytes(), &index.to_be_bytes()].concat()
+pub fn urgent_notices(outlet: &str, urgency: Urgency) -> Vec<u8> {
+    [&notices(outlet)[..], &[urgency as u8]].concat()
+}
+
+/// A notification: outlet, urgency, the revision up to which the audit was read for it, and its place among those of then.
+#[must_use]
+pub fn notice(outlet: &str, urgency: Urgency, number: u64, index: u16) -> Vec<u8> {
+    [&urgent_notices(outlet, urgency)[..], &number.to_be_bytes(), &index.to_be_bytes()].concat()
 }
 
 /// The outlet that a notification is for.
@@ -240,10 +258,31 @@ pub fn sign_in(id: &PersonId) -> Vec<u8> {
     [&[SIGN_INS][..], &id.0].concat()
 }
 
+/// What a person's row is found by.
+#[must_use]
+pub fn person_key(id: &PersonId, key: PersonKey) -> Vec<u8> {
+    [&person_keys(id)[..], &key.0].concat()
+}
+
+/// What every key of [`person_key`] of a person starts with.
+#[must_use]
+pub fn person_keys(id: &PersonId) -> Vec<u8> {
+    [&[PERSON_KEYS][..], &id.0].concat()
+}
+
+/// The inverse of [`person_key`].
+#[must_use]
+pub fn parse_person_key(key: &[u8]) -> Option<(PersonId, PersonKey)> {
+    let (id, key) = key.get(1..)?.split_at_checked(PersonId::BYTES)?;
+    Some((PersonId::from_slice(id)?, PersonKey::from_slice(key)?))
+}
+
 /// What every key of [`person`] starts with.
 pub const PEOPLE: u8 = 1;
 /// What every key of [`sign_in`] starts with.
 pub const SIGN_INS: u8 = 2;
+/// What every key of [`person_key`] starts with.
+pub const PERSON_KEYS: u8 = 3;
 
 /// A static secret, in both tables of them.
 #[must_use]

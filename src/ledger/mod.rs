@@ -39,10 +39,11 @@ pub use anchor::{Anchor, FileAnchor, Mark};
 pub use book::ScopeState;
 pub use check::{CheckReport, check, fits};
 pub use codec::{Unreadable, scope_from, scope_name};
-pub use custody::Lapses;
+pub use custody::{Lapses, Voices};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
 pub use migrate::SCHEMA;
+pub use notices::NoticeMarks;
 #[cfg(test)]
 pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
@@ -54,7 +55,7 @@ pub use ops::{
     issue::{HandOut, IssueDraft, Quota, Retry, Waiting},
     keys::KeyCommit,
     notices::{NoticeCommit, UnmanagedCommit},
-    people::{PeopleCommit, SignInDraft},
+    people::{PeopleCommit, SignInDraft, person_keys},
     pickups::{PickedUp, PickupDraft},
     scope::{BarDraft, CutDraft, Revoked},
     secrets::{SecretCommit, ValueChange},

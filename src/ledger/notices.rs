@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::{
     engine::{Order, Table},
-    keys::{self, Notice},
+    keys::{self, Notice, Urgency},
     lanes::Lane,
     open::{Ledger, Receipt},
     ops::notices::{self, NoticeCommit, UnmanagedCommit},
@@ -18,6 +18,25 @@ use crate::{
 
 /// A notification that waits, and the key of its row.
 pub type Queued = (Vec<u8>, records::NoticeRecord);
+
+/// How far the notifications of an outlet were tried in a round: the last key of each urgency; empty at its beginning.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NoticeMarks {
+    /// Of alarms.
+    pub first: Vec<u8>,
+    /// Of all others.
+    pub then: Vec<u8>,
+}
+
+impl NoticeMarks {
+    /// The mark of an urgency.
+    pub fn of(&mut self, urgency: Urgency) -> &mut Vec<u8> {
+        match urgency {
+            Urgency::First => &mut self.first,
+            Urgency::Then => &mut self.then,
+        }
+    }
+}
 
 impl Ledger {
     /// Takes a step of the notifier, behind everything else.
@@ -44,7 +63,7 @@ impl Ledger {
         self.acknowledged(notices::READ_UNTIL)
     }
 
-    /// Notifications that wait for an outlet (for any, when it is empty), oldest first, after the row `after`.
+    /// Notifications that wait for an outlet (for any, when it is empty), in the order of their keys, after the row `after`.
     ///
     /// # Errors
     /// When the store failed.
@@ -54,6 +73,45 @@ impl Ledger {
             let read = self.shared.codec.decode(Table::Notices, key, value);
             Some((key.to_vec(), read.inspect_err(|e| self.shared.aside.note(Table::Notices, key, e)).ok()?))
         })
+    }
+
+    /// What an outlet tells next, oldest first, behind its mark: alarms, and others when no alarm is left.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn next_notices(
+        &self,
+        outlet: &str,
+        marks: &NoticeMarks,
+        limit: usize,
+    ) -> Result<(Urgency, Paged<Queued>), Refused> {
+        let (from, between) = (keys::notices(outlet), keys::urgent_notices(outlet, Urgency::Then));
+        let to = super::engine::prefix_end(&from);
+        let upper = Bound::Excluded(between.as_slice());
+        let first = self.notices_within(&from, upper, &marks.first, limit)?;
+        if !first.0.is_empty() || first.1.is_some() {
+            return Ok((Urgency::First, first));
+        }
+        let upper = to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        Ok((Urgency::Then, self.notices_within(&between, upper, &marks.then, limit)?))
+    }
+
+    fn notices_within(
+        &self,
+        from: &[u8],
+        upper: Bound<&[u8]>,
+        mark: &[u8],
+        limit: usize,
+    ) -> Result<Paged<Queued>, Refused> {
+        let lower = if mark.is_empty() { Bound::Included(from) } else { Bound::Excluded(mark) };
+        let rows = self.scan(Table::Notices, (lower, upper), Order::Ascending, limit)?;
+        let next = if rows.len() == limit { rows.last().map(|(key, _)| key.clone()) } else { None };
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let read = self.shared.codec.decode(Table::Notices, &key, &value);
+            let record = read.inspect_err(|e| self.shared.aside.note(Table::Notices, &key, e)).ok()?;
+            Some((key, record))
+        };
+        Ok((rows.into_iter().filter_map(read).collect(), next))
     }
 
     /// How many notifications wait for an outlet, at most `most`.

@@ -183,6 +183,7 @@ impl Ledger {
             aside,
             holds: Holds::default(),
             lapses: OnceLock::new(),
+            voices: OnceLock::new(),
         });
         if let Some(held) = &held {
             shared.holds.set(Hold::of(held));

@@ -2,7 +2,7 @@
 
 use super::{engine::Table, keys, open::Ledger, refused::Refused};
 use crate::{
-    model::{Digest, PersonId},
+    model::{Digest, PersonId, PersonKey},
     records,
 };
 
@@ -38,6 +38,21 @@ impl Ledger {
             })?;
             rows.append(&mut some);
             let Some(next) = next else { return Ok(rows) };
+            after = next;
+        }
+    }
+
+    /// What every person's row is found by, whether it can be read or not.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn people_keys(&self) -> Result<Vec<(PersonId, PersonKey)>, Refused> {
+        let (mut found, mut after) = (Vec::new(), Vec::new());
+        loop {
+            let read = |key: &[u8], _: &[u8]| keys::parse_person_key(key);
+            let (mut some, next) = self.page(Table::People, &[keys::PERSON_KEYS], &after, 4_096, read)?;
+            found.append(&mut some);
+            let Some(next) = next else { return Ok(found) };
             after = next;
         }
     }

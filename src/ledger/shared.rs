@@ -14,7 +14,7 @@ use super::{
     book::Book,
     codec::{Codec, Unreadable},
     counts::Counts,
-    custody::Lapses,
+    custody::{Lapses, Voices},
     engine::{Engine, Table},
     lanes::Lanes,
 };
@@ -38,6 +38,8 @@ pub struct Shared {
     pub holds: Holds,
     /// Who knows which grants have lapsed.
     pub(super) lapses: OnceLock<Box<dyn Lapses>>,
+    /// Who knows whose word still counts.
+    pub(super) voices: OnceLock<Box<dyn Voices>>,
 }
 
 impl Shared {

@@ -83,6 +83,29 @@ pub fn create_tenant(issuing: &CaKey, name: &CaName<'_>, validity: Validity) -> 
     create_below(issuing, name, validity, Depth::Tenant)
 }
 
+/// The same CA as a root of its own: its name, key and life, signed by itself.
+///
+/// What trusts this root trusts this CA's leaves and nobody else's, also where it looks at no name in them, and it builds
+/// a chain that ends here with every library, as it would not below a certificate that another CA signed.
+///
+/// # Errors
+/// When `name` is not the one that the CA was made with, or there is no entropy.
+pub fn as_root(ca: &CaKey, name: &CaName<'_>) -> Result<Vec<u8>, NotIssued> {
+    let encoding = |why: &str| NotIssued::Encoding { why: why.to_owned() };
+    let own = ca.chain_der().first().ok_or_else(|| encoding("the CA has no certificate"))?;
+    let (_, own) = X509Certificate::from_der(own).map_err(|_| encoding("the CA's certificate is malformed"))?;
+    let not_before = x509::timestamp(own.validity().not_before.timestamp());
+    let validity = Validity { not_before, not_after: ca.not_after() };
+    let mut params = ca_params(name, ca.key(), validity, Depth::Tenant)?;
+    params.key_identifier_method = KeyIdMethod::PreSpecified(x509::subject_key_id(ca.key()));
+    let root = params.self_signed(ca.key()).map_err(x509::encoding)?.der().to_vec();
+    let (_, made) = X509Certificate::from_der(&root).map_err(|_| encoding("the root is malformed"))?;
+    if made.subject().as_raw() != own.subject().as_raw() {
+        return Err(encoding("the CA was made with another name"));
+    }
+    Ok(root)
+}
+
 /// Makes the private key of an issuing CA and the request for a root elsewhere to sign.
 ///
 /// # Errors

@@ -15,8 +15,12 @@ use crate::model::{
 pub struct TokenClaims<'a> {
     /// `iss`: the tenant's issuer, a URL.
     pub issuer: &'a str,
-    /// `sub`: the workload's SPIFFE ID.
+    /// `sub`: the SPIFFE ID of the workload, or of the one that it acts for.
     pub subject: &'a str,
+    /// `act` (RFC 8693 section 4.1): who acts for the subject, the newest first; empty where it acts itself.
+    pub actors: &'a [String],
+    /// `mf_resellers`: through whom the integration was resold; empty where it was not.
+    pub resellers: &'a [String],
     /// `aud`: who it is for; at least one.
     pub audiences: &'a [String],
     /// `tenant`.
@@ -66,20 +70,38 @@ pub enum NotMinted {
     EntropyUnavailable(#[from] EntropyUnavailable),
 }
 
-/// Signs a token.
+/// What a token is taken for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// An access token (RFC 9068): `typ` is `at+jwt`.
+    AccessToken,
+    /// A JWT-SVID: `typ` is `JWT`, and the header has nothing else but `alg` and `kid` (JWT-SVID.md section 2).
+    Svid,
+}
+
+/// Signs an access token.
 ///
 /// # Errors
 /// When the claims make no sound token, or the system has no entropy.
 pub fn mint(key: &SigningKey, claims: &TokenClaims<'_>) -> Result<Minted, NotMinted> {
+    mint_as(Form::AccessToken, key, claims)
+}
+
+/// Signs a token of either form.
+///
+/// # Errors
+/// As [`mint`].
+pub fn mint_as(form: Form, key: &SigningKey, claims: &TokenClaims<'_>) -> Result<Minted, NotMinted> {
     claims.check()?;
     let body = claims.to_json();
-    let bytes = key.token_header().len() + encoded_len(body.len()) + 1 + encoded_len(SigningKey::SIGNATURE_BYTES);
+    let header = key.token_header(form);
+    let bytes = header.len() + encoded_len(body.len()) + 1 + encoded_len(SigningKey::SIGNATURE_BYTES);
     if bytes > TOKEN_MAX_BYTES {
         return Err(NotMinted::TooLong { bytes });
     }
     // The capacity is exact, so that no shorter copy of the token stays behind unwiped.
     let mut text = String::with_capacity(bytes);
-    text.push_str(key.token_header());
+    text.push_str(header);
     URL_SAFE_NO_PAD.encode_string(&body, &mut text);
     let signature = key.sign(text.as_bytes())?;
     text.push('.');
@@ -157,6 +179,16 @@ impl TokenClaims<'_> {
             URL_SAFE_NO_PAD.encode_string(certificate, &mut json);
             json.push_str("\"}");
         }
+        for actor in self.actors {
+            push_member(&mut json, ",\"act\":{\"sub\":", actor);
+        }
+        json.extend(self.actors.iter().map(|_| '}'));
+        for (i, reseller) in self.resellers.iter().enumerate() {
+            push_member(&mut json, if i == 0 { ",\"mf_resellers\":[" } else { "," }, reseller);
+        }
+        if !self.resellers.is_empty() {
+            json.push(']');
+        }
         let _ = write!(json, ",\"mf_basis\":\"{}\"", self.stamp.basis_claim());
         let _ = write!(json, ",\"mf_scopes\":\"{}\"}}", self.stamp.scopes_claim());
         json
@@ -164,7 +196,8 @@ impl TokenClaims<'_> {
 
     /// Enough for nearly every token, so that the text grows without moving.
     fn json_len_hint(&self) -> usize {
-        let lists = self.audiences.iter().chain(self.actions).map(|text| text.len() + 3).sum::<usize>();
+        let lists = self.audiences.iter().chain(self.actions).chain(self.actors).chain(self.resellers);
+        let lists = lists.map(|text| text.len() + 16).sum::<usize>();
         let names = self.issuer.len() + self.subject.len() + 5 * 63;
         448 + names + lists + self.stamp.scopes().len() * 16
     }

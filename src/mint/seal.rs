@@ -24,6 +24,7 @@ pub struct Seal {
     cipher: Cipher,
     row_key: Secret<32>,
     anchor_key: Secret<32>,
+    process_key: Secret<32>,
     streams: hkdf::Prk,
     check_value: [u8; 32],
 }
@@ -54,8 +55,9 @@ impl Seal {
         let mut check_value = [0; 32];
         check_value.copy_from_slice(derive(&root, b"check").expose());
         let streams = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, derive(&root, b"streams").expose());
-        let anchor_key = derive(&root, b"anchor");
-        Self { cipher: Cipher::new(&derive(&root, b"values")), row_key, anchor_key, streams, check_value }
+        let (anchor_key, process_key) = (derive(&root, b"anchor"), derive(&root, b"processes"));
+        let cipher = Cipher::new(&derive(&root, b"values"));
+        Self { cipher, row_key, anchor_key, process_key, streams, check_value }
     }
 
     /// Seals `plaintext` so that it opens only at `location`.
@@ -84,6 +86,12 @@ impl Seal {
     #[must_use]
     pub fn anchor_key(&self) -> MacKey {
         MacKey::new(&self.anchor_key)
+    }
+
+    /// The key of the names under which local processes find their tasks again.
+    #[must_use]
+    pub fn process_key(&self) -> MacKey {
+        MacKey::new(&self.process_key)
     }
 
     /// A public value to store: the same one later proves that the seal key is the same.

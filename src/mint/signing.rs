@@ -8,7 +8,7 @@ use ring::{
     signature::{self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
 
-use super::SecretBytes;
+use super::{SecretBytes, jwt::Form};
 use crate::model::{Digest, secret::EntropyUnavailable};
 
 /// How tokens are signed.
@@ -148,6 +148,7 @@ pub struct SigningKey {
     public: PublicJwk,
     key_id: String,
     token_header: String,
+    svid_header: String,
     random: SystemRandom,
 }
 
@@ -198,8 +199,8 @@ impl SigningKey {
         };
         let public = public.ok_or(NotAKey { algorithm: algorithm.name() })?;
         let key_id = public.key_id();
-        let token_header = token_header(algorithm, &key_id);
-        Ok(Self { private, public, key_id, token_header, random })
+        let (token_header, svid_header) = (header(algorithm, &key_id, "at+jwt"), header(algorithm, &key_id, "JWT"));
+        Ok(Self { private, public, key_id, token_header, svid_header, random })
     }
 
     /// Its name in tokens and key sets.
@@ -230,9 +231,12 @@ impl SigningKey {
         Ok(bytes)
     }
 
-    /// What every token of this key begins with: the encoded header and its dot.
-    pub(super) fn token_header(&self) -> &str {
-        &self.token_header
+    /// What every token of this key and form begins with: the encoded header and its dot.
+    pub(super) fn token_header(&self, form: Form) -> &str {
+        match form {
+            Form::AccessToken => &self.token_header,
+            Form::Svid => &self.svid_header,
+        }
     }
 }
 
@@ -301,8 +305,8 @@ pub struct NotAKey {
     pub algorithm: &'static str,
 }
 
-fn token_header(algorithm: Algorithm, key_id: &str) -> String {
-    let json = format!(r#"{{"alg":"{}","kid":"{key_id}","typ":"at+jwt"}}"#, algorithm.name());
+fn header(algorithm: Algorithm, key_id: &str, typ: &str) -> String {
+    let json = format!(r#"{{"alg":"{}","kid":"{key_id}","typ":"{typ}"}}"#, algorithm.name());
     let mut header = URL_SAFE_NO_PAD.encode(json);
     header.push('.');
     header

@@ -111,6 +111,10 @@ impl CaKey {
         self.not_after
     }
 
+    pub(super) fn key(&self) -> &EcKey {
+        self.issuer.key()
+    }
+
     /// When a certificate ends; `None` when it cannot be read.
     #[must_use]
     pub fn end_of(der: &[u8]) -> Option<Timestamp> {

@@ -67,10 +67,21 @@ pub struct ApprovalVote {
     pub key: String,
     /// The person whose word it is, by sign-in; as [`Approval::asked_person`].
     pub person: Option<Digest>,
+    /// By what it is found whether that person was signed out or left since; `None` for who did not come by sign-in.
+    pub voter: Option<Voter>,
     /// Scopes of the proof: cut or barred, the word no longer counts.
     pub proofs: Vec<ScopeId>,
     /// The revision it was given at.
     pub basis: u64,
+}
+
+/// A person who agreed, as directory and provider may speak of it later.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Voter {
+    /// What it is called, folded.
+    pub names: Vec<String>,
+    /// Its ids at provider and directory.
+    pub subjects: Vec<String>,
 }
 
 /// Why an approval is over before its time.
@@ -261,7 +272,7 @@ mod tests {
 
     fn vote(operator: &str, key: &str, person: Option<Digest>) -> ApprovalVote {
         let at = Timestamp::from_seconds(110);
-        ApprovalVote { operator: name(operator), at, key: key.into(), person, proofs: vec![], basis: 2 }
+        ApprovalVote { operator: name(operator), at, key: key.into(), person, voter: None, proofs: vec![], basis: 2 }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{
     secret::Digest,
     standing::{EndReason, Standing},
     static_secret::SecretVersion,
+    task::Delegator,
     time::Timestamp,
 };
 
@@ -117,12 +118,17 @@ pub struct Lease {
     pub broker_made_key: bool,
     /// What ended it by itself, and when; cuts and the task's end are not noted here.
     pub ended: Option<(EndReason, Timestamp)>,
+    /// Through whom its task was passed on, from the first on; empty where it was not.
+    pub delegated: Vec<Delegator>,
     /// The policies that allowed it; `None` where none are in force.
     pub ruling: Option<Box<Ruling>>,
     /// The static secret that it hands out.
     pub secret: Option<Box<SecretVersion>>,
     /// Until when it waits to be picked up; `None` when it does not, or was.
     pub pickup_until: Option<Timestamp>,
+    /// Whether it is an SVID that the Workload API serves: its SPIFFE ID is the workload's and stays the same, whatever
+    /// task it is of.
+    pub svid: bool,
 }
 
 impl Lease {

@@ -22,7 +22,7 @@ pub mod time;
 pub mod topic;
 pub mod unmanaged;
 
-pub use approval::{Approval, ApprovalStanding, ApprovalVote};
+pub use approval::{Approval, ApprovalStanding, ApprovalVote, Voter};
 pub use chain::Chain;
 pub use domain::TrustDomain;
 pub use id::{
@@ -33,13 +33,13 @@ pub use intent::{Intent, InvalidIntent, Ruling};
 pub use issuer::{IssuerKind, IssuerRules, OnReuse, Reuse, SignatureAlgorithm};
 pub use lease::{CredentialKind, Lease};
 pub use pace::{Pace, Tripped, Velocity};
-pub use person::{PersonId, SignInRule, SignInRules};
+pub use person::{PersonId, PersonKey, SignInRule, SignInRules};
 pub use scope::{Scope, ScopeId};
 pub use secret::{Digest, Secret};
 pub use stamp::Stamp;
 pub use standing::{EndReason, Standing};
 pub use static_secret::SecretVersion;
 pub use suspension::{Suspension, Suspensions};
-pub use task::{ClientKey, OpenedWith, Task};
+pub use task::{ClientKey, Delegator, OpenedWith, Task, TaskLimits};
 pub use time::{Clock, Timestamp, Ttl};
 pub use topic::Topic;

@@ -55,6 +55,46 @@ impl fmt::Debug for PersonId {
     }
 }
 
+/// What a person is found by, as a hash: of a kind and a text. Also where the person's row cannot be read any more.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PersonKey(pub [u8; Self::BYTES]);
+
+impl PersonKey {
+    /// Length in keys.
+    pub const BYTES: usize = 16;
+
+    /// By a name, however it is spelt.
+    #[must_use]
+    pub fn name(name: &str) -> Self {
+        Self::of(b"n", &folded(name))
+    }
+
+    /// By an id at a directory or provider.
+    #[must_use]
+    pub fn subject(subject: &str) -> Self {
+        Self::of(b"s", subject)
+    }
+
+    /// By what the person is: all who are this operator.
+    #[must_use]
+    pub fn operator(operator: &str) -> Self {
+        Self::of(b"o", operator)
+    }
+
+    /// From a key; `None` unless 16 bytes.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    fn of(kind: &[u8], text: &str) -> Self {
+        let hash = Digest::of_parts(&[b"person key\n", kind, b"\n", text.as_bytes()]);
+        let mut key = [0; Self::BYTES];
+        key.iter_mut().zip(hash.0).for_each(|(to, from)| *to = from);
+        Self(key)
+    }
+}
+
 /// How people sign in, as the config declares it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SignInRules {
@@ -66,6 +106,11 @@ pub struct SignInRules {
     pub audiences: Vec<String>,
     /// Whether a token without a nonce is refused.
     pub require_nonce: bool,
+    /// The claim with the id that the company's directory calls the person by (`externalId`), which no change of name or mail
+    /// address changes; `None` for `sub`.
+    pub directory_claim: Option<String>,
+    /// Whether only who is in the directory, and active there, may sign in.
+    pub require_provisioned: bool,
     /// How long a certificate lives. At most 12 h.
     pub life: Duration,
     /// Who is what; the first that fits counts.
@@ -145,6 +190,8 @@ mod tests {
             scopes: vec![],
             audiences: vec![],
             require_nonce: false,
+            directory_claim: None,
+            require_provisioned: false,
             life: Duration::from_secs(60),
             rules: listed,
         };

@@ -173,6 +173,12 @@ impl ScopeId {
         &self.0
     }
 
+    /// Whether it is one task's or one lease's, of which there are many.
+    #[must_use]
+    pub fn is_of_one_task(&self) -> bool {
+        matches!(self.0.first(), Some(7 | 8))
+    }
+
     /// `None` unless 12 bytes.
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {

@@ -3,6 +3,7 @@
 use super::{
     id::{ApprovalId, GrantName, IssuerName, LeaseId, PartnerName, Purpose, TaskId, TenantName, WorkloadName},
     intent::Intent,
+    lease::CredentialKind,
     pace::Pace,
     scope::ScopeId,
     secret::Digest,
@@ -23,7 +24,7 @@ pub struct Task {
     pub tenant: TenantName,
     /// The partner it works for.
     pub partner: PartnerName,
-    /// The workload that opened it.
+    /// The workload that acts in it: the one that opened it, or that it was opened for.
     pub workload: WorkloadName,
     /// Why.
     pub purpose: Purpose,
@@ -59,6 +60,53 @@ pub struct Task {
     pub approvals: Vec<ApprovalId>,
     /// What was derived in it and its child tasks, where a grant limits that; kept at the task without a parent.
     pub pace: Option<Box<Pace>>,
+    /// What is allowed in it at most, where its opener, or that of a task above, said so.
+    pub limits: Option<Box<TaskLimits>>,
+}
+
+/// What is allowed in a task and below it at most, beside what grants allow. An empty list allows all.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TaskLimits {
+    /// Whom credentials may be for: patterns as in grants.
+    pub audiences: Vec<String>,
+    /// What they may allow: patterns as in grants.
+    pub actions: Vec<String>,
+    /// Their forms.
+    pub kinds: Vec<CredentialKind>,
+    /// Their longest life in seconds; 0 for as long as grants say.
+    pub ttl_max: u32,
+}
+
+impl TaskLimits {
+    /// Entries of a list.
+    pub const MAX_LIST: usize = 32;
+
+    /// As events have them.
+    #[must_use]
+    pub fn details(&self) -> Vec<String> {
+        let mut details: Vec<String> = self.audiences.iter().map(|text| format!("limit.audience={text}")).collect();
+        details.extend(self.actions.iter().map(|text| format!("limit.action={text}")));
+        details.extend(self.kinds.iter().map(|kind| format!("limit.kind={}", kind.word())));
+        if self.ttl_max > 0 {
+            details.push(format!("limit.ttl_max={}s", self.ttl_max));
+        }
+        details
+    }
+
+    /// Whether they allow all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Who had a child task opened for another workload, and the task that it did so in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Delegator {
+    /// Its workload.
+    pub workload: WorkloadName,
+    /// The task it acted in.
+    pub task: TaskId,
 }
 
 /// An identity token, as people can find it again.
@@ -97,6 +145,8 @@ pub struct LiveBucket {
 impl Task {
     /// The most ancestors a task can have.
     pub const MAX_ANCESTORS: usize = 4;
+    /// Child tasks for other workloads that one task can have.
+    pub const MAX_DELEGATIONS: usize = 16;
     /// Approvals that one task can use.
     pub const MAX_APPROVALS: usize = 8;
 

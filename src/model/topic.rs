@@ -34,6 +34,7 @@ impl Topic {
     pub const ALARMS: [&'static str; 8] = [
         "clock.behind",
         "clock.jumped",
+        "credential.reused",
         "identity.token_reused",
         "operator.recovered",
         "operator.restored",

@@ -38,6 +38,7 @@ impl Message {
             "quarantine.lapsed" => "the time of a quarantine is over",
             "task.abandoned" => "a job left its task behind",
             "identity.token_reused" => "alarm: an identity token is used twice",
+            "credential.reused" => "alarm: somebody else has a credential",
             "clock.jumped" | "clock.behind" => "alarm: the clock",
             "store.doubted" | "store.restored" => "alarm: the store",
             "operator.recovered" | "operator.restored" => "alarm: an operator was recovered on the host",

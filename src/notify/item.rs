@@ -103,6 +103,9 @@ impl Item {
             }
             "pickup.misused" => "a handle was used twice, or by a stranger: somebody else has it".to_owned(),
             "identity.token_reused" => "an identity token came with a second key: somebody else has it".to_owned(),
+            "credential.reused" => {
+                "a bound credential came without the certificate that it is bound to: somebody else has it".to_owned()
+            }
             "clock.jumped" => "the clock jumped; nothing is issued until somebody confirms the time".to_owned(),
             "clock.behind" => "the clock was behind at the start; everything issued before has ended".to_owned(),
             "store.doubted" => "the store is in doubt; everything issued before has ended".to_owned(),
@@ -153,6 +156,10 @@ impl Item {
                 let revoke = format!("mayfly revoke proof {proof} --reason 'token seen with a second key'");
                 let show = format!("mayfly task show {}", self.task_id);
                 if self.task_id.is_empty() { vec![revoke] } else { vec![show, revoke] }
+            }
+            ("credential.reused", _) => {
+                let show = format!("mayfly task show {}", self.task_id);
+                vec![show, format!("mayfly revoke task {} --reason 'its credential is in other hands'", self.task_id)]
             }
             ("clock.jumped", _) => vec!["mayfly confirm time --now TIME --reason 'checked'".to_owned()],
             ("operator.recovered" | "operator.restored", _) => vec!["mayfly events list --kind operator.".to_owned()],
@@ -232,6 +239,7 @@ mod tests {
             ("scope.barred", &["scope=everything"], "mayfly status"),
             ("task.abandoned", &[], "mayfly task show 400000010000000000000001"),
             ("identity.token_reused", &[], "mayfly task show"),
+            ("credential.reused", &[], "mayfly task show"),
             ("clock.behind", &[], "mayfly status"),
         ] {
             let item = Item::of(&event(kind, details));

@@ -4,7 +4,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::model::Digest;
 
-use super::trust::{GlobalTrust, TenantTrust};
+use super::{
+    cedar::{Sets, Side},
+    trust::{GlobalTrust, TenantTrust},
+};
 
 /// A row that does not hold a trust map.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +32,61 @@ impl TenantTrust {
     }
 }
 
+impl TenantTrust {
+    /// Whether its policies are compiled, or it has none.
+    #[must_use]
+    pub fn is_compiled(&self) -> bool {
+        self.policy.is_none() || self.sets.is_ready()
+    }
+
+    /// Compiles its policies, unless they are. That takes up to a second, and a stack of its own.
+    pub fn compile(&self) {
+        self.sets.compile(self.policy.as_ref(), Side::Tenant);
+    }
+
+    /// What was compiled of its policies, to be given to the same trust map when that is read again.
+    #[must_use]
+    pub fn compiled(&self) -> CompiledPolicies {
+        CompiledPolicies(self.hash(), self.sets.clone())
+    }
+
+    /// Takes what was compiled of the very same trust map; of another one it is left alone.
+    pub fn adopt(&mut self, compiled: &CompiledPolicies) {
+        if compiled.1.is_ready() && compiled.0 == self.hash() {
+            self.sets = compiled.1.clone();
+        }
+    }
+}
+
+/// What was compiled of the policies of one trust map.
+#[derive(Clone, Debug)]
+pub struct CompiledPolicies(Digest, Sets);
+
 impl GlobalTrust {
+    /// Whether its guardrails are compiled, or there are none.
+    #[must_use]
+    pub fn is_compiled(&self) -> bool {
+        self.guardrails.is_none() || self.sets.is_ready()
+    }
+
+    /// As [`TenantTrust::compile`].
+    pub fn compile(&self) {
+        self.sets.compile(self.guardrails.as_ref(), Side::Guardrails);
+    }
+
+    /// As [`TenantTrust::compiled`].
+    #[must_use]
+    pub fn compiled(&self) -> CompiledPolicies {
+        CompiledPolicies(self.hash(), self.sets.clone())
+    }
+
+    /// As [`TenantTrust::adopt`].
+    pub fn adopt(&mut self, compiled: &CompiledPolicies) {
+        if compiled.1.is_ready() && compiled.0 == self.hash() {
+            self.sets = compiled.1.clone();
+        }
+    }
+
     /// Canonical JSON, as of a tenant's part.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

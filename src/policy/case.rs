@@ -26,7 +26,7 @@ pub(super) struct Case<'a> {
 pub(super) type Check = fn(&Case<'_>) -> Result<(), Denied>;
 
 /// Every check, in order, with its name for people.
-pub(super) const CHECKS: [(&str, Check); 14] = [
+pub(super) const CHECKS: [(&str, Check); 15] = [
     ("partner", |case| case.partner()),
     ("workload and environment", |case| case.caller()),
     ("source network", |case| from_network(case.name, case.grant, case.facts.origin)),
@@ -37,6 +37,7 @@ pub(super) const CHECKS: [(&str, Check); 14] = [
     ("DNS names", |case| case.dns_names()),
     ("expiry and attestation", |case| case.in_force()),
     ("ttl", |case| case.ttl()),
+    ("renewals", |case| case.renewals()),
     ("binding", |case| case.binding()),
     ("approvals", |case| is_approved(case.name, case.grant, case.asked.purpose, case.facts.approved)),
     ("task, proof and issuer", |case| case.limits()),
@@ -117,6 +118,13 @@ impl Case<'_> {
         let (asked, max) = (self.asked.ttl_seconds, self.grant.ttl_max);
         let denied = || Denied::TtlTooLong { grant: self.name.clone(), asked, max };
         (asked <= max).then_some(()).ok_or_else(denied)
+    }
+
+    fn renewals(&self) -> Result<(), Denied> {
+        match (self.grant.max_renewals, self.facts.scene.renewals) {
+            (Some(max), Some(this)) if this > max => Err(Denied::RenewalsUsedUp { grant: self.name.clone(), max }),
+            (Some(_) | None, _) => Ok(()),
+        }
     }
 
     fn binding(&self) -> Result<(), Denied> {

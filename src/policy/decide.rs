@@ -104,18 +104,18 @@ pub struct Facts<'a> {
     pub origin: Origin,
     /// Grants that were approved for this task, each until when.
     pub approved: &'a [(GrantName, Timestamp)],
-    /// What only policies look at.
+    /// What policies look at beside.
     pub scene: Scene<'a>,
 }
 
-/// What only policies look at. The default is of a request that tells nothing, where there are no guardrails.
+/// What policies look at beside all else. The default is of a request that tells nothing, where there are no guardrails.
 #[derive(Clone, Copy, Default)]
 pub struct Scene<'a> {
     /// Whose guardrails hold.
     pub global: Option<&'a GlobalTrust>,
     /// What the task is about.
     pub intent: Option<&'a Intent>,
-    /// Renewals before it; `None` when this is none.
+    /// Which renewal it is, from 1; `None` when it is none. The grant bounds it too.
     pub renewals: Option<u32>,
     /// Whether a task is opened for this credential alone; then that is asked as well.
     pub opens: bool,

@@ -61,6 +61,7 @@ impl Grant {
             max_live_leases: 0,
             max_leases_per_task: 0,
             velocity: Velocity::default(),
+            max_renewals: None,
             ..self.clone()
         };
         // A map of plain texts and numbers has a spelling; if it had none, nothing would fit it.

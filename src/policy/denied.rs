@@ -145,6 +145,14 @@ pub enum Denied {
         /// Seconds allowed.
         max: u32,
     },
+    /// The credential was renewed as often as the grant allows.
+    #[error("grant `{grant}` allows {max} renewal(s) of a credential")]
+    RenewalsUsedUp {
+        /// The grant looked at.
+        grant: GrantName,
+        /// How many it allows.
+        max: u32,
+    },
     /// Certificates are bound to their key by themselves.
     #[error("binding is for tokens only")]
     BindingNotForKind,
@@ -160,6 +168,14 @@ pub enum Denied {
     /// Two grants fit.
     #[error("grants `{0}` and `{1}` both fit: name one")]
     GrantAmbiguous(GrantName, GrantName),
+    /// The task was opened with less than this.
+    #[error("the task allows no {what} `{value}`: who opened it, or passed it on, has or gave less")]
+    BeyondTask {
+        /// `audience`, `action`, `kind` or `life`.
+        what: &'static str,
+        /// What was asked for.
+        value: String,
+    },
     /// A longer task asked for than any usable grant allows.
     #[error("{asked} s exceed the {max} s that a task may take")]
     TaskTooLong {
@@ -205,11 +221,13 @@ impl Denied {
             Self::GrantDormant { .. } => "GRANT_DORMANT",
             Self::ApprovalNeeded { .. } => "APPROVAL_NEEDED",
             Self::TtlTooLong { .. } => "TTL_TOO_LONG",
+            Self::RenewalsUsedUp { .. } => "RENEWALS_USED_UP",
             Self::BindingNotForKind => "BINDING_NOT_FOR_KIND",
             Self::BindingRequired(_) => "BINDING_REQUIRED",
             Self::CertificateRequired => "CERTIFICATE_REQUIRED",
             Self::LifetimeTooShort(_) => "LIFETIME_TOO_SHORT",
             Self::GrantAmbiguous(..) => "GRANT_AMBIGUOUS",
+            Self::BeyondTask { .. } => "BEYOND_TASK",
             Self::TaskTooLong { .. } => "TASK_TOO_LONG",
             Self::ParentEndsSooner(_) => "PARENT_ENDS_SOONER",
             Self::Policy(refusal) => match refusal.by {

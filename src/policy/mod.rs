@@ -26,7 +26,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use bytes::UnreadableTrust;
+pub use bytes::{CompiledPolicies, UnreadableTrust};
 pub use cedar::{
     Difference, PolicyAction, PolicyFile, PolicyRefusal, PolicyTexts, RefusedBy, SCHEMA as POLICY_SCHEMA, Verdict,
 };
@@ -43,6 +43,6 @@ pub use pattern::{InvalidPattern, Pattern};
 pub use problem::{Problem, Problems};
 pub use sorted::{Reach, Sorted};
 pub use trust::{
-    Accountability, Contact, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, Party, Role, Selector, TenantTrust,
-    TokenAlgorithm, TrustMap, Verifier, Workload,
+    Accountability, Contact, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, Party, ResourceClass, Role,
+    Selector, TenantTrust, TokenAlgorithm, TrustMap, Verifier, Workload,
 };

@@ -166,6 +166,8 @@ pub struct TenantTrust {
     pub(super) accountability: BTreeMap<PartnerName, Accountability>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<PolicyTexts>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) resource_classes: BTreeMap<String, ResourceClass>,
     #[serde(skip)]
     pub(super) derived: Derived,
     #[serde(skip)]
@@ -228,6 +230,18 @@ impl TenantTrust {
     #[must_use]
     pub fn accountability(&self) -> &BTreeMap<PartnerName, Accountability> {
         &self.accountability
+    }
+
+    /// Through whom an integration was resold, from the provider to the customer; empty where it was not.
+    #[must_use]
+    pub fn resellers(&self, partner: &PartnerName) -> &[String] {
+        self.accountability.get(partner).map_or(&[], |accountable| &accountable.chain)
+    }
+
+    /// What is worth more than other resources, by name.
+    #[must_use]
+    pub fn resource_classes(&self) -> &BTreeMap<String, ResourceClass> {
+        &self.resource_classes
     }
 
     /// Its policies, when it has any.
@@ -387,6 +401,43 @@ pub struct Grant {
     /// Static secrets that it may hand out, by name; none unless `kinds` has their kind.
     #[serde(default, skip_serializing_if = "spelling::is_empty")]
     pub secrets: Sorted<SecretName>,
+    /// Whether the SPIFFE Workload API serves it to processes of its workloads, without their asking by name.
+    #[serde(default, skip_serializing_if = "spelling::is_false")]
+    pub workload_api: bool,
+    /// How often a credential may be renewed; until the task ends when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_renewals: Option<u32>,
+}
+
+impl Grant {
+    /// The greatest `max_renewals`: one each second of the longest task.
+    pub const RENEWALS_MOST: u32 = 86_400;
+}
+
+/// What is worth more than other resources: every grant that reaches it is held down to this, whoever wrote it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceClass {
+    /// What is in it; at least one.
+    pub audiences: Sorted<Pattern>,
+    /// Longest life in seconds of a credential for it.
+    pub ttl_max: u32,
+    /// Whether tokens for it are bound to the caller's certificate.
+    pub require_binding: bool,
+    /// What it may be reached for; empty for whatever the grant says.
+    #[serde(default, skip_serializing_if = "spelling::is_empty")]
+    pub purposes: Sorted<Purpose>,
+}
+
+impl ResourceClass {
+    /// Classes that a tenant can have.
+    pub const MOST: usize = 64;
+
+    /// Whether something of it is within reach of a grant.
+    #[must_use]
+    pub fn is_reached_by(&self, grant: &Grant) -> bool {
+        self.audiences.iter().any(|own| grant.audiences.iter().any(|granted| granted.meets(own)))
+    }
 }
 
 /// Who answers for a partner's integration in a tenant, and whom to call.
@@ -406,6 +457,9 @@ pub struct Accountability {
 }
 
 impl Accountability {
+    /// Entries of a chain: each token carries it.
+    pub const CHAIN_MOST: usize = 8;
+
     /// The four duties, with their words.
     #[must_use]
     pub fn duties(&self) -> [(&'static str, &Contact); 4] {

@@ -118,6 +118,7 @@ impl World {
             intent: None,
             approvals: Vec::new(),
             pace: None,
+            limits: None,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -218,9 +219,11 @@ impl World {
             renewals: 0,
             broker_made_key: false,
             ended: None,
+            delegated: Vec::new(),
             ruling: None,
             secret: None,
             pickup_until: None,
+            svid: false,
         }
     }
 
@@ -417,6 +420,7 @@ impl World {
                 intent: None,
                 approvals: Vec::new(),
                 pace: None,
+                limits: None,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

@@ -118,6 +118,7 @@ impl Ground {
             csrs: crate::mint::x509::KnownCsrs::default(),
             roots: OnceLock::new(),
             connections: OnceLock::new(),
+            spiffe: crate::broker::spiffe::Spiffe::default(),
             notifier: OnceLock::new(),
         };
         crate::broker::lapse::watch(&broker.registry, &broker.ledger);

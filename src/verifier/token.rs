@@ -73,8 +73,13 @@ pub enum TokenRefusal {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct VerifiedToken {
-    /// `sub`: the workload's SPIFFE ID.
+    /// `sub`: the SPIFFE ID of the workload, or of the one that it acts for.
     pub subject: String,
+    /// `act` (RFC 8693 section 4.1): who acts for the subject, the newest first; empty where it acts itself. Only the first may
+    /// count in decisions, the others are for the record.
+    pub actors: Vec<String>,
+    /// `mf_resellers`: through whom the integration was resold, from the provider to the customer.
+    pub resellers: Vec<String>,
     /// `client_id`.
     pub client_id: String,
     /// `aud`.
@@ -118,6 +123,9 @@ struct Claims {
     task: String,
     purpose: String,
     cnf: Option<Confirmation>,
+    act: Option<Actor>,
+    #[serde(default)]
+    mf_resellers: Vec<String>,
     mf_basis: String,
     mf_scopes: String,
 }
@@ -127,6 +135,27 @@ struct Claims {
 enum Audience {
     One(String),
     Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct Actor {
+    sub: String,
+    act: Option<Box<Actor>>,
+}
+
+impl Actor {
+    /// The chain, the newest first; refused when it is longer than any that the broker makes.
+    fn flat(self) -> Result<Vec<String>, TokenRefusal> {
+        let (mut actors, mut next) = (Vec::new(), Some(Box::new(self)));
+        while let Some(actor) = next {
+            if actors.len() >= ACTORS_MOST {
+                return Err(TokenRefusal::Claims);
+            }
+            actors.push(actor.sub);
+            next = actor.act;
+        }
+        Ok(actors)
+    }
 }
 
 #[derive(Deserialize)]
@@ -161,6 +190,8 @@ pub(super) fn check(
     let bound = bound(claims.cnf.as_ref(), presented)?;
     let token = VerifiedToken {
         subject: claims.sub,
+        actors: claims.act.map(Actor::flat).transpose()?.unwrap_or_default(),
+        resellers: claims.mf_resellers,
         client_id: claims.client_id,
         audiences: match claims.aud {
             Audience::One(one) => vec![one],
@@ -255,5 +286,7 @@ fn named_scopes(token: &VerifiedToken, key_id: String) -> Result<Vec<ScopeId>, T
     Ok(scopes)
 }
 
+/// Who acts in a task that was passed on as often as one can be.
+const ACTORS_MOST: usize = 4;
 /// As the broker's own limit.
 const TOKEN_MAX_BYTES: usize = 8192;

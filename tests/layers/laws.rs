@@ -72,7 +72,7 @@ const EVERYTHING: &[&str] = &[
 ];
 
 /// Generated words of the contract and of the rows; whoever may name a row is said by what it does with it.
-const FREE: &[&str] = &["pb", "records"];
+const FREE: &[&str] = &["pb", "records", "foreign"];
 
 /// Where each foreign library may be named: paths below `src/` that start so.
 const PLACES: &[(&[&str], &[&str])] = &[

@@ -1,13 +1,20 @@
 //! Approvals through the real command line: asked for, agreed to, used by one task, and gone after a restore's like.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
 
-use mayfly::pb::{self, ApplyOptions, CredentialKind};
+use mayfly::{
+    client::pem,
+    pb::{self, ApplyOptions, CredentialKind},
+};
 use serde_json::Value;
 
 use super::{
     rig::{Said, arg, reason},
-    world::{World, is_active, issue, request},
+    world::{World, audience, is_active, issue, request},
 };
 
 /// A world whose tenant `alpha` needs two of three people for its grant, and what their certificates lie in.
@@ -42,6 +49,29 @@ impl Bed {
 
     fn run(&self, identity: &Path, arguments: &[&str]) -> Said {
         self.world.process.ask(identity, arguments)
+    }
+
+    /// A command of alpha's worker within a task, with a credential of the grant.
+    fn exec(&self, more: &[&str]) -> Output {
+        let folder = self.folder.join("worker");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let identity = self.world.identity("alpha/worker");
+        for (name, text) in [
+            ("cert.pem", pem::encode_chain(&identity.chain)),
+            ("key.pem", pem::encode(pem::PRIVATE_KEY, identity.key.secret_der()).as_str().to_owned()),
+            ("ca.pem", pem::encode_chain(&self.world.roots())),
+        ] {
+            std::fs::write(folder.join(name), text).expect("written");
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(folder.join(name), private).expect("chmod");
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mayfly"));
+        command.current_dir(&folder).arg("exec").arg("--identity").arg(&folder).env_remove("XDG_RUNTIME_DIR");
+        command.arg("--server").arg(format!("https://{}", self.world.process.address));
+        command.args(["--tenant", "alpha", "--partner", "courier", "--purpose", "report", "--wait", "5s"]);
+        command.arg("--credential").arg(format!("audience={},action=read,kind=opaque,env=T", audience("alpha")));
+        command.args(more).args(["--", "sh", "-c", "test -n \"$T\" && echo got"]);
+        command.stdin(Stdio::null()).output().expect("the program starts")
     }
 
     fn person(&self, name: &str, arguments: &[&str]) -> Said {
@@ -92,8 +122,21 @@ async fn two_people_let_one_task_go_by_command_and_take_it_back() {
     let denied = bed.shown("bert", &["deny", &id, "--reason", "it was a drill"]);
     assert_eq!(denied[0]["standing"].as_str(), Some("denied"));
     assert!(!is_active(&mut bed.world.verifier("alpha").await, &reply).await, "its task goes with it");
+    let without = bed.exec(&[]);
+    let errors = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(without.status.code() == Some(125) && errors.contains("APPROVAL_NEEDED"), "{without:?}");
+    let asked = ["request", "--tenant", "alpha", "--grant", "report", "--purpose", "report", "--workload", "worker"];
+    let asked = bed.shown("anna", &[&asked[..], &["--reason", "incident 4712"]].concat());
+    let id = asked[0]["approval_id"].as_str().expect("an id").to_owned();
+    bed.shown("bert", &["approve", &id]);
+    bed.shown("cleo", &["approve", &id]);
+    let with = bed.exec(&["--approval", &id]);
+    assert!(with.status.success() && with.stdout == b"got\n", "{with:?}");
+    let again = bed.exec(&["--approval", &id]);
+    assert_eq!(again.status.code(), Some(125), "good for one task: {again:?}");
+
     let events = bed.run(&bed.world.launch.data().join("operator"), &["events", "list", "--kind", "approval."]);
-    for kind in ["approval.requested", "approval.approved", "approval.denied"] {
+    for kind in ["approval.requested", "approval.approved", "approval.denied", "approval.refused"] {
         assert!(events.out.contains(kind), "{kind} in {events:?}");
     }
 }

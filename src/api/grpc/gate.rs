@@ -36,6 +36,7 @@ pub struct Gate {
     turns: Turns,
     watchers: Shares,
     holds: Shares,
+    locals: Shares,
     applies: Arc<Semaphore>,
     drain: CancellationToken,
     limits: Limits,
@@ -67,6 +68,8 @@ pub enum StreamKind {
     Watch,
     /// Keeps a task alive.
     Hold,
+    /// Serves identities to a process on this host.
+    Local,
 }
 
 impl Gate {
@@ -83,6 +86,7 @@ impl Gate {
             }),
             watchers: Shares::new(limits.watchers),
             holds: Shares::new(limits.holds),
+            locals: Shares::new(limits.holds),
             applies: Arc::new(Semaphore::new(APPLIES)),
             broker,
             drain,
@@ -150,7 +154,7 @@ impl Gate {
         let now = self.broker.now();
         let taken = match (peer.source(), peer.link()) {
             (Some(source), _) => self.visits.take_address(source.ip().to_canonical(), now),
-            (None, Link::Unix { proof }) => self.visits.take(&crate::identity::unix::caller(*proof), now).map(drop),
+            (None, Link::Unix { proof, .. }) => self.visits.take(&crate::identity::unix::caller(*proof), now).map(drop),
             (None, Link::Tls { .. } | Link::Plain { .. }) => Ok(()),
         };
         taken.map_err(|retry_ms| Refusal::Busy { retry_ms })
@@ -278,7 +282,7 @@ impl Gate {
                     // A hold's use case waits for its first message and knows only then whether the caller is anybody
                     // here: strangers to all tenants must not take the room of those who are not.
                     let early = match kind {
-                        StreamKind::Watch => Some(self.stream_room(kind, &caller)?),
+                        StreamKind::Watch | StreamKind::Local => Some(self.stream_room(kind, &caller)?),
                         StreamKind::Hold => None,
                     };
                     let receiver = work(Arc::clone(&caller), peer, request.into_inner()).await?;
@@ -303,6 +307,25 @@ impl Gate {
         let caller = caller.ok_or(Refusal::Unproven(NO_PROOF))?;
         let account = self.rates.take(&caller, now).map_err(|retry_ms| Refusal::Busy { retry_ms })?;
         Ok(Admitted { who: Who::Caller(Arc::new(caller.with_account(account))), peer: Arc::clone(peer) })
+    }
+
+    /// The proven caller of a request, within its rate, and its connection: for what takes no other proof.
+    pub(super) fn local(&self, request: &Request<()>) -> Result<(Arc<Caller>, Arc<Peer>), Refusal> {
+        let Admitted { who, peer } = self.admitted(request)?;
+        match who {
+            Who::Caller(caller) => Ok((caller, peer)),
+            Who::Token(_) => Err(Refusal::Unproven(NO_PROOF)),
+        }
+    }
+
+    /// Room for one stream of a process on this host.
+    pub(super) fn local_room(&self, caller: &Caller) -> Result<Room, Refusal> {
+        self.stream_room(StreamKind::Local, caller)
+    }
+
+    /// Cancelled when the server stops.
+    pub(super) fn drain(&self) -> &CancellationToken {
+        &self.drain
     }
 
     fn federated(&self, request: &Request<()>) -> Result<Admitted, Refusal> {
@@ -374,6 +397,7 @@ impl Gate {
         let (room, gauge) = match kind {
             StreamKind::Watch => (&self.watchers, "mayfly_watchers"),
             StreamKind::Hold => (&self.holds, "mayfly_holds"),
+            StreamKind::Local => (&self.locals, "mayfly_local_streams"),
         };
         let share = room.take(caller).ok_or(Refusal::Busy { retry_ms: STREAM_RETRY_MS })?;
         metrics::gauge!(gauge).increment(1);

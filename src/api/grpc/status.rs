@@ -54,6 +54,40 @@ pub fn of(refusal: &Refusal) -> Status {
     Status::with_error_details(code(refusal), limited(message), details)
 }
 
+/// The status of a refusal as SPIFFE's Workload API and SDS tell it, whose clients go by the code: only what the request
+/// itself gets wrong is never tried again, and who has no identity is told no more than that
+/// (SPIFFE_Workload_Endpoint.md section 6).
+#[must_use]
+pub fn of_local(refusal: &Refusal) -> Status {
+    metrics::counter!("mayfly_refused_total", "reason" => refusal.reason()).increment(1);
+    match refusal {
+        Refusal::Invalid { .. } => Status::invalid_argument(limited(refusal.to_string())),
+        Refusal::Fault(error) => {
+            tracing::error!(error = %Chain(error.as_ref()), "a request failed");
+            Status::unavailable("internal error; try again")
+        }
+        Refusal::Busy { .. }
+        | Refusal::Held(_)
+        | Refusal::Problems(_)
+        | Refusal::Quota(_)
+        | Refusal::RetryMismatch
+        | Refusal::RevisionGone
+        | Refusal::Unavailable(_) => Status::unavailable(limited(refusal.to_string())),
+        Refusal::Approval(_)
+        | Refusal::Barred(_)
+        | Refusal::Denied(_)
+        | Refusal::Ended { .. }
+        | Refusal::Identity(_)
+        | Refusal::NotAllowed(_)
+        | Refusal::Suspended(_)
+        | Refusal::Unknown(_)
+        | Refusal::Unproven(_) => {
+            tracing::debug!(%refusal, "no identity for a local process");
+            Status::permission_denied(NO_IDENTITY)
+        }
+    }
+}
+
 /// The status of a method or service that this listener does not offer.
 #[must_use]
 pub fn not_offered() -> Status {
@@ -96,7 +130,9 @@ fn code(refusal: &Refusal) -> Code {
         | Refusal::Suspended(_) => Code::FailedPrecondition,
         Refusal::Fault(_) => Code::Internal,
         Refusal::Identity(IdentityRefusal::Unavailable) => Code::Unavailable,
-        Refusal::Identity(IdentityRefusal::NotMapped | IdentityRefusal::Closed) => Code::PermissionDenied,
+        Refusal::Identity(IdentityRefusal::NotMapped | IdentityRefusal::NotProvisioned | IdentityRefusal::Closed) => {
+            Code::PermissionDenied
+        }
         Refusal::Identity(_) => Code::Unauthenticated,
         Refusal::Invalid { .. } | Refusal::Problems(_) => Code::InvalidArgument,
         Refusal::Held(_) | Refusal::Unavailable(_) => Code::Unavailable,
@@ -134,8 +170,10 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::AttestationOverdue { .. }
         | Denied::GrantDormant { .. }
         | Denied::TtlTooLong { .. }
+        | Denied::RenewalsUsedUp { .. }
         | Denied::BindingRequired(_)
         | Denied::CertificateRequired
+        | Denied::BeyondTask { .. }
         | Denied::TaskTooLong { .. }
         | Denied::Policy(_) => Code::PermissionDenied,
     }
@@ -201,7 +239,8 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::AttestationOverdue { grant, .. }
         | Denied::GrantDormant { grant, .. }
         | Denied::ApprovalNeeded { grant, .. }
-        | Denied::TtlTooLong { grant, .. } => Some(grant.to_string()),
+        | Denied::TtlTooLong { grant, .. }
+        | Denied::RenewalsUsedUp { grant, .. } => Some(grant.to_string()),
         Denied::UnknownWorkload
         | Denied::AmbiguousWorkload
         | Denied::PartnerNotGranted(_)
@@ -212,6 +251,7 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::CertificateRequired
         | Denied::LifetimeTooShort(_)
         | Denied::GrantAmbiguous(..)
+        | Denied::BeyondTask { .. }
         | Denied::TaskTooLong { .. }
         | Denied::ParentEndsSooner(_)
         | Denied::Policy(_) => None,
@@ -252,6 +292,8 @@ fn limited(mut text: String) -> String {
     text
 }
 
+/// Clients know these words.
+const NO_IDENTITY: &str = "no identity issued";
 const DOMAIN: &str = "mayfly";
 const UNKNOWN: &str = "there is none of this name that you may know of";
 /// Of one text.

@@ -26,6 +26,7 @@ pub struct Outflow<T> {
     expiry: Option<Pin<Box<Sleep>>>,
     /// `None` once it has ended.
     room: Option<Room>,
+    tell: fn(&Refusal) -> Status,
 }
 
 impl<T> Outflow<T> {
@@ -42,7 +43,13 @@ impl<T> Outflow<T> {
             drain: Box::pin(drain.cancelled_owned()),
             expiry: life.map(|life| Box::pin(sleep(life))),
             room: Some(room),
+            tell: status::of,
         }
+    }
+
+    /// The same with another way to tell of refusals.
+    pub(super) fn telling(self, tell: fn(&Refusal) -> Status) -> Self {
+        Self { tell, ..self }
     }
 
     fn broken(&mut self, cx: &mut Context<'_>) -> Option<Refusal> {
@@ -61,7 +68,7 @@ impl<T> Outflow<T> {
     fn end(&mut self, refusal: &Refusal) -> Poll<Option<Result<T, Status>>> {
         self.receiver.close();
         self.room = None;
-        Poll::Ready(Some(Err(status::of(refusal))))
+        Poll::Ready(Some(Err((self.tell)(refusal))))
     }
 }
 

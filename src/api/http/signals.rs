@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -24,7 +25,17 @@ pub(super) fn routes(inbound: &Arc<Inbound>) -> Router {
     Router::new()
         .route("/shared-signals/events", post(take))
         .layer(DefaultBodyLimit::max(EVENT_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(inbound), admit))
         .with_state(Arc::clone(inbound))
+}
+
+/// Within the rate of its address, before a body is waited for.
+async fn admit(State(inbound): State<Arc<Inbound>>, request: Request, next: Next) -> Response {
+    let source = request.extensions().get::<Arc<Peer>>().and_then(|peer| peer.source());
+    match inbound.take(source) {
+        Ok(()) => next.run(request).await,
+        Err(seconds) => reply::too_many(seconds),
+    }
 }
 
 async fn take(
@@ -33,9 +44,6 @@ async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(seconds) = inbound.take(peer.source()) {
-        return reply::too_many(seconds);
-    }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/secevent+jwt")) {
         return refused("invalid_request", "the content type is not application/secevent+jwt");

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
 use crate::{
-    identity::{Caller, IdentityError, PeerKey, Shown, UnixProof, unix},
+    identity::{Caller, IdentityError, PeerKey, Process, Shown, UnixProof, unix},
     model::{Digest, Timestamp},
 };
 
@@ -44,6 +44,8 @@ pub enum Link {
     Unix {
         /// What the kernel says.
         proof: UnixProof,
+        /// The process that connected, where it can be told apart.
+        process: Option<Process>,
     },
 }
 
@@ -93,6 +95,15 @@ impl Peer {
         }
     }
 
+    /// The process that connected over a Unix socket, where it can be told apart.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        match &self.link {
+            Link::Unix { process, .. } => process.as_ref(),
+            Link::Tls { .. } | Link::Plain { .. } => None,
+        }
+    }
+
     /// Cancelled when the connection is cut off or gone: long streams end then.
     #[must_use]
     pub fn cut(&self) -> &CancellationToken {
@@ -117,7 +128,7 @@ impl Link {
         match self {
             Self::Tls { shown: Shown::Certificate(certificate), source } => certificate.caller(*source, now).map(Some),
             Self::Tls { shown: Shown::Nothing | Shown::Key(_), .. } | Self::Plain { .. } => Ok(None),
-            Self::Unix { proof } => Ok(Some(unix::caller(*proof))),
+            Self::Unix { proof, .. } => Ok(Some(unix::caller(*proof))),
         }
     }
 

@@ -111,7 +111,7 @@ impl Broker {
                 let state = self.ledger.scope(*scope);
                 !state.is_barred() && state.cut <= vote.basis
             };
-            named.contains(&vote.operator) && vote.proofs.iter().all(held)
+            named.contains(&vote.operator) && vote.proofs.iter().all(held) && self.people.counts(vote)
         };
         let vote = |vote: &ApprovalVote| pb::ApprovalVote {
             operator: if full { vote.operator.to_string() } else { String::new() },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    broker::testing::{Hands, TRUST, admin, apply, founded, worker},
+    broker::testing::{Company, Hands, TRUST, admin, apply, founded, told, worker},
     identity::{Authority, CertificateProof, Proof},
     ledger::CutDraft,
     model::{Digest, EndReason, Lease, LeaseId, Scope},
@@ -345,4 +345,120 @@ async fn requests_that_wait_are_bounded_and_a_retry_uses_one_approval_once() {
         let id: LeaseId = lease.lease_id.parse().expect("id");
         assert!(!bed.live(&bed.broker.ledger.lease(id).expect("reads").expect("there")));
     }
+}
+
+#[tokio::test]
+async fn what_is_refused_of_approvals_is_told_with_who_wanted_what() {
+    let bed = Bed::new().await;
+    let asked = |grant: &str| pb::RequestApprovalRequest {
+        tenant: "acme".into(),
+        grant: grant.into(),
+        purpose: "break-glass".into(),
+        reason: "incident 4711".into(),
+        ..Default::default()
+    };
+    assert!(bed.broker.request_approval(&worker(), asked("gone")).await.is_err());
+    let by = |grant: &str| pb::RequestApprovalForRequest {
+        tenant: "acme".into(),
+        workload: "w".into(),
+        grant: grant.into(),
+        purpose: "break-glass".into(),
+        reason: "incident 4711".into(),
+        ..Default::default()
+    };
+    assert!(bed.broker.request_approval_for(&admin(), by("gone")).await.is_err());
+    assert!(bed.broker.request_approval_for(&admin(), by("g")).await.is_err(), "needs none");
+    let id = bed.request().await;
+    assert_eq!(bed.decide(&admin(), &id, true).await, Err("NOT_ALLOWED"));
+    let events = told(&bed.broker, "approval.refused").await;
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| (event.stream.as_str(), event.actor.as_str(), event.grant.as_str(), event.reason.as_str()))
+        .collect();
+    let mut want = vec![
+        ("acme/-", "workload:w", "gone", "UNKNOWN_GRANT"),
+        ("-/-", "operator:admin", "", "NOT_FOUND"),
+        ("acme/-", "operator:admin", "g", "PURPOSE_NOT_GRANTED"),
+        ("acme/zeta", "operator:admin", "glass", "NOT_ALLOWED"),
+    ];
+    want.sort_unstable();
+    let mut seen = seen;
+    seen.sort_unstable();
+    assert_eq!(seen, want);
+    let has = |detail: &str| events.iter().any(|event| event.details.contains(&detail.to_owned()));
+    assert!(has("claimed_grant=gone") && has("approve=true"), "{events:?}");
+}
+
+/// A request to which people who signed in have agreed: `ann` as `op-a`, `bob` as `op-b`.
+async fn agreed_by_people(company: &Company) -> (Bed, String) {
+    apply(&company.broker, &map(NEED)).await;
+    let bed = Bed { broker: Arc::clone(&company.broker), hands: Arc::clone(&company.hands) };
+    let (ann, bob) = (company.sign_in("ann", "a").await, company.sign_in("bob", "b").await);
+    let id = bed.request().await;
+    assert_eq!(bed.decide(&ann, &id, true).await, Ok("open".into()));
+    assert_eq!(bed.decide(&bob, &id, true).await, Ok("granted".into()));
+    company.hands.advance(Duration::from_secs(1));
+    (bed, id)
+}
+
+fn counting(bed: &Bed, id: &str) -> usize {
+    let request = pb::GetApprovalRequest { approval_id: id.into() };
+    let reply = bed.broker.get_approval(&admin(), &request).expect("seen");
+    reply.approval.expect("approval").votes.iter().filter(|vote| vote.counts).count()
+}
+
+#[tokio::test]
+async fn the_word_of_who_is_signed_out_or_left_since_counts_no_more_when_it_is_used() {
+    let change = |name: &str, active| crate::broker::directory::UserChange {
+        user_name: Some(name.to_owned()),
+        active: Some(active),
+        ..Default::default()
+    };
+    let out = |person: &str, operator: &str| pb::EndSignInsRequest {
+        person: person.into(),
+        operator: operator.into(),
+        reason: "lost laptop".into(),
+    };
+    for left in 0..4 {
+        let company = Company::new(|_| {}).await;
+        let (bed, id) = agreed_by_people(&company).await;
+        assert_eq!(counting(&bed, &id), 2);
+        let broker = &company.broker;
+        match left {
+            0 => drop(broker.end_sign_ins(&admin(), out("bob@acme.example", "")).await.expect("ended")),
+            1 => drop(broker.end_sign_ins(&admin(), out("", "op-b")).await.expect("ended")),
+            2 => drop(broker.add_user(change("Bob@acme.example", false), None).await.expect("added")),
+            _ => {
+                let user = broker.add_user(change("bob@acme.example", true), None).await.expect("added");
+                broker.remove_user(&user.id.to_string(), None).await.expect("removed");
+            }
+        }
+        assert_eq!(counting(&bed, &id), 1, "{left}");
+        assert_eq!(bed.use_it(&id).await.map(drop), Err("APPROVAL_PENDING"), "{left}");
+        // Another's word makes up for it.
+        let cleo = company.sign_in("cleo", "c").await;
+        let again = bed.request().await;
+        let ann = company.sign_in("ann", "a").await;
+        bed.decide(&cleo, &again, true).await.expect("agreed");
+        bed.decide(&ann, &again, true).await.expect("agreed");
+        company.hands.advance(Duration::from_secs(1));
+        bed.use_it(&again).await.expect("used");
+    }
+}
+
+#[tokio::test]
+async fn what_rests_on_the_word_of_who_left_since_is_not_renewed_and_a_sign_in_that_ended_by_itself_takes_no_word_back()
+{
+    let company = Company::new(|rules| rules.life = Duration::from_secs(300)).await;
+    let (bed, id) = agreed_by_people(&company).await;
+    // Both have gone home; their words are what they were.
+    company.hands.advance(Duration::from_secs(301));
+    let lease = bed.use_it(&id).await.expect("used");
+    let renew = async || {
+        let request = pb::RenewRequest { lease_id: lease.id.to_string(), ..Default::default() };
+        bed.broker.renew(&worker(), request).await.map(drop).map_err(|why| why.reason())
+    };
+    let out = pb::EndSignInsRequest { person: "00u-ann".into(), reason: "stolen".into(), ..Default::default() };
+    bed.broker.end_sign_ins(&admin(), out).await.expect("ended");
+    assert_eq!(renew().await, Err("APPROVAL_PENDING"));
 }

@@ -29,6 +29,7 @@ async fn open(broker: &Broker, number: TenantNumber) -> Task {
         intent: None,
         approvals: vec![],
         pace: None,
+        limits: None,
     };
     let draft = OpenDraft {
         task: task.clone(),

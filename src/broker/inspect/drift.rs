@@ -165,6 +165,7 @@ fn proposal(tenant: &TenantName, name: &GrantName, grant: &Grant, used: &Used) -
         grant.attest_every.map(|seconds| format!("attest_every = {seconds}\n")),
         grant.test.then(|| "test = true\n".to_owned()),
         secrets(grant, used),
+        grant.max_renewals.map(|most| format!("max_renewals = {most}\n")),
     ];
     let body: String = lines.into_iter().map(|(field, value)| format!("{field} = {value}\n")).collect();
     format!("[[grant]]\n{body}{}", more.into_iter().flatten().collect::<String>())

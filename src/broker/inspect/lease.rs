@@ -104,7 +104,12 @@ impl Broker {
                 return Ok(None);
             }
             let found = self.ledger.task_standing(task, now)?;
-            Ok(is_wanted(standing, found).then(|| view::task(task, found)))
+            if !is_wanted(standing, found) {
+                return Ok(None);
+            }
+            // Of one whose parents are gone nobody knows any more.
+            let delegators = self.above(task).map(|above| above.delegators()).unwrap_or_default();
+            Ok(Some(view::task(task, &delegators, found)))
         };
         let fetch = |prefix: &[u8], after: &[u8], limit| self.ledger.tasks(prefix, after, limit);
         let key = |task: &crate::model::Task| task.id.as_bytes().to_vec();
@@ -126,7 +131,8 @@ impl Broker {
             return Err(unknown());
         }
         let standing = self.ledger.task_standing(&task, self.now())?;
-        Ok(pb::GetTaskResponse { task: Some(view::task(&task, standing)) })
+        let delegators = self.above(&task).map(|above| above.delegators()).unwrap_or_default();
+        Ok(pb::GetTaskResponse { task: Some(view::task(&task, &delegators, standing)) })
     }
 }
 

@@ -56,6 +56,45 @@ async fn an_owner_who_leaves_takes_nothing_of_other_owners_along() {
 }
 
 #[tokio::test]
+async fn a_grant_that_is_named_after_who_has_left_waits_from_its_first_moment_for_somebody_else() {
+    let stage = Stage::new(TRUST).await;
+    let change = crate::broker::directory::UserChange {
+        user_name: Some("other@example.com".to_owned()),
+        active: Some(false),
+        ..Default::default()
+    };
+    let user = stage.broker.add_user(change.clone(), None).await.expect("added");
+    // Added in that name: closed at once. The other grant is untouched.
+    apply(&stage.broker, &two()).await;
+    assert_eq!((stage.refusal("h").await, stage.refusal("g").await), ("BARRED", ""));
+    assert_eq!(stage.told("scope.suspended").await, 1);
+    let request = pb::TransferGrantRequest {
+        tenant: "acme".into(),
+        grant: "g".into(),
+        owner: "Other@example.com".into(),
+        dry_run: false,
+        reason: "by mistake".into(),
+    };
+    let refused = stage.broker.transfer_grant(&admin(), request).await.expect_err("refused");
+    assert!(matches!(refused, Refusal::Invalid { field: "owner", .. }), "{refused:?}");
+    // Given to somebody who is there, and attested, it goes on; an apply of the same files closes nothing again.
+    apply(&stage.broker, &two().replace("other@example.com", "new@example.com")).await;
+    stage.attest(&admin(), "h", "2025-08-01T00:00:00Z").await.expect("attested");
+    assert_eq!(stage.refusal("h").await, "");
+    // Back under the old owner while that one is gone, and then once the directory has that one again.
+    apply(&stage.broker, &two()).await;
+    assert_eq!(stage.refusal("h").await, "BARRED");
+    let back = crate::broker::directory::UserChange { active: Some(true), ..Default::default() };
+    stage.broker.change_user(&user.id.to_string(), back, None).await.expect("changed");
+    apply(&stage.broker, &two().replace("name = \"h\"", "name = \"h2\"")).await;
+    let held = |name: &str| {
+        let scope = Scope::Grant("acme".parse().expect("name"), name.parse().expect("name"));
+        stage.broker.ledger.scope(scope.id()).held.has(Suspension::OwnerLeft)
+    };
+    assert!(!held("h2"), "of who is there again");
+}
+
+#[tokio::test]
 async fn an_offboarded_partner_ends_everywhere_stays_barred_and_takes_no_other_along() {
     let stage = Stage::new(&two()).await;
     let (issued, other) = (stage.issue().await, stage.ask("h").await.expect("issued"));

@@ -10,7 +10,10 @@ use prost::Message as _;
 use super::{KEPT_FOR_ALARMS, Notifier, WAITING_MOST, position, read};
 use crate::{
     broker::{Broker, Refusal, event, trail},
-    ledger::{LogRow, NoticeCommit, Refused, keys},
+    ledger::{
+        LogRow, NoticeCommit, Refused,
+        keys::{self, Urgency},
+    },
     model::{Digest, Timestamp, Topic, id::hex},
     pb, records,
 };
@@ -82,7 +85,11 @@ impl Broker {
         for ((route, _, _, topic), mut record) in drafts {
             record.created = now.millis();
             // Whoever can make others of these must not keep an alarm from being told.
-            let most = if topic == Topic::Alarm { WAITING_MOST } else { WAITING_MOST - KEPT_FOR_ALARMS };
+            let (most, urgency) = if topic == Topic::Alarm {
+                (WAITING_MOST, Urgency::First)
+            } else {
+                (WAITING_MOST - KEPT_FOR_ALARMS, Urgency::Then)
+            };
             let Some(route) = notifier.config.routes.get(route) else { continue };
             for outlet in notifier.outlets_of(&route.name) {
                 let name = outlet.name();
@@ -93,7 +100,7 @@ impl Broker {
                 }
                 *count += 1;
                 let index = u16::try_from(commit.queued.len()).unwrap_or(u16::MAX);
-                commit.queued.push((keys::notice(&name, until, index), record.clone()));
+                commit.queued.push((keys::notice(&name, urgency, until, index), record.clone()));
             }
         }
         for (name, count) in &lost {

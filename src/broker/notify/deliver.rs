@@ -6,7 +6,7 @@ use prost::Message as _;
 use super::{Notifier, collect::failed_event};
 use crate::{
     broker::Broker,
-    ledger::{NoticeCommit, Refused},
+    ledger::{NoticeCommit, NoticeMarks, Refused},
     model::{Chain, Timestamp, Topic, secret},
     notify::{Channel, DeliveryError, Item, Message, Outlet},
     pb, records,
@@ -25,7 +25,7 @@ enum Attempt {
 }
 
 impl Broker {
-    /// Tries what waits for a way out, oldest first, when its time has come.
+    /// Tries what waits for a way out when its time has come: alarms first, also those that come meanwhile; each oldest first.
     ///
     /// # Errors
     /// When the store failed. What was delivered then may be delivered again.
@@ -36,21 +36,25 @@ impl Broker {
         if state.waiting == 0 || state.due > self.now() {
             return Ok(());
         }
-        let (mut after, mut failed) = (state.after, 0);
+        let (mut marks, mut failed) = (state.marks, 0);
         'round: loop {
-            let (rows, next) = self.ledger.notices(&name, &after, ROWS)?;
-            if rows.is_empty() && after.is_empty() {
-                // What is left cannot be read, and was set aside.
-                notifier.change(&name, |state| state.waiting = 0);
+            let (urgency, (rows, next)) = self.ledger.next_notices(&name, &marks, ROWS)?;
+            if rows.is_empty() && next.is_none() {
+                if marks == NoticeMarks::default() {
+                    // What is left cannot be read, and was set aside.
+                    notifier.change(&name, |state| state.waiting = 0);
+                }
+                marks = NoticeMarks::default();
+                break;
             }
             for (key, record) in rows {
-                after.clone_from(&key);
+                marks.of(urgency).clone_from(&key);
                 match self.attempt(notifier, outlet, key, record).await? {
                     Attempt::Delivered | Attempt::GivenUp => {}
                     Attempt::Refused => failed += 1,
                     Attempt::Stuck => {
                         failed += 1;
-                        after.clear();
+                        marks = NoticeMarks::default();
                         break 'round;
                     }
                 }
@@ -58,15 +62,13 @@ impl Broker {
                     break 'round;
                 }
             }
-            let Some(next) = next else {
-                after.clear();
-                break;
-            };
-            after = next;
+            if let Some(next) = next {
+                *marks.of(urgency) = next;
+            }
         }
         let now = self.now();
         notifier.change(&name, |state| {
-            state.after = after;
+            state.marks = marks;
             state.failures = if failed == 0 { 0 } else { state.failures.saturating_add(1) };
             state.due = if failed == 0 { now } else { now.after(backoff::up_to(PAUSE_MOST, state.failures, random())) };
         });

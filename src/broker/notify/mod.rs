@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Broker, gauges::wide};
 use crate::{
     config,
-    ledger::{Ledger, NoticeCommit, Refused},
+    ledger::{Ledger, NoticeCommit, NoticeMarks, Refused},
     model::Timestamp,
     notify::Outlet,
     records,
@@ -58,7 +58,7 @@ struct State {
     /// No attempt before.
     due: Timestamp,
     /// Where the next round begins: behind what failed by itself.
-    after: Vec<u8>,
+    marks: NoticeMarks,
 }
 
 impl Notifier {

@@ -257,6 +257,32 @@ async fn a_receiver_that_was_down_gets_everything_under_the_same_ids_and_blocks_
 }
 
 #[tokio::test]
+async fn an_alarm_goes_ahead_of_whatever_waits_already() {
+    let bed = Bed::new().await;
+    let receiver = Receiver::start(bed.folder.path()).await;
+    let webhook = Some(receiver.webhook(bed.folder.path()));
+    bed.routes(vec![Route { webhook, ..route("all", &[]) }], None);
+    for n in 0..3 {
+        bed.abandon(&format!("https://ci.example/{n}")).await;
+        bed.collect().await;
+    }
+    // Even where those before it fail by themselves, and the next round goes on behind them.
+    receiver.status.store(400, Ordering::SeqCst);
+    bed.deliver().await;
+    let before = receiver.posted().len();
+    let now = bed.broker.now();
+    bed.broker.ledger.note_act(vec![event::own("clock.jumped", now)], now).await.expect("notes");
+    bed.collect().await;
+    receiver.status.store(204, Ordering::SeqCst);
+    bed.hands.advance(Duration::from_secs(1_200));
+    bed.deliver().await;
+    let kinds: Vec<_> = receiver.posted()[before..].iter().map(|one| one.body["type"].clone()).collect();
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
+    assert_eq!(kinds[0], "clock.jumped", "{kinds:?}");
+    assert_eq!(bed.state("all/webhook").waiting, 0);
+}
+
+#[tokio::test]
 async fn what_is_never_taken_is_given_up_and_told_in_the_audit() {
     let bed = Bed::new().await;
     let receiver = Receiver::start(bed.folder.path()).await;
@@ -440,7 +466,7 @@ async fn what_waits_for_a_route_that_is_gone_is_given_up() {
     let webhook = Some(receiver.webhook(bed.folder.path()));
     bed.routes(vec![Route { webhook, ..route("new", &["owner@example.com"]) }], None);
     let record = records::NoticeRecord { id: "msg_1".into(), ..Default::default() };
-    let queued = vec![(crate::ledger::keys::notice("old/mail", 1, 0), record)];
+    let queued = vec![(crate::ledger::keys::notice("old/mail", crate::ledger::keys::Urgency::Then, 1, 0), record)];
     let now = bed.broker.now();
     let outlets = vec![("old/mail".to_owned(), records::OutletRecord { delivered: 1, ..Default::default() })];
     let commit = NoticeCommit { queued, outlets, now, ..NoticeCommit::default() };

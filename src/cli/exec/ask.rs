@@ -14,7 +14,7 @@ use crate::{
         session::Session,
     },
     client::ambient_job_url,
-    model::{PartnerName, Purpose, TaskId, TenantName},
+    model::{ApprovalId, PartnerName, Purpose, TaskId, TenantName},
 };
 
 /// A task, its credentials, and who opens it.
@@ -43,6 +43,10 @@ pub struct AskArgs {
     deadline: Option<u32>,
     #[command(flatten)]
     intent: IntentArgs,
+    /// The approval that the task uses, where a grant needs one (`mayfly approval request`). It is good for one task, so it is
+    /// named here and not in the job file.
+    #[arg(long, value_name = "ID")]
+    approval: Option<ApprovalId>,
     /// A credential as `key=value` pairs with commas between: `name`, `kind`, `audience`, `action`, `dns-name`, `ttl`,
     /// `grant`, `binding`, or `secret` for a static secret, and where it goes: `env`, `file`, `fd`, `endpoint`. Repeat for more.
     #[arg(long = "credential", value_name = "SPEC", value_parser = Need::parse)]
@@ -84,6 +88,7 @@ impl AskArgs {
         set(&mut work.parent_task_id, self.parent.as_ref());
         work.deadline_seconds = self.deadline.unwrap_or(work.deadline_seconds);
         work.job_url = ambient_job_url(|name| std::env::var(name).ok());
+        set(&mut work.approval_id, self.approval.as_ref());
         set(&mut work.task_type, self.intent.task_type.as_ref());
         work.parameters.extend(self.intent.parameters());
         job.needs.extend(self.credentials.iter().cloned());

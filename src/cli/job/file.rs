@@ -90,6 +90,8 @@ fn job(mut section: Section<'_>) -> Job {
         job_url: String::new(),
         task_type: section.text("task_type", "release").map_or_else(String::new, |at| at.value),
         parameters: parameters(&mut section),
+        // Good for one task: not of a file that many jobs read.
+        approval_id: String::new(),
     };
     let mask = section.flag("mask", false);
     let workload = section.parsed("workload", "ci-runner", name_of::<WorkloadName>);

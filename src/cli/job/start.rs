@@ -46,7 +46,7 @@ pub struct StartArgs {
     #[arg(long, value_name = "PID")]
     runner_pid: Option<i32>,
     /// Go on with the task that the job before handed on with `job finish --hand-on`, instead of opening one.
-    #[arg(long, conflicts_with_all = ["job", "tenant", "partner", "purpose", "parent", "deadline", "credentials", "dir"])]
+    #[arg(long, conflicts_with_all = ["job", "tenant", "partner", "purpose", "parent", "deadline", "approval", "credentials", "dir"])]
     take_over: bool,
     /// Be the holder itself.
     #[arg(long, hide = true)]

@@ -43,7 +43,20 @@ impl Record for pb::Task {
             .hex("client_key_sha256", &self.client_key_sha256)
             .time("client_key_until", self.client_key_until.as_ref())
             .text("job_url", &self.job_url)
+            .words("delegated_by", &self.delegated_by)
+            .words("limits", &limits(self))
     }
+}
+
+fn limits(task: &pb::Task) -> Vec<String> {
+    let Some(limits) = &task.limits else { return Vec::new() };
+    let mut words: Vec<String> = limits.audiences.iter().map(|text| format!("audience={text}")).collect();
+    words.extend(limits.actions.iter().map(|text| format!("action={text}")));
+    words.extend(limits.kinds.iter().map(|kind| format!("kind={}", word::kind(*kind))));
+    if limits.ttl_max_seconds > 0 {
+        words.push(format!("ttl_max={}s", limits.ttl_max_seconds));
+    }
+    words
 }
 
 fn parameters(task: &pb::Task) -> Vec<String> {
@@ -91,6 +104,7 @@ impl Record for pb::Lease {
             .text("secret", &self.secret)
             .number("secret_version", self.secret_version)
             .time("pickup_until", self.pickup_until.as_ref())
+            .words("delegated_by", &self.delegated_by)
     }
 }
 
@@ -102,6 +116,8 @@ impl Record for pb::IntrospectResponse {
             .flag("active", self.active)
             .text("issuer", &self.issuer)
             .text("subject", &self.subject)
+            .words("actors", &self.actors)
+            .words("resellers", &self.resellers)
             .revision("revision", self.revision.as_ref())
             .record("lease", self.lease.as_ref().map(Record::fields))
     }

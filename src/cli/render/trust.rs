@@ -78,6 +78,8 @@ impl Record for pb::Grant {
             .number("max_live_leases", self.max_live_leases)
             .number("live_leases", self.live_leases)
             .text("state", &self.state)
+            .text("max_renewals", &self.max_renewals.map(|most| most.to_string()).unwrap_or_default())
+            .words("resource_classes", &self.resource_classes)
     }
 }
 

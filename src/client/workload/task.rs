@@ -30,6 +30,8 @@ pub struct Work {
     pub task_type: String,
     /// What it is about, for policies. Operators see them: no place for secrets.
     pub parameters: BTreeMap<String, String>,
+    /// The approval that the task uses, where a grant needs one; empty for none.
+    pub approval_id: String,
 }
 
 /// An open task. It is held until [`Task::complete`] or the drop, which completes it as well as it can; should this
@@ -61,7 +63,8 @@ impl Task {
             job_url: work.job_url.clone(),
             task_type: work.task_type.clone(),
             parameters: work.parameters.clone(),
-            approval_id: String::new(),
+            approval_id: work.approval_id.clone(),
+            ..pb::OpenTaskRequest::default()
         };
         let open = |mut broker: Calls| {
             let request = request.clone();

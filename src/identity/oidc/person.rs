@@ -18,6 +18,8 @@ pub struct PersonProof {
     pub token: Digest,
     /// `sub`.
     pub subject: String,
+    /// The id that the directory calls the person by, where the token has it.
+    pub directory_id: Option<String>,
     /// The mail address, where the provider has verified it.
     pub email: Option<String>,
     /// What else the person is called, verified or not; only to find who may not sign in.
@@ -57,11 +59,13 @@ impl UnverifiedToken {
         let issued = self.date("iat")?.ok_or(TokenFault::Claim("iat"))?;
         let subject = claims.one("sub").filter(|subject| (1..=255).contains(&subject.len()));
         let subject = subject.ok_or(TokenFault::Claim("sub"))?.to_owned();
+        let directory_id = claims.one(rules.directory_claim.as_deref().unwrap_or("sub"));
+        let directory_id = directory_id.filter(|id| (1..=255).contains(&id.len())).map(str::to_owned);
         let email = claims.one("email").filter(|_| claims.one("email_verified") == Some("true"));
         let email = email.filter(|email| email.len() <= 255).map(str::to_owned);
         let names = ["email", "preferred_username", "upn"].into_iter().filter_map(|name| claims.one(name));
         let names = names.filter(|name| name.len() <= 255).map(folded).collect();
-        Ok(PersonProof { token: self.id(), subject, email, names, issued, forgotten, claims })
+        Ok(PersonProof { token: self.id(), subject, directory_id, email, names, issued, forgotten, claims })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Codec, Unreadable, optional};
 use crate::{
     ledger::engine::Table,
-    model::{Approval, ApprovalId, ApprovalVote, Digest, ScopeId, TaskId, Timestamp, approval::Closed},
+    model::{Approval, ApprovalId, ApprovalVote, Digest, ScopeId, TaskId, Timestamp, Voter, approval::Closed},
     records,
 };
 
@@ -33,6 +33,8 @@ fn record(approval: &Approval) -> records::ApprovalRecord {
         person: person(vote.person.as_ref()),
         proof_scopes: ScopeId::join(&vote.proofs),
         basis: vote.basis,
+        names: vote.voter.as_ref().map(|voter| voter.names.clone()).unwrap_or_default(),
+        subjects: vote.voter.as_ref().map(|voter| voter.subjects.clone()).unwrap_or_default(),
     };
     records::ApprovalRecord {
         tenant: approval.tenant.to_string(),
@@ -66,6 +68,8 @@ fn read(id: ApprovalId, r: records::ApprovalRecord) -> Result<Approval, Unreadab
             at: Timestamp::from_millis(r.at),
             key: r.key,
             person: optional(&r.person, "person", Digest::from_slice)?,
+            // A person has an id at its provider, always.
+            voter: (!r.subjects.is_empty()).then_some(Voter { names: r.names, subjects: r.subjects }),
             proofs: ScopeId::split(&r.proof_scopes).ok_or(Unreadable::Field("proof_scopes"))?,
             basis: r.basis,
         })

@@ -272,14 +272,15 @@ fn fitting(tx: &Tx<'_>, id: ApprovalId, terms: &Terms) -> Result<Approval, Refus
     Ok(approval)
 }
 
-/// How many words still count: of who is named now, by proofs that were neither cut nor barred since.
+/// How many words still count: of who is named now, by proofs that were neither cut nor barred since, of people who are
+/// there and were not signed out since.
 fn counting(tx: &Tx<'_>, approval: &Approval, terms: &Terms) -> u32 {
     let holds = |vote: &&ApprovalVote| {
         let cut = |scope: &ScopeId| {
             let state = tx.scope(*scope);
             state.is_barred() || state.cut > vote.basis
         };
-        terms.by.contains(&vote.operator) && !vote.proofs.iter().any(cut)
+        terms.by.contains(&vote.operator) && !vote.proofs.iter().any(cut) && tx.shared.hears(vote)
     };
     u32::try_from(approval.votes.iter().filter(holds).count()).unwrap_or(u32::MAX)
 }

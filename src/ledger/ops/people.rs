@@ -1,8 +1,10 @@
 //! People and their sign-ins: what a company's directory and its identity provider say of who administers.
 
+use std::{collections::BTreeSet, ops::Bound};
+
 use crate::{
     ledger::{engine::Table, keys, refused::Refused, shared::Hold, tx::Tx},
-    model::{Digest, PersonId, Timestamp},
+    model::{Digest, PersonId, PersonKey, Timestamp, person::folded},
     pb, records,
 };
 
@@ -45,13 +47,44 @@ pub(in crate::ledger) fn put(tx: &mut Tx<'_>, commit: &PeopleCommit) -> Result<(
     }
     tx.mark_time(commit.now);
     for (id, record) in &commit.puts {
+        forget_keys(tx, id)?;
         tx.put_record(Table::People, keys::person(id), record);
+        for key in person_keys(record) {
+            tx.put(Table::People, keys::person_key(id, key), Vec::new());
+        }
     }
     for id in &commit.deletes {
+        forget_keys(tx, id)?;
         tx.delete(Table::People, keys::person(id));
     }
     Ok(())
 }
+
+/// What a row is found by: everything that it calls the person.
+#[must_use]
+pub fn person_keys(record: &records::PersonRecord) -> BTreeSet<PersonKey> {
+    let names = std::iter::once(&record.user_name).chain(&record.former).filter(|name| !folded(name).is_empty());
+    let subjects = [&record.external_id, &record.subject].into_iter().filter(|subject| !subject.is_empty());
+    let operator = Some(&record.operator).filter(|operator| !operator.is_empty());
+    let names = names.map(|name| PersonKey::name(name));
+    let subjects = subjects.map(|subject| PersonKey::subject(subject));
+    names.chain(subjects).chain(operator.map(|operator| PersonKey::operator(operator))).collect()
+}
+
+/// Takes away what a row was found by, as of now and as of this commit.
+fn forget_keys(tx: &mut Tx<'_>, id: &PersonId) -> Result<(), Refused> {
+    let prefix = keys::person_keys(id);
+    let end = crate::ledger::engine::prefix_end(&prefix);
+    let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let rows = tx.scan(Table::People, (Bound::Included(prefix.as_slice()), upper), KEYS_MOST)?;
+    let mut gone: BTreeSet<Vec<u8>> = rows.into_iter().map(|(key, _)| key).collect();
+    gone.extend(tx.staged(Table::People, &prefix).map(<[u8]>::to_vec));
+    gone.into_iter().for_each(|key| tx.delete(Table::People, key));
+    Ok(())
+}
+
+/// More than any row is found by: it has at most 17 names, two ids and an operator, or the names of one event.
+const KEYS_MOST: usize = 1_024;
 
 /// Begins a sign-in. Its token is used up by it, in the same commit. Refused while the store is held: it may not know yet
 /// who has left. Lasting operators confirm it.

@@ -1,8 +1,10 @@
 //! Opening a task, and holding it.
 
+use std::ops::Bound;
+
 use super::{
     approve::{self, ApprovalUse},
-    issue, live_task,
+    ended_or, issue, live_task,
     pace::{self, Counted},
     proof_standing,
     spend::{self, Spend, Use},
@@ -49,7 +51,8 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Open
     }
     tx.check_basis(&task.scopes(), task.basis)?;
     if let Some(parent) = task.parent {
-        live_task(tx, parent, now)?;
+        let above = live_task(tx, parent, now)?;
+        check_passed_on(tx, &above, task)?;
     }
     if !proof_standing(tx, task.parent_lease, now)?.is_live() {
         return Err(Refused::LeaseEnded(EndReason::Revoked));
@@ -92,6 +95,35 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Open
     }
     Ok(Opened::Task(task.id))
 }
+
+/// A task can be passed on to so many others only.
+fn check_passed_on(tx: &Tx<'_>, parent: &Task, task: &Task) -> Result<(), Refused> {
+    if parent.workload == task.workload {
+        return Ok(());
+    }
+    let prefix = parent.id.as_bytes();
+    let end = crate::ledger::engine::prefix_end(prefix);
+    let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let known = tx.scan(Table::Children, (Bound::Included(prefix.as_slice()), upper), CHILDREN_READ)?;
+    // Where there are more than are read, nobody knows.
+    if known.len() >= CHILDREN_READ {
+        return Err(Refused::Quota("task's child tasks, of those that can be passed on"));
+    }
+    let mut keys: Vec<&[u8]> = known.iter().map(|(key, _)| key.as_slice()).collect();
+    keys.extend(tx.staged(Table::Children, prefix));
+    keys.sort_unstable();
+    keys.dedup();
+    let mut passed_on = 0;
+    for key in keys {
+        let Some(id) = key.get(TaskId::BYTES..).and_then(TaskId::from_bytes) else { continue };
+        // One that cannot be read counts.
+        passed_on += usize::from(ended_or(tx.task(id))?.is_none_or(|child| child.workload != parent.workload));
+    }
+    if passed_on >= Task::MAX_DELEGATIONS { Err(Refused::Quota("task's delegations")) } else { Ok(()) }
+}
+
+/// Child tasks that are looked at.
+const CHILDREN_READ: usize = 1_024;
 
 /// Marks a task as held by a stream, or no longer.
 pub(in crate::ledger) fn hold(tx: &mut Tx<'_>, id: TaskId, now: Timestamp) -> Result<Task, Refused> {

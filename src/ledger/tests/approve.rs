@@ -66,6 +66,7 @@ fn agree(bed: &Bed, id: ApprovalId, proof: Scope) -> Result<Approval, Refused> {
         at: bed.now,
         key: "k1".into(),
         person: None,
+        voter: None,
         proofs: vec![proof.id()],
         basis: bed.ledger().basis().1,
     };

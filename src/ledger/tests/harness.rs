@@ -258,6 +258,7 @@ impl Bed {
             intent: None,
             approvals: Vec::new(),
             pace: None,
+            limits: None,
         }
     }
 
@@ -286,9 +287,11 @@ impl Bed {
             renewals: 0,
             broker_made_key: false,
             ended: None,
+            delegated: Vec::new(),
             ruling: None,
             secret: None,
             pickup_until: None,
+            svid: false,
         }
     }
 

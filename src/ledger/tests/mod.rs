@@ -9,6 +9,7 @@ mod laws;
 mod model;
 mod people;
 mod secrets;
+mod sign_ins;
 mod spend;
 mod tells;
 mod upkeep;

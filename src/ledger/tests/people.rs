@@ -1,112 +1,208 @@
-//! People's sign-ins, and tokens that may come once.
+//! People and their sign-ins: what is told of them lasts, whole or not at all, and what cannot be read takes nothing of
+//! others along.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     harness::{Bed, Kind, wait},
     on_each_engine,
 };
 use crate::{
-    ledger::{Hold, PeopleCommit, Refused, SignInDraft, engine::Table},
-    model::{Digest, PersonId},
-    records,
+    ledger::{
+        PeopleCommit, Refused, SignInDraft,
+        engine::{Op, Table, faulty::Fault},
+        keys, person_keys,
+    },
+    model::{Digest, PersonId, PersonKey},
+    records::{PersonRecord, SignInRecord},
 };
 
 on_each_engine! {
-    a_token_signs_in_once_and_stays_used_after_reopening_and_damage,
-    a_use_is_forgotten_with_the_token,
-    a_sign_in_lasts_until_it_ends_or_is_ended,
-    nobody_signs_in_while_the_store_is_held,
-    what_happens_to_people_is_in_the_audit,
+    what_is_told_of_people_reads_back_after_reopening,
+    what_a_person_is_found_by_follows_its_row,
+    whose_row_is_damaged_is_known_and_nobody_else_is_touched,
+    what_is_told_of_people_happens_whole_or_not_at_all,
+    a_token_signs_in_once_in_the_commit_of_its_sign_in_and_after_reopening,
+    a_sign_in_that_is_over_leaves_nothing_behind_and_one_that_is_damaged_is_over,
+    a_sign_in_ends_once,
 }
 
-fn draft(bed: &Bed, id: u8, token: &[u8]) -> SignInDraft {
-    let record =
-        records::SignInRecord { operator: "anna".into(), expires: bed.now.after(HOUR).millis(), ..Default::default() };
+fn id(byte: u8) -> PersonId {
+    PersonId([byte; PersonId::BYTES])
+}
+
+/// A row with all its fields.
+fn person(name: &str) -> PersonRecord {
+    PersonRecord {
+        user_name: format!("{name}@acme.example"),
+        former: vec![format!("Old.{name}@acme.example")],
+        external_id: format!("e-{name}"),
+        subject: format!("00u-{name}"),
+        operator: "oncall".into(),
+        active: true,
+        provisioned: true,
+        ended_until: 3,
+        created: 1,
+        changed: 2,
+        removed: true,
+    }
+}
+
+fn told(bed: &Bed, puts: Vec<(PersonId, PersonRecord)>, deletes: Vec<PersonId>) -> PeopleCommit {
+    PeopleCommit { puts, deletes, events: vec![bed.event("person.changed", None)], now: bed.now }
+}
+
+fn tell(bed: &Bed, puts: Vec<(PersonId, PersonRecord)>, deletes: Vec<PersonId>) -> Result<(), Refused> {
+    wait(bed.ledger().put_people(told(bed, puts, deletes), || ())).map(drop)
+}
+
+fn found_by(bed: &Bed, of: PersonId) -> BTreeSet<PersonKey> {
+    bed.ledger().people_keys().unwrap().into_iter().filter(|(id, _)| *id == of).map(|(_, key)| key).collect()
+}
+
+fn what_is_told_of_people_reads_back_after_reopening(bed: &mut Bed) {
+    let (ann, bob) = (person("ann"), person("bob"));
+    tell(bed, vec![(id(2), bob.clone()), (id(1), ann.clone())], vec![]).unwrap();
+    for _ in 0..2 {
+        let people = bed.ledger().people().unwrap();
+        assert_eq!(people, [(id(1), Some(ann.clone())), (id(2), Some(bob.clone()))]);
+        bed.reopen();
+    }
+    tell(bed, vec![], vec![id(1)]).unwrap();
+    bed.reopen();
+    assert_eq!(bed.ledger().people().unwrap(), [(id(2), Some(bob))]);
+}
+
+fn what_a_person_is_found_by_follows_its_row(bed: &mut Bed) {
+    tell(bed, vec![(id(1), person("ann")), (id(2), person("bob"))], vec![]).unwrap();
+    assert_eq!(found_by(bed, id(1)), person_keys(&person("ann")));
+    assert!(found_by(bed, id(1)).contains(&PersonKey::name("ANN@acme.example")));
+    let renamed = PersonRecord { former: vec![], ..person("cleo") };
+    // Twice in one commit: the last word counts.
+    tell(bed, vec![(id(1), person("dora")), (id(1), renamed.clone())], vec![]).unwrap();
+    bed.reopen();
+    assert_eq!(found_by(bed, id(1)), person_keys(&renamed));
+    assert_eq!(found_by(bed, id(2)), person_keys(&person("bob")));
+    tell(bed, vec![], vec![id(1), id(2)]).unwrap();
+    bed.reopen();
+    assert!(bed.rows(Table::People).is_empty(), "something is left of who is gone");
+}
+
+fn whose_row_is_damaged_is_known_and_nobody_else_is_touched(bed: &mut Bed) {
+    tell(bed, vec![(id(1), person("ann")), (id(2), person("bob"))], vec![]).unwrap();
+    bed.edit([Op::Put(Table::People, keys::person(&id(1)), b"damaged".to_vec())]);
+    bed.reopen();
+    assert_eq!(bed.ledger().people().unwrap(), [(id(1), None), (id(2), Some(person("bob")))]);
+    assert_eq!(found_by(bed, id(1)), person_keys(&person("ann")), "nobody can say whose it was");
+    assert_eq!(bed.ledger().aside().total(), 1);
+    // Taken away with all that it was found by.
+    tell(bed, vec![], vec![id(1)]).unwrap();
+    bed.reopen();
+    assert_eq!(bed.ledger().people().unwrap().len(), 1);
+    assert!(found_by(bed, id(1)).is_empty());
+    // A row of another's making is no row.
+    let rows = bed.rows(Table::People);
+    let (_, value) = rows.iter().find(|(key, _)| *key == keys::person(&id(2))).unwrap();
+    bed.edit([Op::Put(Table::People, keys::person(&id(3)), value.clone())]);
+    bed.reopen();
+    assert_eq!(bed.ledger().people().unwrap().last(), Some(&(id(3), None)), "a moved row counts");
+}
+
+fn what_is_told_of_people_happens_whole_or_not_at_all(bed: &mut Bed) {
+    tell(bed, vec![(id(1), person("ann"))], vec![]).unwrap();
+    for (fault, happens) in [(Fault::UnknownLost, false), (Fault::UnknownApplied, true)] {
+        let before = bed.ledger().people().unwrap();
+        // An end is tried once more by itself.
+        bed.plan.lock().unwrap().extend([fault, Fault::UnknownLost]);
+        let said = tell(bed, vec![(id(2), person("bob"))], vec![id(1)]);
+        assert_eq!(said.is_ok(), happens, "{fault:?}");
+        bed.plan.lock().unwrap().clear();
+        for _ in 0..2 {
+            let people = bed.ledger().people().unwrap();
+            if happens {
+                assert_eq!(people, [(id(2), Some(person("bob")))]);
+                assert_eq!((found_by(bed, id(1)).len(), found_by(bed, id(2))), (0, person_keys(&person("bob"))));
+            } else {
+                assert_eq!(people, before, "half of it is there");
+                assert_eq!((found_by(bed, id(1)), found_by(bed, id(2)).len()), (person_keys(&person("ann")), 0));
+            }
+            bed.reopen();
+        }
+    }
+}
+
+fn sign_in(bed: &Bed, byte: u8, token: &[u8]) -> SignInDraft {
+    let record = SignInRecord {
+        operator: "oncall".into(),
+        subject: "00u-ann".into(),
+        email: "ann@acme.example".into(),
+        names: vec!["ann@acme.example".into(), "asmith".into()],
+        rule_sha256: vec![1; 32],
+        certificate_sha256: vec![2; 32],
+        issued: bed.now.millis(),
+        expires: bed.now.after(Duration::from_secs(600)).millis(),
+        incarnation: bed.ledger().basis().0,
+        directory_id: "oid-ann".into(),
+    };
     SignInDraft {
-        id: PersonId([id; 16]),
+        id: id(byte),
         record,
         token: Digest::of(token),
         key: Digest::of(b"key"),
-        token_until: bed.now.after(Duration::from_mins(5)),
-        event: bed.event("person.signed_in", None),
+        token_until: bed.now.after(Duration::from_secs(300)),
+        event: bed.event("sign_in.began", None),
         now: bed.now,
     }
 }
 
-fn sign_in(bed: &Bed, id: u8, token: &[u8]) -> Result<(), Refused> {
-    wait(bed.ledger().sign_in(draft(bed, id, token))).map(|_| ())
-}
-
-fn spend(bed: &Bed, what: &[u8]) -> Result<(), Refused> {
-    wait(bed.ledger().spend_once(Digest::of(what), bed.now.after(Duration::from_mins(5)), bed.now)).map(|_| ())
-}
-
-const HOUR: Duration = Duration::from_hours(1);
-const USED: Refused = Refused::TokenSpent { first: None };
-
-fn a_token_signs_in_once_and_stays_used_after_reopening_and_damage(bed: &mut Bed) {
-    sign_in(bed, 1, b"token").unwrap();
-    spend(bed, b"once").unwrap();
-    for round in 0..3 {
-        assert_eq!(
-            [sign_in(bed, 2, b"token"), spend(bed, b"token"), spend(bed, b"once")],
-            [Err(USED), Err(USED), Err(USED)],
-            "{round}"
-        );
-        assert!(bed.ledger().sign_in_row(&PersonId([2; 16])).unwrap().is_none(), "nothing of it is there");
-        if round == 1 {
-            bed.damage(Table::Spent);
-        }
-        bed.reopen();
-    }
-    sign_in(bed, 2, b"another").unwrap();
-}
-
-fn a_use_is_forgotten_with_the_token(bed: &mut Bed) {
-    sign_in(bed, 1, b"token").unwrap();
-    bed.advance(5 * 60 - 1);
-    bed.sweep();
-    assert_eq!((bed.ledger().is_spent(&Digest::of(b"token")), spend(bed, b"token")), (Ok(true), Err(USED)));
-    bed.advance(120);
-    bed.sweep();
-    assert_eq!(bed.ledger().is_spent(&Digest::of(b"token")), Ok(false));
-}
-
-fn a_sign_in_lasts_until_it_ends_or_is_ended(bed: &mut Bed) {
-    let is_there = |bed: &Bed, id: u8| bed.ledger().sign_in_row(&PersonId([id; 16])).unwrap().is_some();
-    sign_in(bed, 1, b"one").unwrap();
-    sign_in(bed, 2, b"two").unwrap();
-    let out =
-        |bed: &Bed| wait(bed.ledger().sign_out(PersonId([1; 16]), bed.event("person.out", None), bed.now)).unwrap().0;
-    assert_eq!((out(bed), out(bed)), (true, false), "once");
+fn a_token_signs_in_once_in_the_commit_of_its_sign_in_and_after_reopening(bed: &mut Bed) {
+    let first = sign_in(bed, 1, b"token");
+    // An end is tried once more by itself.
+    bed.plan.lock().unwrap().extend([Fault::UnknownLost, Fault::UnknownLost]);
+    assert!(wait(bed.ledger().sign_in(first.clone())).is_err());
+    bed.plan.lock().unwrap().clear();
+    assert_eq!(bed.ledger().sign_in_row(&id(1)).unwrap(), None);
+    wait(bed.ledger().sign_in(first.clone())).expect("what was lost used up nothing");
     for _ in 0..2 {
-        assert_eq!((is_there(bed, 1), is_there(bed, 2)), (false, true));
+        assert_eq!(bed.ledger().sign_in_row(&id(1)).unwrap(), Some(first.record.clone()));
+        let again = wait(bed.ledger().sign_in(sign_in(bed, 2, b"token"))).map(drop);
+        assert_eq!(again, Err(Refused::TokenSpent { first: None }));
+        assert_eq!(bed.ledger().sign_in_row(&id(2)).unwrap(), None);
         bed.reopen();
     }
-    assert_eq!(bed.audited().len(), 3);
-    bed.advance(3_600 + 60);
+    assert_eq!(bed.ledger().sign_ins().unwrap(), [first.record]);
+}
+
+fn a_sign_in_that_is_over_leaves_nothing_behind_and_one_that_is_damaged_is_over(bed: &mut Bed) {
+    tell(bed, vec![(id(9), person("bob"))], vec![]).unwrap();
+    wait(bed.ledger().sign_in(sign_in(bed, 1, b"one"))).unwrap();
+    wait(bed.ledger().sign_in(sign_in(bed, 2, b"two"))).unwrap();
+    bed.edit([Op::Put(Table::People, keys::sign_in(&id(2)), b"damaged".to_vec())]);
+    bed.reopen();
+    assert_eq!(bed.ledger().sign_in_row(&id(2)).unwrap(), None);
+    assert_eq!(bed.ledger().sign_ins().unwrap().len(), 1);
+    bed.advance(599);
     bed.sweep();
-    assert!(bed.rows(Table::People).is_empty());
+    assert!(bed.ledger().sign_in_row(&id(1)).unwrap().is_some(), "swept before its time");
+    bed.advance(3_600);
+    bed.sweep();
+    bed.reopen();
+    assert_eq!(bed.ledger().sign_in_row(&id(1)).unwrap(), None);
+    assert_eq!(bed.ledger().people().unwrap(), [(id(9), Some(person("bob")))], "a sweep took a person along");
+    let left: Vec<_> = bed.rows(Table::People).into_iter().map(|(key, _)| key).collect();
+    assert!(left.iter().all(|key| key[0] != keys::SIGN_INS), "{left:?}");
 }
 
-fn nobody_signs_in_while_the_store_is_held(bed: &mut Bed) {
-    bed.ledger().holds().set(Hold::Restored);
-    assert_eq!(sign_in(bed, 1, b"token"), Err(Refused::Held(Hold::Restored.explanation())));
-    bed.ledger().holds().clear(Hold::Restored);
-    sign_in(bed, 1, b"token").unwrap();
-}
-
-fn what_happens_to_people_is_in_the_audit(bed: &mut Bed) {
-    let id = PersonId([7; 16]);
-    let event = |kind: &str| vec![bed.event(kind, None)];
-    let record = records::PersonRecord::default();
-    let put =
-        PeopleCommit { puts: vec![(id, record)], events: event("person.changed"), now: bed.now, ..Default::default() };
-    wait(bed.ledger().put_people(put, || {})).unwrap();
-    assert_eq!((bed.audited().len(), bed.ledger().people().unwrap().len()), (1, 1));
-    let delete =
-        PeopleCommit { deletes: vec![id], events: event("person.removed"), now: bed.now, ..Default::default() };
-    wait(bed.ledger().put_people(delete, || {})).unwrap();
-    assert_eq!((bed.audited().len(), bed.ledger().people().unwrap().len()), (2, 0));
+fn a_sign_in_ends_once(bed: &mut Bed) {
+    wait(bed.ledger().sign_in(sign_in(bed, 1, b"token"))).unwrap();
+    let out = |bed: &Bed| {
+        let event = bed.event("sign_in.ended", None);
+        wait(bed.ledger().sign_out(id(1), event, bed.now)).map(|(changed, _)| changed)
+    };
+    assert_eq!(out(bed), Ok(true));
+    for _ in 0..2 {
+        assert_eq!(out(bed), Ok(false));
+        assert_eq!(bed.ledger().sign_in_row(&id(1)).unwrap(), None);
+        bed.reopen();
+    }
 }

@@ -218,3 +218,20 @@ fn a_chain_that_does_not_hold_is_not_adopted() {
     let (another, _) = issuing_request(&name).expect("request");
     assert_eq!(adopt_issuing(&another, &[good, top], now()).expect_err("other key"), CaRefusal::KeyMismatch);
 }
+
+#[test]
+fn a_tenants_ca_as_a_root_has_its_name_key_and_end_and_another_name_is_refused() {
+    let (root, name) = (root(), named("acme", Some("acme.example")));
+    let issuing = issuing(&root);
+    let ca = create_tenant(&issuing.key, &name, hours(1)).expect("made");
+    let alone = as_root(&ca.key, &name).expect("made");
+    let read = |der| X509Certificate::from_der(der).expect("DER").1;
+    let (own, below) = (read(&alone), read(&ca.key.chain_der()[0]));
+    assert_eq!(own.subject().as_raw(), below.subject().as_raw());
+    assert_eq!(own.public_key().raw, below.public_key().raw);
+    assert_eq!((own.validity().not_after, own.subject().as_raw()), (below.validity().not_after, own.issuer().as_raw()));
+    assert!(own.verify_signature(None).is_ok() && own.is_ca() && own.raw_serial() != below.raw_serial());
+    let names = own.subject_alternative_name().expect("one").expect("there").value.general_names.clone();
+    assert_eq!(names, [GeneralName::URI("spiffe://acme.example")]);
+    assert!(as_root(&ca.key, &named("globex", None)).is_err());
+}

@@ -40,6 +40,8 @@ impl Sample {
         TokenClaims {
             issuer: "https://mayfly.example/t/acme",
             subject: "spiffe://acme.example/globex/exporter",
+            actors: &[],
+            resellers: &[],
             audiences: &self.audiences,
             tenant: &self.tenant,
             partner: &self.partner,
@@ -204,4 +206,14 @@ proptest! {
     fn peek_takes_any_text_without_a_panic(text in ".{0,200}") {
         let _ = peek(&text);
     }
+}
+
+#[test]
+fn a_jwt_svid_has_a_header_of_three_members_and_the_claims_of_a_token() {
+    let (sample, key) = (Sample::new(), key());
+    let minted = mint_as(Form::Svid, &key, &sample.claims()).expect("mints");
+    let (header, claims) = verified(&key, minted.text.expose());
+    assert_eq!(header, serde_json::json!({ "alg": "ES256", "kid": key.key_id(), "typ": "JWT" }));
+    assert_eq!(claims["sub"], "spiffe://acme.example/globex/exporter");
+    assert_eq!(peek(minted.text.expose()), Some(sample.lease));
 }

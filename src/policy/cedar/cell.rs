@@ -128,7 +128,7 @@ fn make(
 }
 
 fn read(set: Option<&Loaded>) -> Result<Option<&Compiled>, String> {
-    set.map(|set| set.as_ref().map_err(Clone::clone)).transpose()
+    set.map(|set| set.as_deref().map_err(Clone::clone)).transpose()
 }
 
 impl Bench {

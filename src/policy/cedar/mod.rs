@@ -1,7 +1,7 @@
 //! Policy as code: Cedar policies that are asked after the trust map has allowed a request, and can only refuse it.
 //!
 //! Text comes with the trust map ([`PolicyTexts`]), is checked when it is applied ([`compile()`]), compiled once a
-//! version when it is first needed ([`Sets`]), narrowed to who asks for what ([`cell`]) and asked ([`judge()`]).
+//! version where no request waits for it ([`Sets`]), narrowed to who asks for what ([`cell`]) and asked ([`judge()`]).
 //! Whatever cannot be evaluated refuses: Cedar itself skips a policy that errs, also one that forbids.
 
 mod bounds;
@@ -19,7 +19,7 @@ mod verdict;
 mod tests;
 
 pub use compile::SCHEMA;
-pub(super) use compile::{Side, compile};
+pub(super) use compile::{Compiled, Side, compile};
 pub(super) use explain::policies;
 pub(super) use judge::{Judged, asks, judge};
 pub use question::PolicyAction;

@@ -31,9 +31,26 @@ pub(super) struct Inner {
 }
 
 /// A set, or why there is none any more: it was checked when it was applied, maybe by another version.
-pub(super) type Loaded = Result<Compiled, String>;
+pub(super) type Loaded = Result<Arc<Compiled>, String>;
 
 impl Sets {
+    /// Of texts that were compiled to be checked.
+    pub(in crate::policy) fn of_checked(enforce: Option<Arc<Compiled>>, shadow: Option<Arc<Compiled>>) -> Self {
+        let inner = Inner { enforce: enforce.map(Ok), shadow: shadow.map(Ok), cells: RwLock::default() };
+        Self(OnceLock::from(Arc::new(inner)))
+    }
+
+    /// Whether they are compiled.
+    pub(in crate::policy) fn is_ready(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Compiles them, unless they are.
+    pub(in crate::policy) fn compile(&self, texts: Option<&PolicyTexts>, side: Side) {
+        self.of(texts, side);
+    }
+
+    /// What is compiled of them, or is now: that takes its time, so the broker sees to it before it asks.
     pub(super) fn of(&self, texts: Option<&PolicyTexts>, side: Side) -> &Inner {
         self.0.get_or_init(|| {
             let set = |files: &[PolicyFile]| (!files.is_empty()).then(|| load(files, side));
@@ -45,7 +62,7 @@ impl Sets {
 }
 
 fn load(files: &[PolicyFile], side: Side) -> Loaded {
-    compile(files, side).map_err(|mistakes| {
+    compile(files, side).map(Arc::new).map_err(|mistakes| {
         let first = mistakes.first();
         let why = first.map(|first| format!("{}:{}: {}", first.path, first.line, first.message)).unwrap_or_default();
         tracing::error!(%why, mistakes = mistakes.len(), "policies in force cannot be read: what they decide is refused");

@@ -30,9 +30,11 @@ pub(super) fn compare(old: &Grant, new: &Grant) -> Compared {
     compared.networks("sources", &old.sources, &new.sources);
     compared.quota("max_live_leases", old.max_live_leases, new.max_live_leases);
     compared.quota("max_leases_per_task", old.max_leases_per_task, new.max_leases_per_task);
+    compared.quota("max_renewals", Most(old.max_renewals), Most(new.max_renewals));
     let every = |period: Option<u32>| period.map_or("by date".to_owned(), seconds);
     compared.edit("attest_every", &every(old.attest_every), &every(new.attest_every));
     compared.moved("test", &old.test, &new.test);
+    compared.ordered("workload_api", old.workload_api, new.workload_api, |served| served.to_string());
     demands(&mut compared, old, new);
     compared
 }

@@ -241,6 +241,7 @@ impl TenantTrust {
             dormant_after: None,
             accountability: BTreeMap::new(),
             policy: None,
+            resource_classes: BTreeMap::new(),
             derived: super::index::Derived::default(),
             sets: super::cedar::Sets::default(),
         }
@@ -269,6 +270,11 @@ fn tenant(old: &TenantTrust, new: &TenantTrust) -> Compared {
     if old.accountability != new.accountability {
         let entries = |map: &TenantTrust| format!("{} partners", map.accountability.len());
         compared.change("accountability", &entries(old), &entries(new));
+    }
+    // What they take, they take from grants, whose own changes say so.
+    if old.resource_classes != new.resource_classes {
+        let names = |map: &TenantTrust| format!("{:?}", map.resource_classes.keys().collect::<Vec<_>>());
+        compared.change("resource_classes", &names(old), &names(new));
     }
     compared
 }

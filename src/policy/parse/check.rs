@@ -8,7 +8,7 @@ use crate::{
         pattern::Pattern,
         problem::Problem,
         sorted::Reach,
-        trust::{Grant, Selector, TenantTrust},
+        trust::{Grant, ResourceClass, Selector, TenantTrust},
     },
 };
 
@@ -29,6 +29,7 @@ impl Gather<'_> {
                 if let Some(value) = &grant.value {
                     self.check_grant(draft, value, grant.place, &mut found);
                     self.check_test(draft, name, value, grant.place, &mut found);
+                    self.check_classes(draft, value, grant.place, &mut found);
                 }
             }
             for (partner, entry) in draft.accountability.iter().filter(|(partner, _)| !self.knows_partner(partner)) {
@@ -70,6 +71,10 @@ impl Gather<'_> {
             ("tenant.workloads", draft.workloads.len()),
             ("tenant.verifiers", draft.verifiers.len()),
         ];
+        if draft.resource_classes.len() > ResourceClass::MOST {
+            let message = format!("are {}, where {} are allowed", draft.resource_classes.len(), ResourceClass::MOST);
+            found.push(self.at(draft.head.place, "tenant.resource_classes", &message, "join some"));
+        }
         for (field, count) in counts.into_iter().filter(|(_, count)| *count > TenantTrust::MAX_GRANTS) {
             let message = format!("are {count}, where {} are allowed", TenantTrust::MAX_GRANTS);
             found.push(self.at(draft.head.place, field, &message, "split the tenant"));
@@ -137,6 +142,28 @@ impl Gather<'_> {
                     format!("`{audience}` of `{name}`, which is for tests, is within reach of grant `{other}`");
                 let help = "give what is for tests audiences of its own";
                 found.push(self.at(place, "grant.audiences", &message, help));
+            }
+        }
+    }
+
+    /// A grant that reaches what is in a class gives no more than the class allows.
+    fn check_classes(&self, draft: &Draft, grant: &Grant, place: Place, found: &mut Vec<Problem>) {
+        for (name, class) in &draft.resource_classes {
+            let Some(class) = class.value.as_ref().filter(|class| class.is_reached_by(grant)) else { continue };
+            if grant.ttl_max > class.ttl_max {
+                let message = format!("{} s exceed the {} s of resource class `{name}`", grant.ttl_max, class.ttl_max);
+                let help = "lower it, or give what is not of the class a grant of its own";
+                found.push(self.at(place, "grant.ttl_max", &message, help));
+            }
+            if class.require_binding && !grant.require_binding {
+                let message = format!("is false, and resource class `{name}` asks for bound tokens");
+                found.push(self.at(place, "grant.require_binding", &message, "remove it, or write true"));
+            }
+            let stray = grant.purposes.iter().find(|purpose| !class.purposes.has(purpose));
+            if let Some(purpose) = stray.filter(|_| !class.purposes.is_empty()) {
+                let message = format!("`{purpose}` is no purpose of resource class `{name}`");
+                let help = "remove it, or give it a grant that reaches nothing of the class";
+                found.push(self.at(place, "grant.purposes", &message, help));
             }
         }
     }

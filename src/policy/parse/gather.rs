@@ -7,12 +7,12 @@ use toml::de::{DeTable, DeValue};
 use crate::{
     model::{GrantName, IssuerRules, OperatorName, PartnerName, TenantName, Timestamp, WorkloadName},
     policy::{
-        cedar::{PolicyTexts, Sets, Side},
+        cedar::{PolicyTexts, Side},
         index::Derived,
         problem::{Problem, Problems},
         trust::{
-            Accountability, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, TenantTrust, TrustMap, Verifier,
-            Workload,
+            Accountability, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, ResourceClass, TenantTrust,
+            TrustMap, Verifier, Workload,
         },
     },
 };
@@ -48,6 +48,7 @@ pub(super) struct Draft {
     pub(super) grants: Names<GrantName, Grant>,
     pub(super) verifiers: Names<String, Verifier>,
     pub(super) accountability: Names<PartnerName, Accountability>,
+    pub(super) resource_classes: Names<String, ResourceClass>,
 }
 
 pub(super) type Names<K, V> = BTreeMap<K, Found<V>>;
@@ -90,6 +91,7 @@ impl<'a> Gather<'a> {
                 let help = "write policy = { enforce = \"name.cedar\" }";
                 let table = row.table("policy", help, &mut self.problems);
                 let texts = table.and_then(|table| self.library.texts(&table, Side::Tenant, &mut self.problems));
+                head.sets = texts.as_ref().map(|texts| self.library.sets(texts, Side::Tenant)).unwrap_or_default();
                 head.policy = texts;
             }
             let Some(name) = name else { continue };
@@ -103,6 +105,7 @@ impl<'a> Gather<'a> {
                 grants: BTreeMap::new(),
                 verifiers: BTreeMap::new(),
                 accountability: BTreeMap::new(),
+                resource_classes: BTreeMap::new(),
             };
             self.tenants.insert(name, draft);
         }
@@ -140,6 +143,11 @@ impl<'a> Gather<'a> {
         for row in rows("accountability", source, document, &mut self.problems) {
             if let Some(tenant) = self.tenant_of(&row, whole) {
                 self.accountability(&row, &tenant);
+            }
+        }
+        for row in rows("resource_class", source, document, &mut self.problems) {
+            if let Some(tenant) = self.tenant_of(&row, whole) {
+                self.resource_class(&row, &tenant);
             }
         }
     }
@@ -202,6 +210,14 @@ impl<'a> Gather<'a> {
         }
     }
 
+    fn resource_class(&mut self, row: &Row<'_>, tenant: &TenantName) {
+        let value = item::resource_class(row, &mut self.problems);
+        let name = item::name::<Label>(row, &mut self.problems).map(|name| name.0);
+        if let Some(draft) = self.tenants.get_mut(tenant) {
+            define(self.sources, &mut draft.resource_classes, row, Some(tenant), name, value, &mut self.problems);
+        }
+    }
+
     /// The tenant that a row names, when it is defined.
     fn tenant_of(&mut self, row: &Row<'_>, whole: bool) -> Option<TenantName> {
         let name: TenantName = row.parsed("tenant", "say which tenant it is of", &mut self.problems)?;
@@ -224,14 +240,18 @@ impl<'a> Gather<'a> {
 
     /// The trust map, when nothing is wrong.
     pub(super) fn finish(self) -> Result<TrustMap, Problems> {
-        let Self { sources, extent, mut problems, tenants, partners, operators, verifiers, guardrails, .. } = self;
+        let Self {
+            sources, extent, mut problems, tenants, partners, operators, verifiers, guardrails, library, ..
+        } = self;
+        let guardrails = guardrails.and_then(|found| found.value);
         let global = match extent {
             Extent::NamedTenants(global) => global.clone(),
             Extent::Whole => GlobalTrust {
                 partners: values(partners),
                 operators: values(operators),
                 verifiers: values(verifiers),
-                guardrails: guardrails.and_then(|found| found.value),
+                sets: guardrails.as_ref().map(|texts| library.sets(texts, Side::Guardrails)).unwrap_or_default(),
+                guardrails,
                 ..GlobalTrust::default()
             },
         };
@@ -276,8 +296,9 @@ impl Draft {
             grants,
             verifiers: values(self.verifiers),
             policy: head.policy,
+            resource_classes: values(self.resource_classes),
             derived: Derived::default(),
-            sets: Sets::default(),
+            sets: head.sets,
         }
     }
 }
@@ -363,5 +384,15 @@ fn values<K: Ord, V>(names: Names<K, V>) -> BTreeMap<K, V> {
     names.into_iter().filter_map(|(name, found)| Some((name, found.value?))).collect()
 }
 
-const SECTIONS: [&str; 9] =
-    ["tenant", "partner", "operator", "verifier", "workload", "grant", "accountability", "template", "guardrails"];
+const SECTIONS: [&str; 10] = [
+    "tenant",
+    "partner",
+    "operator",
+    "verifier",
+    "workload",
+    "grant",
+    "accountability",
+    "resource_class",
+    "template",
+    "guardrails",
+];

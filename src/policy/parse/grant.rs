@@ -40,7 +40,9 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let test = row.flag("test", false, problems);
     let approvals = demand::approvals(row, problems);
     let velocity = demand::velocity(row, problems);
+    let workload_api = row.flag("workload_api", false, problems);
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
+    let max_renewals = max_renewals(row, problems);
     let (expires, attest_by) = (expires?, attest_by?);
     let dated = dates(row, expires, attest_by, now, problems);
     let (ttl_default, ttl_max, task_max_seconds) = times?;
@@ -71,9 +73,39 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         approvals: approvals?,
         velocity: velocity?,
         secrets: secrets?.into(),
+        workload_api: workload_api?,
+        max_renewals: max_renewals?,
     };
     let approvable = demand::fits(row, &grant, problems);
-    (dated && approvable).then_some(grant)
+    let served = serves(row, &grant, problems);
+    (dated && approvable && served).then_some(grant)
+}
+
+/// Whether what the Workload API cannot ask its callers for follows from the grant alone.
+fn serves(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) -> bool {
+    if !grant.workload_api {
+        return true;
+    }
+    let known = problems.len();
+    let kind = |kind: CredentialKind| grant.kinds.has(&kind);
+    if grant.purposes.len() != 1 {
+        let wrong = format!("names {}, and callers of the Workload API cannot choose", grant.purposes.len());
+        row.wrong("purposes", wrong, "name one purpose, and write another grant for the others", problems);
+    }
+    if !kind(CredentialKind::X509) && !kind(CredentialKind::Jwt) {
+        row.wrong("kinds", "has neither \"x509\" nor \"jwt\", which the Workload API serves", "add one", problems);
+    }
+    if kind(CredentialKind::Jwt) && grant.require_binding {
+        let wrong = "is on, and JWT-SVIDs are not bound to a certificate";
+        row.wrong("require_binding", wrong, "write require_binding = false, or leave \"jwt\" out of kinds", problems);
+    }
+    if grant.approvals.is_some() {
+        row.wrong("approvals", "cannot be asked for over the Workload API", "leave out one of the two", problems);
+    }
+    if !grant.sources.is_empty() {
+        row.wrong("sources", "names networks, and a Unix socket is in none", "leave out one of the two", problems);
+    }
+    problems.len() == known
 }
 
 /// `secrets = ["stripe-key"]`: there with the kind `secret`, and not without it.
@@ -86,6 +118,15 @@ fn secrets(row: &Row<'_>, kinds: Option<&[Kind]>, problems: &mut Vec<Problem>) -
         return None;
     }
     row.list("secrets", hands_out.then_some("name the static secrets that it may hand out"), problems)
+}
+
+/// `Some(None)` when it is left out.
+fn max_renewals(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Option<u32>> {
+    if !row.has("max_renewals") {
+        return Some(None);
+    }
+    let most = row.number("max_renewals", 0..=Grant::RENEWALS_MOST.into(), None, problems)?;
+    u32::try_from(most).ok().map(Some)
 }
 
 /// Default life, longest life, longest task.
@@ -121,7 +162,7 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
 const LONGEST: Duration = Duration::from_secs(DAYS_400 as u64);
 const DAYS_400: u32 = 400 * 86_400;
 
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 28] = [
     "tenant",
     "name",
     "partner",
@@ -148,4 +189,6 @@ const FIELDS: [&str; 26] = [
     "approvals",
     "velocity",
     "secrets",
+    "workload_api",
+    "max_renewals",
 ];

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{IssuerRules, OperatorName, PartnerName, TenantName, WorkloadName},
+    model::{IssuerRules, OperatorName, PartnerName, Purpose, TenantName, Ttl, WorkloadName},
     policy::{
-        cedar::PolicyTexts,
+        cedar::{PolicyTexts, Sets},
         pattern::Pattern,
         problem::Problem,
         sorted::{Reach, Sorted},
         trust::{
-            Accountability, Contact, GlobalVerifier, Operator, Partner, Party, Role, Selector, TenantTrust,
-            TokenAlgorithm, Verifier, Workload,
+            Accountability, Contact, GlobalVerifier, Operator, Partner, Party, ResourceClass, Role, Selector,
+            TenantTrust, TokenAlgorithm, Verifier, Workload,
         },
     },
 };
@@ -36,6 +36,8 @@ pub(super) struct TenantHead {
     pub(super) test_ttl_max: u32,
     /// Its policies.
     pub(super) policy: Option<PolicyTexts>,
+    /// What was compiled of them.
+    pub(super) sets: Sets,
 }
 
 /// Seconds.
@@ -78,6 +80,7 @@ pub(super) fn tenant(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Tenan
         test_environments: test_environments?,
         test_ttl_max: test_ttl_max?,
         policy: None,
+        sets: Sets::default(),
     })
 }
 
@@ -89,13 +92,33 @@ pub(super) fn accountability(row: &Row<'_>, problems: &mut Vec<Problem>) -> Opti
     let scope = duty("scope", "who decides what it reaches");
     let revocation = duty("revocation", "who ends it");
     let escalation = duty("escalation", "whom to call when nobody else answers");
-    let chain = row.list::<Words>("chain", None, problems);
+    let mut chain = row.list::<Words>("chain", None, problems);
+    if chain.as_ref().is_some_and(|chain| chain.len() > Accountability::CHAIN_MOST) {
+        let message = format!("has more than {} entries", Accountability::CHAIN_MOST);
+        row.wrong("chain", message, "name who resells to whom, not every office", problems);
+        chain = None;
+    }
     Some(Accountability {
         storage: storage?,
         scope: scope?,
         revocation: revocation?,
         escalation: escalation?,
         chain: chain?.into_iter().map(|words| words.0).collect(),
+    })
+}
+
+/// What is worth more than other resources.
+pub(super) fn resource_class(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<ResourceClass> {
+    row.only(&["tenant", "name", "audiences", "ttl_max", "require_binding", "purposes"], problems);
+    let audiences = row.list::<Pattern>("audiences", Some("name the resources that are in it"), problems);
+    let ttl_max = row.seconds("ttl_max", Ttl::MAX.seconds(), None, problems);
+    let require_binding = row.flag("require_binding", true, problems);
+    let purposes = row.list::<Purpose>("purposes", None, problems);
+    Some(ResourceClass {
+        audiences: audiences?.into(),
+        ttl_max: ttl_max?,
+        require_binding: require_binding?,
+        purposes: purposes?.into(),
     })
 }
 

@@ -1,9 +1,12 @@
 //! Which policy files are in force, and whether they are right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::policy::{
-    cedar::{PolicyFile, PolicyTexts, Side, compile},
+    cedar::{Compiled, PolicyFile, PolicyTexts, Sets, Side, compile},
     problem::Problem,
 };
 
@@ -22,8 +25,8 @@ pub(super) fn is_policy(document: &Document<'_>) -> bool {
 pub(super) struct Library<'a> {
     files: BTreeMap<String, &'a str>,
     used: BTreeSet<String>,
-    /// Sets that were looked at: those of several tenants are checked once.
-    checked: BTreeSet<(Side, Vec<String>)>,
+    /// Sets that were looked at, `None` of those with mistakes: those of several tenants are compiled once.
+    checked: BTreeMap<(Side, Vec<String>), Option<Arc<Compiled>>>,
 }
 
 impl<'a> Library<'a> {
@@ -61,8 +64,11 @@ impl<'a> Library<'a> {
         let files: Vec<Option<PolicyFile>> = names.iter().map(|name| self.file(row, field, name, problems)).collect();
         let files: Vec<PolicyFile> = files.into_iter().collect::<Option<_>>()?;
         let set: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
-        if !files.is_empty() && self.checked.insert((side, set)) {
-            for mistake in compile(&files, side).err().into_iter().flatten() {
+        let key = (side, set);
+        if !files.is_empty() && !self.checked.contains_key(&key) {
+            let compiled = compile(&files, side);
+            self.checked.insert(key, compiled.as_ref().ok().cloned().map(Arc::new));
+            for mistake in compiled.err().into_iter().flatten() {
                 problems.push(Problem {
                     path: mistake.path,
                     line: mistake.line,
@@ -73,6 +79,15 @@ impl<'a> Library<'a> {
             }
         }
         Some(files)
+    }
+
+    /// What was compiled of texts that [`Self::texts`] gave.
+    pub(super) fn sets(&self, texts: &PolicyTexts, side: Side) -> Sets {
+        let of = |files: &[PolicyFile]| {
+            let set = files.iter().map(|file| file.path.clone()).collect();
+            self.checked.get(&(side, set)).cloned().flatten()
+        };
+        Sets::of_checked(of(&texts.enforce), of(&texts.shadow))
     }
 
     fn file(&mut self, row: &Row<'_>, field: &str, name: &str, problems: &mut Vec<Problem>) -> Option<PolicyFile> {

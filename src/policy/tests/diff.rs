@@ -42,6 +42,7 @@ fn each_grant_field_gives_takes_or_neither() {
         ("max_live_leases = 1", Edited),
         ("max_live_leases = 20_000", Widened),
         ("max_leases_per_task = 65", Widened),
+        ("max_renewals = 5", Edited),
         ("environment = \"lab\"\nworkloads = [\"lab\"]", Narrowed),
     ];
     let bob = "[[operator]]\nname = \"bob\"\nrole = \"revoker\"\ntenants = \"all\"\npartners = \"all\"\n";

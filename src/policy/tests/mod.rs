@@ -1,5 +1,6 @@
 //! Policy as laws.
 
+mod classes;
 mod decide;
 mod demand;
 mod diff;

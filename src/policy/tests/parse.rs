@@ -268,7 +268,7 @@ fn each_duty_of_an_integration_is_missed_with_a_message_of_its_own() {
 fn a_row_of_an_older_version_keeps_its_hash() {
     let read = map(&format!("{BASE}{}", grant("g", "")));
     let text = String::from_utf8(tenant(&read, "acme").to_bytes()).expect("JSON");
-    for new in ["dormant_after", "accountability", "attest_every", "\"test\""] {
+    for new in ["dormant_after", "accountability", "attest_every", "\"test\"", "resource_classes", "max_renewals"] {
         assert!(!text.contains(new), "{new} is written where it is not set");
     }
     assert!(!String::from_utf8(read.global.to_bytes()).expect("JSON").contains("speaks_for"));
@@ -281,4 +281,22 @@ fn a_rule_about_use_is_coarser_than_what_is_known_of_use() {
     assert_eq!(tenant(&map(&with("1d")), "acme").dormant_after(), Some(86_400));
     let told = problems(&with("23h"));
     assert!(told.iter().any(|line| line.contains("dormant_after: is below one day")), "{told:?}");
+}
+
+#[test]
+fn a_grant_that_the_workload_api_serves_says_all_that_its_callers_cannot() {
+    let served = |more: &str| format!("{BASE}{}", grant("g", &format!("workload_api = true\n{more}")));
+    let whole = map(&served("require_binding = false"));
+    assert!(tenant(&whole, "acme").grants().values().all(|grant| grant.workload_api));
+    // Certificates need no binding.
+    assert!(read(&served("kinds = [\"x509\"]")).is_ok());
+    for (more, field) in [
+        ("kinds = [\"x509\"]\npurposes = [\"a\", \"b\"]", "purposes"),
+        ("kinds = [\"opaque\"]", "kinds"),
+        ("", "require_binding"),
+        ("kinds = [\"x509\"]\nsources = [\"10.0.0.0/8\"]", "sources"),
+    ] {
+        let problems = problems(&served(more));
+        assert!(problems.len() == 1 && problems[0].contains(&format!("grant.{field}")), "{more}: {problems:?}");
+    }
 }

@@ -379,3 +379,25 @@ fn a_certificate_outside_its_time_or_of_another_root_is_refused() {
     assert_eq!(at(&leaf, NOW), Some(CertificateRefusal::Unstamped));
     assert_eq!(certificate::check(&[], &bundle, NOW).err(), Some(CertificateRefusal::Malformed));
 }
+
+#[test]
+fn a_token_says_through_whom_it_was_passed_on_and_resold_and_no_longer_a_chain_than_can_be() {
+    let issuer = Issuer::new();
+    let verifier = issuer.verifier(FEED);
+    let plain = check(&verifier, &issuer.token()).expect("good");
+    assert!(plain.actors.is_empty() && plain.resellers.is_empty());
+    let chain = |length: usize| {
+        (0..length).fold(Value::Null, |within, n| match within {
+            Value::Null => json!({ "sub": format!("actor-{n}") }),
+            within => json!({ "sub": format!("actor-{n}"), "act": within }),
+        })
+    };
+    let passed = check(&verifier, &issuer.token_with("act", chain(3))).expect("good");
+    assert_eq!(passed.actors, ["actor-2", "actor-1", "actor-0"], "the newest first");
+    check(&verifier, &issuer.token_with("act", chain(4))).expect("as deep as tasks go");
+    assert_eq!(check(&verifier, &issuer.token_with("act", chain(5))), Err(TokenRefusal::Claims));
+    assert_eq!(check(&verifier, &issuer.token_with("act", chain(200))), Err(TokenRefusal::Claims));
+    assert_eq!(check(&verifier, &issuer.token_with("act", json!("actor"))), Err(TokenRefusal::Claims));
+    let resold = check(&verifier, &issuer.token_with("mf_resellers", json!(["Zeta", "Reseller"]))).expect("good");
+    assert_eq!(resold.resellers, ["Zeta", "Reseller"]);
+}

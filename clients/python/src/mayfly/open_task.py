@@ -45,6 +45,8 @@ class Work:
     deadline_seconds: int = 0
     """Seconds until it ends by itself, at most 86,400; 0 for the grant's longest."""
     parent_task_id: str = ""
+    approval_id: str = ""
+    """The approval that the task uses, where a grant needs one."""
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class AsyncTask:
             partner=work.partner,
             purpose=work.purpose,
             parent_task_id=work.parent_task_id,
+            approval_id=work.approval_id,
             deadline_seconds=work.deadline_seconds,
             idempotency_key=idempotency_key(),
             hold=True,
