@@ -15,6 +15,7 @@ on_each_engine! {
     a_sweep_removes_what_is_over_and_nothing_while_the_clock_is_in_doubt,
     a_sweep_keeps_the_time_mark_though_nothing_is_due,
     a_cut_is_forgotten_only_when_it_can_concern_nothing_and_its_walk_is_done,
+    an_older_cut_that_is_walked_or_forgotten_takes_no_newer_one_along,
     churn_leaves_nothing_behind,
 }
 
@@ -122,6 +123,21 @@ fn a_cut_is_forgotten_only_when_it_can_concern_nothing_and_its_walk_is_done(bed:
         bed.reopen();
     }
     assert!(bed.ledger().feed_after(0, 9).unwrap().is_empty());
+}
+
+fn an_older_cut_that_is_walked_or_forgotten_takes_no_newer_one_along(bed: &mut Bed) {
+    let older = bed.cut(tenant(), false).unwrap().cut;
+    bed.advance(3_000);
+    let newer = bed.cut(tenant(), false).unwrap().cut;
+    bed.walk(&tenant(), older);
+    assert_eq!(bed.ledger().pending_cuts(), 1, "the newer one's walk is still to come");
+    bed.advance(1_000);
+    bed.sweep();
+    for _ in 0..2 {
+        assert_eq!((bed.ledger().scope(tenant().id()).cut, bed.ledger().pending_cuts()), (newer, 1));
+        assert_eq!(bed.rows(Table::Cuts).len(), 1);
+        bed.reopen();
+    }
 }
 
 fn churn_leaves_nothing_behind(bed: &mut Bed) {

@@ -67,6 +67,9 @@ struct Options {
     /// Try again what was not caught, after tests were added
     #[arg(long)]
     survivors: bool,
+    /// With `--survivors`: only tests whose name contains one of these, such as those that were added
+    #[arg(long, requires = "survivors")]
+    tests: Vec<String>,
     /// Begin no trial after so many minutes
     #[arg(long)]
     minutes: Option<u64>,
@@ -138,10 +141,11 @@ fn run(tree: &Tree, workshop: &Workshop, options: &Options, started: Instant) ->
     if options.build {
         return Ok(());
     }
-    let (tests, failing) = record(&built.program, workshop, jobs)?;
+    let (mut tests, failing) = record(&built.program, workshop, jobs)?;
     for name in failing {
         eprintln!("left out, since it fails unchanged: {name}");
     }
+    tests.retain(|test| options.tests.is_empty() || options.tests.iter().any(|part| test.name.contains(part)));
     let slowest = Duration::from_secs(options.slowest);
     for test in tests.iter().filter(|test| test.took > slowest) {
         eprintln!("left out, since it takes {} s: {}", test.took.as_secs(), test.name);
@@ -161,7 +165,16 @@ fn run(tree: &Tree, workshop: &Workshop, options: &Options, started: Instant) ->
         .collect();
     eprintln!("{} drawn, {} to be tried", drawn.len(), candidates.len());
     let until = options.minutes.map(|minutes| started + Duration::from_secs(60 * minutes));
-    Trials { program: &built.program, workshop, tests: &tests, jobs, until, slowest }.hold(&candidates);
+    Trials {
+        program: &built.program,
+        workshop,
+        tests: &tests,
+        jobs,
+        until,
+        slowest,
+        only_caught: !options.tests.is_empty(),
+    }
+    .hold(&candidates);
     Ok(())
 }
 

@@ -60,6 +60,8 @@ pub struct Trials<'a> {
     pub until: Option<Instant>,
     /// Tests that usually take longer than this are left out.
     pub slowest: Duration,
+    /// Of the others it stays known what was: some of the tests are left out.
+    pub only_caught: bool,
 }
 
 /// What is written beside the results.
@@ -104,8 +106,10 @@ impl Trials<'_> {
             let mut tests = meeting.get(&candidate.id).cloned().unwrap_or_default();
             tests.sort_by_key(|test| Reverse(nearness(&candidate.module, &test.name)));
             let outcome = self.outcome(worker, candidate.id, &tests);
-            append(&self.workshop.scratch.join(FILE), &line(&candidate.key, &outcome));
             let alive = matches!(outcome, Outcome::Survived | Outcome::Unmet);
+            if !alive || !self.only_caught {
+                append(&self.workshop.scratch.join(FILE), &line(&candidate.key, &outcome));
+            }
             let caught = caught.fetch_add(usize::from(!alive), Ordering::Relaxed) + usize::from(!alive);
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             let Ok(mut told) = told.lock() else { return };
