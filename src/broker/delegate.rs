@@ -14,10 +14,10 @@ use crate::{
     identity::Caller,
     model::{
         CredentialKind, Delegator, GrantName, Intent, Lease, PartnerName, Purpose, ScopeId, Task, TaskId, TaskLimits,
-        Timestamp, WorkloadName,
+        Timestamp, WorkloadName, stamp::Stamp,
     },
     pb,
-    policy::{self, Asked, BindingWish, Decision, Denied, Facts, Origin, Pattern, Scene},
+    policy::{self, Asked, BindingWish, Bound, Decision, Denied, Facts, Origin, Pattern, Scene},
 };
 
 #[cfg(test)]
@@ -27,6 +27,10 @@ mod tests;
 pub(super) struct Above {
     /// From its parent on: each task that another workload than that of the task below it opened.
     passed_on: Vec<Task>,
+    /// The task itself and all above it.
+    ids: Vec<TaskId>,
+    /// What ends one of these, or bars what begins in it; each once.
+    scopes: Vec<ScopeId>,
 }
 
 impl Above {
@@ -36,9 +40,10 @@ impl Above {
         self.passed_on.iter().rev().map(one).collect()
     }
 
-    /// What else ends what is done in it: for who checks offline.
-    pub(super) fn scopes(&self) -> Vec<ScopeId> {
-        self.passed_on.iter().flat_map(Task::scopes).collect()
+    /// What must not be barred beside what is the caller's own: where it was passed on, what all of the chain are in and
+    /// what they proved themselves with.
+    pub(super) fn through(&self) -> Vec<ScopeId> {
+        if self.is_empty() { Vec::new() } else { self.scopes.clone() }
     }
 
     /// Whether nobody passed it on.
@@ -53,11 +58,13 @@ impl Broker {
     /// # Errors
     /// When a task above is gone: it has ended then, and this one with it.
     pub(super) fn above(&self, task: &Task) -> Result<Above, Refusal> {
-        let mut passed_on = Vec::new();
+        let (mut passed_on, mut ids, mut scopes) = (Vec::new(), vec![task.id], task.scopes());
         let (mut workload, mut above) = (task.workload.clone(), task.parent);
         for _ in 0..Task::MAX_ANCESTORS {
             let Some(id) = above else { break };
             let parent = self.ledger.task(id)?.ok_or(Refusal::Unknown("task"))?;
+            ids.push(id);
+            scopes.extend(parent.scopes());
             (workload, above) = {
                 let (before, next) = (workload, parent.parent);
                 let own = parent.workload.clone();
@@ -67,7 +74,27 @@ impl Broker {
                 (own, next)
             };
         }
-        Ok(Above { passed_on })
+        scopes.sort_unstable();
+        scopes.dedup();
+        Ok(Above { passed_on, ids, scopes })
+    }
+
+    /// What a credential says of its basis and scopes, for who checks offline: what ends its task or one above ends it too.
+    ///
+    /// # Errors
+    /// When there are more than fit.
+    pub(super) fn stamp(lease: &Lease, mut scopes: Vec<ScopeId>, above: Option<&Above>) -> Result<Stamp, Refusal> {
+        let ends = [ScopeId::task(lease.id.task()), ScopeId::lease(lease.id)];
+        let above = above.into_iter().flat_map(|above| {
+            let ids = above.ids.iter().map(|&id| ScopeId::task(id));
+            above.scopes.iter().copied().chain(ids)
+        });
+        for scope in ends.into_iter().chain(above) {
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        Stamp::new(lease.basis, scopes).ok_or(Refusal::Unproven("the chain of proofs is too long"))
     }
 
     /// Refuses what one of those through whom the task was passed on could not obtain in its own task, under the same grant:
@@ -90,6 +117,9 @@ impl Broker {
         let attested = |grant: &GrantName| tenant.attested.get(grant).copied();
         let owner = |grant: &GrantName| tenant.new_owner(grant).map(str::to_owned);
         let global = self.registry.global();
+        let is_token = matches!(wish.kind, CredentialKind::Jwt | CredentialKind::Opaque);
+        // Whether it is bound was decided of who holds it; the others' policies hear the same.
+        let binding = if is_token && !decision.bind() { BindingWish::None } else { BindingWish::Default };
         for task in &above.passed_on {
             // An approval is of the one task that it was given to.
             let approved = approved(&self.leaves(Some(task), tenant, decision.issued())?);
@@ -103,8 +133,7 @@ impl Broker {
                 actions: &wish.actions,
                 dns_names: &wish.dns_names,
                 ttl_seconds: wish.ttl_seconds,
-                // Whether it is bound was decided of who holds it.
-                binding: BindingWish::Default,
+                binding,
             };
             let facts = Facts {
                 basis: decision.basis(),
@@ -227,10 +256,33 @@ pub(super) fn check_limits(task: &Task, decision: &Decision, asked_ttl: u32) -> 
     if !limits.kinds.is_empty() && !limits.kinds.contains(&decision.kind()) {
         return Err(beyond("kind", decision.kind().word()));
     }
+    // A static secret can do whatever it can: what is limited to actions has it only where it is named.
+    let is_secret = decision.kind() == CredentialKind::Secret;
+    if is_secret && !limits.actions.is_empty() && limits.kinds.is_empty() {
+        return Err(beyond("kind", decision.kind().word()));
+    }
     if limits.ttl_max > 0 && asked_ttl > limits.ttl_max {
         return Err(beyond("life", &format!("{asked_ttl}s")));
     }
     Ok(())
+}
+
+/// The end of a task that is passed on: nobody passes on for longer than he has proven himself.
+///
+/// # Errors
+/// When a longer one was asked for, or the proof has ended.
+pub(super) fn end_passed(
+    deadline: Timestamp,
+    proof_end: Option<Timestamp>,
+    asked_seconds: u32,
+    now: Timestamp,
+) -> Result<Timestamp, Denied> {
+    match proof_end.map(Timestamp::floor_second) {
+        Some(end) if end.seconds() <= now.seconds() => Err(Denied::LifetimeTooShort(Bound::CallerProof)),
+        Some(end) if end < deadline && asked_seconds > 0 => Err(Denied::ParentEndsSooner(end)),
+        Some(end) => Ok(deadline.min(end)),
+        None => Ok(deadline),
+    }
 }
 
 /// The end of a credential in a task, by its deadline and by how long one may live in it.

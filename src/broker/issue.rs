@@ -200,7 +200,9 @@ impl Broker {
         // Admission comes before signing: what is sure to be refused costs no signature.
         let scopes = lease.scopes();
         self.admit(&scopes)?;
-        let stamp = self.stamp(&lease, scopes, task.as_ref(), above.as_ref())?;
+        let through = above.as_ref().map(Above::through).unwrap_or_default();
+        self.admit(&through)?;
+        let stamp = Self::stamp(&lease, scopes, above.as_ref())?;
         let minting = tracing::trace_span!(target: "mayfly::spans", "mint", kind = lease.kind.word());
         let credential = minting.in_scope(|| self.mint(workload, wish, &decision, &mut lease, &stamp, &ring))?;
         let mut fresh = Fresh { credential, bound: decision.bound_by() };
@@ -213,7 +215,7 @@ impl Broker {
         let approval = leaves.into_iter().map(|leave| leave.wanted).find(|wanted| wanted.grant == *decision.grant());
         let approval = approval.filter(|_| decision.needs_approval());
         let draft = self.draft(caller, workload, wish, &decision, lease, new_task, approval, now);
-        Ok((Arc::new(IssueDraft { hand_out, ..draft }), fresh))
+        Ok((Arc::new(IssueDraft { hand_out, through, ..draft }), fresh))
     }
 
     /// The task to issue under: the one named, or the one that the caller's certificate confines it to.
@@ -342,29 +344,6 @@ impl Broker {
         Ok(())
     }
 
-    /// What a credential says of its basis and scopes, its task's ancestors among them, for who checks offline.
-    fn stamp(
-        &self,
-        lease: &Lease,
-        mut scopes: Vec<ScopeId>,
-        task: Option<&Task>,
-        above: Option<&Above>,
-    ) -> Result<Stamp, Refusal> {
-        if let (Some(task), Some(above)) = (task, above.filter(|above| !above.is_empty())) {
-            scopes.extend(task.scopes().into_iter().chain(above.scopes()));
-            scopes.sort_unstable();
-            scopes.dedup();
-        }
-        scopes.extend([ScopeId::task(lease.id.task()), ScopeId::lease(lease.id)]);
-        let mut next = task.and_then(|task| task.parent);
-        for _ in 0..Task::MAX_ANCESTORS {
-            let Some(id) = next else { break };
-            scopes.push(ScopeId::task(id));
-            next = self.ledger.task(id)?.and_then(|task| task.parent);
-        }
-        Stamp::new(lease.basis, scopes).ok_or(Refusal::Unproven("the chain of proofs is too long"))
-    }
-
     fn mint(
         &self,
         workload: &Workload,
@@ -478,6 +457,7 @@ impl Broker {
             approval,
             velocity: decision.velocity(),
             hand_out: None,
+            through: Vec::new(),
             supersedes: wish.renews.as_ref().map(|lease| lease.id),
             quota: Quota {
                 task: decision.max_leases_per_task(),

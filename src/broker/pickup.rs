@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Broker, event,
+    federate::spend,
     fresh::{Credential, Fresh},
     refusal::Refusal,
     rings::Ring,
@@ -16,7 +17,7 @@ use crate::{
     identity::Caller,
     ledger::{PickedUp, PickupDraft, Refused, Waiting},
     mint::handle::Handle,
-    model::{Lease, LeaseId, Standing, Timestamp},
+    model::{Lease, LeaseId, ScopeId, Standing, Timestamp},
     pb,
     policy::Denied,
 };
@@ -66,7 +67,12 @@ impl Broker {
         let (outcome, _) = match self.ledger.pick_up(draft).await {
             Ok(done) => done,
             Err(Refused::Unknown) => return Err(Refusal::Unknown("handle")),
-            Err(refused) => return Err(refused.into()),
+            Err(refused) => {
+                return Err(match &workload {
+                    Some(workload) => self.ledger_refused(caller, workload, refused, now).await,
+                    None => refused.into(),
+                });
+            }
         };
         let sealed = match (outcome, workload) {
             (PickedUp::Taken(sealed), Some(_)) => sealed,
@@ -112,12 +118,20 @@ fn pickup_draft(
         lease: lease.id,
         handle: handle.sha256(),
         by: workload.map(|workload| workload.name.clone()),
-        proofs: workload.map(|workload| workload.proofs.clone()).unwrap_or_default(),
+        proofs: workload.map(|workload| inherited(workload, lease)).unwrap_or_default(),
+        parent: workload.and_then(|workload| workload.lease.as_ref()).map(|lease| lease.id),
+        spend: workload.and_then(|_| spend(caller, || None)),
         basis,
         taken: event("pickup.taken"),
         misused: event("pickup.misused"),
         now,
     }
+}
+
+/// What a credential inherits from who takes it: it ends with what that one proved itself through, and with that one.
+fn inherited(workload: &Workload, lease: &Lease) -> Vec<ScopeId> {
+    let own = ScopeId::workload(&lease.tenant, &workload.name);
+    workload.proofs.iter().copied().chain([own]).collect()
 }
 
 /// Where a waiting credential is sealed for.

@@ -128,7 +128,8 @@ impl Broker {
         if self.is_in_force(&secret, &value)? {
             return Err(Refusal::invalid("value", "is the one in force; get another from its vendor"));
         }
-        let live_holders = self.live_holders(&secret.tenant, &secret.name, now).await?;
+        let live_holders =
+            self.live_holders(&secret.tenant, (&secret.name, in_force(&secret.record).unwrap_or_default()), now)?;
         let before = Some(secret.record.changes);
         secret.end_version(request.revoke_old, now);
         let number = secret.begin_version(0, now);
@@ -184,7 +185,8 @@ impl Broker {
             return Err(Refusal::invalid("name", "is retired already"));
         }
         let now = self.now();
-        let live_holders = self.live_holders(&secret.tenant, &secret.name, now).await?;
+        let live_holders =
+            self.live_holders(&secret.tenant, (&secret.name, in_force(&secret.record).unwrap_or_default()), now)?;
         let before = Some(secret.record.changes);
         secret.end_version(true, now);
         secret.record.retired = now.millis();

@@ -3,7 +3,7 @@
 use super::{
     Broker,
     approve::{Leave, approved},
-    delegate::{confined, passed},
+    delegate::{confined, end_passed, passed},
     event,
     federate::{job_url, spend},
     issue::DECIDED_AT_MOST,
@@ -116,7 +116,9 @@ impl Broker {
                 opening.basis(),
                 now,
             )?;
-            task.deadline = task.deadline.min(theirs.deadline());
+            let (deadline, proof_end) =
+                (task.deadline.min(theirs.deadline()), Self::proof_end(caller, parent.as_ref()));
+            task.deadline = end_passed(deadline, proof_end, request.deadline_seconds, now)?;
             // It proves itself with what it has, not with the key of who opened it; and what ends who opened it ends it.
             task.client_key = None;
             task.proofs.push(ScopeId::workload(&task.tenant, &task.workload));
@@ -135,6 +137,7 @@ impl Broker {
         }
         event.details.extend(task.limits.iter().flat_map(|limits| limits.details()));
         event.details.extend(approval.as_ref().map(|wanted| format!("approval={}", wanted.id)));
+        let through = self.above(&task)?.through();
         let hash = Digest::of(&prost::Message::encode_to_vec(&pb::OpenTaskRequest {
             idempotency_key: String::new(),
             ..request.clone()
@@ -149,7 +152,7 @@ impl Broker {
         drop(room);
         let spend = spend(caller, || task.parent.is_none().then_some(hash));
         let velocity = opening.velocity();
-        let draft = OpenDraft { task: task.clone(), retry, spend, approval, velocity, event, now };
+        let draft = OpenDraft { task: task.clone(), through, retry, spend, approval, velocity, event, now };
         let (id, _) = match self.ledger.open_task(draft).await {
             Ok(opened) => opened,
             Err(refused) => {

@@ -192,7 +192,7 @@ impl Company {
         let csr = nameless.serialize_request(&key).expect("request");
         let request = crate::pb::SignInRequest {
             id_token: self.signer.rs256(claims),
-            csr_der: csr.der().to_vec().into(),
+            csr_der: csr.der().to_vec(),
             operator: String::new(),
         };
         let reply = self.broker.sign_in(request, None).await.map_err(|why| why.reason())?;

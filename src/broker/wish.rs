@@ -8,8 +8,8 @@ use crate::{
     ledger::{Retry, Spend},
     mint::x509::{Csr, KnownCsrs},
     model::{
-        ApprovalId, CredentialKind, Digest, Intent, Lease, LeaseId, SecretName, Task, TaskId, Timestamp, WorkloadName,
-        static_secret,
+        ApprovalId, CredentialKind, Digest, Intent, Lease, LeaseId, ScopeId, SecretName, Task, TaskId, Timestamp,
+        WorkloadName, static_secret,
     },
     pb,
     policy::{BindingWish, Decision, TaskDecision},
@@ -154,6 +154,8 @@ pub(super) fn new_task(
         approvals: Vec::new(),
         pace: None,
         limits: parent.and_then(|task| task.limits.clone()),
+        secrets: Vec::new(),
+        secrets_overflow: false,
     })
 }
 
@@ -166,6 +168,9 @@ pub(super) fn lease_of(
     ring: &Ring,
 ) -> Lease {
     let certificate = caller.shown_certificate();
+    // Who alone may pick it up can be cut and barred like who asked for it.
+    let taker = wish.pickup.as_ref().and_then(|wished| wished.by.as_ref()).filter(|by| *by != decision.workload());
+    let taker = taker.map(|by| ScopeId::workload(decision.tenant(), by));
     Lease {
         id,
         tenant: decision.tenant().clone(),
@@ -189,7 +194,7 @@ pub(super) fn lease_of(
         bound: certificate.filter(|_| decision.bind()),
         spki: None,
         parent: workload.lease.as_ref().map(|lease| lease.id),
-        proofs: decision.proofs().to_vec(),
+        proofs: decision.proofs().iter().copied().chain(taker).collect(),
         renewals: wish.renews.as_ref().map_or(0, |old| old.renewals.saturating_add(1)),
         broker_made_key: decision.kind() == CredentialKind::X509 && wish.csr.is_none(),
         delegated: Vec::new(),

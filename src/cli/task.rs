@@ -23,7 +23,7 @@ use super::{
 #[command(after_help = TASK_HELP)]
 pub enum TaskCommand {
     /// Opens a task: everything issued under it ends with it.
-    Open(OpenArgs),
+    Open(Box<OpenArgs>),
     /// Keeps a task alive until this command ends.
     Hold(HoldArgs),
     /// Ends a task, its child tasks and every lease under them. Ending twice is not an error.

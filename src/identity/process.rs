@@ -43,13 +43,13 @@ pub enum Unseen {
     /// It has ended, and another one may have its number.
     #[error("the process has ended")]
     Ended,
-    /// The process of this number runs as another user: it is not the one that connected.
-    #[error("the process of this number runs as user {found}, and user {wanted} connected")]
+    /// The process of this number runs as another user or group: it is not the one that connected.
+    #[error("the process of this number runs as user and group {found:?}, and {wanted:?} connected")]
     User {
-        /// Whom it runs as.
-        found: u32,
+        /// Whom it runs as: user and group.
+        found: (u32, u32),
         /// Who connected.
-        wanted: u32,
+        wanted: (u32, u32),
     },
     /// `/proc` does not say.
     #[error("/proc does not tell of the process; mount it without hidepid, or let the daemon see all processes")]
@@ -61,7 +61,9 @@ impl Process {
     ///
     /// A handle is taken first, then it is seen who has the number, then that the handle's process still lives: all that
     /// was read is of one process. Between connect and accept its number may have gone to another process; one of
-    /// another user is refused, and one of the same user is who it is taken for, since users are all that is told apart.
+    /// another user or group is refused, and one of the same user and group is who it is taken for, since these are all
+    /// that selectors tell apart. A process may become another user later: what it has is kept apart by who it was found
+    /// to be, not by process alone.
     ///
     /// # Errors
     /// See [`Unseen`].
@@ -70,13 +72,14 @@ impl Process {
         let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Unseen::Ended)?;
         let number = pid.as_raw_nonzero().get();
         let started = started(number).map_err(Unseen::Proc)?;
-        let user = user(number).map_err(Unseen::Proc)?;
+        let found = user_and_group(number).map_err(Unseen::Proc)?;
         let seen = Self(Arc::new(Seen { pid: number, started, handle }));
         if !seen.lives() {
             return Err(Unseen::Ended);
         }
-        if user != proof.uid {
-            return Err(Unseen::User { found: user, wanted: proof.uid });
+        let wanted = (proof.uid, proof.gid);
+        if found != wanted {
+            return Err(Unseen::User { found, wanted });
         }
         Ok(seen)
     }
@@ -142,14 +145,15 @@ fn field_22(stat: &str) -> Option<u64> {
     rest.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// The effective user (`Uid:` of `/proc/PID/status`), which is the one that a Unix socket tells.
-fn user(pid: i32) -> io::Result<u32> {
+/// The effective user and group (`Uid:` and `Gid:` of `/proc/PID/status`), which are those that a Unix socket tells.
+fn user_and_group(pid: i32) -> io::Result<(u32, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    effective_user(&text).ok_or_else(|| io::Error::other("its status has no user"))
+    let both = effective(&text, "Uid:").zip(effective(&text, "Gid:"));
+    both.ok_or_else(|| io::Error::other("its status has no user and group"))
 }
 
-fn effective_user(status: &str) -> Option<u32> {
-    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()
+fn effective(status: &str, field: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The host's boot; where it is not told, processes of two boots are told apart by number and start alone.
@@ -175,8 +179,8 @@ mod tests {
         }
 
         fn proof(&self) -> UnixProof {
-            let uid = rustix::process::getuid().as_raw();
-            UnixProof { uid, gid: 0, pid: i32::try_from(self.0.id()).ok() }
+            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            UnixProof { uid, gid, pid: i32::try_from(self.0.id()).ok() }
         }
     }
 
@@ -203,11 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_another_user_or_namespace_is_not_the_one_that_connected() {
+    fn a_process_of_another_user_group_or_namespace_is_not_the_one_that_connected() {
         let sleeper = Sleeper::new();
         let proof = sleeper.proof();
-        let other = UnixProof { uid: proof.uid + 1, ..proof };
-        assert!(matches!(Process::of(&other), Err(Unseen::User { found, .. }) if found == proof.uid));
+        let own = (proof.uid, proof.gid);
+        for other in [UnixProof { uid: proof.uid + 1, ..proof }, UnixProof { gid: proof.gid + 1, ..proof }] {
+            assert!(matches!(Process::of(&other), Err(Unseen::User { found, .. }) if found == own), "{other:?}");
+        }
         for pid in [None, Some(0), Some(-1)] {
             assert!(matches!(Process::of(&UnixProof { pid, ..proof }), Err(Unseen::Namespace)), "{pid:?}");
         }
@@ -220,6 +226,8 @@ mod tests {
             assert_eq!(field_22(&stat(name)), Some(4711), "{name}");
         }
         assert_eq!(field_22("7 cat S"), None);
-        assert_eq!(effective_user("Name:\tUid:\nUid:\t1\t2\t3\t4\n"), Some(2));
+        let status = "Name:\tUid:\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+        assert_eq!((effective(status, "Uid:"), effective(status, "Gid:")), (Some(2), Some(6)));
+        assert_eq!(effective("Name:\tGid:\n", "Gid:"), None);
     }
 }

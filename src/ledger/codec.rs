@@ -8,7 +8,9 @@ use super::engine::Table;
 use crate::{
     model::{
         ApprovalId, ClientKey, CredentialKind, Delegator, Digest, EndReason, Intent, Lease, LeaseId, OpenedWith, Pace,
-        Ruling, Scope, ScopeId, SecretVersion, Task, TaskId, TaskLimits, Timestamp, secret::MacKey, task::LiveBucket,
+        Ruling, Scope, ScopeId, SecretVersion, Task, TaskId, TaskLimits, Timestamp,
+        secret::MacKey,
+        task::{HeldSecret, LiveBucket},
     },
     records,
 };
@@ -299,7 +301,24 @@ fn task_record(task: &Task) -> records::TaskRecord {
         approvals: task.approvals.iter().flat_map(|id| *id.as_bytes()).collect(),
         pace: task.pace.as_deref().map(pace_record),
         limits: task.limits.as_deref().map(limits_record),
+        secrets: task.secrets.iter().map(held_record).collect(),
+        secrets_overflow: task.secrets_overflow,
     }
+}
+
+fn held_record(held: &HeldSecret) -> records::HeldSecretRecord {
+    records::HeldSecretRecord {
+        name: held.version.name.to_string(),
+        version: held.version.number,
+        lease: held.lease.as_bytes().to_vec(),
+        times: held.times,
+    }
+}
+
+fn held_from(r: records::HeldSecretRecord) -> Result<HeldSecret, Unreadable> {
+    let name = r.name.parse().map_err(|_| Unreadable::Field("secrets"))?;
+    let lease = LeaseId::from_bytes(&r.lease).ok_or(Unreadable::Field("secrets"))?;
+    Ok(HeldSecret { version: SecretVersion { name, number: r.version }, lease, times: r.times })
 }
 
 fn parameters(intent: &Intent) -> Vec<records::Parameter> {
@@ -353,6 +372,8 @@ fn task_from(id: TaskId, r: records::TaskRecord) -> Result<Task, Unreadable> {
         .ok_or(Unreadable::Field("approvals"))?,
         pace: r.pace.map(pace_from).transpose()?.map(Box::new),
         limits: r.limits.map(limits_from).transpose()?.map(Box::new),
+        secrets: r.secrets.into_iter().map(held_from).collect::<Result<_, _>>()?,
+        secrets_overflow: r.secrets_overflow,
     })
 }
 

@@ -8,6 +8,7 @@ use super::{
     scope::ScopeId,
     secret::Digest,
     standing::{EndReason, Standing},
+    static_secret::SecretVersion,
     time::Timestamp,
 };
 
@@ -62,6 +63,21 @@ pub struct Task {
     pub pace: Option<Box<Pace>>,
     /// What is allowed in it at most, where its opener, or that of a task above, said so.
     pub limits: Option<Box<TaskLimits>>,
+    /// Versions of static secrets that it and tasks below it got, at most [`Self::MAX_SECRETS`].
+    pub secrets: Vec<HeldSecret>,
+    /// Whether they got more than are noted.
+    pub secrets_overflow: bool,
+}
+
+/// A version of a static secret that was handed out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeldSecret {
+    /// Which.
+    pub version: SecretVersion,
+    /// The last lease that it was handed out under.
+    pub lease: LeaseId,
+    /// How often it was.
+    pub times: u32,
 }
 
 /// What is allowed in a task and below it at most, beside what grants allow. An empty list allows all.
@@ -149,6 +165,19 @@ impl Task {
     pub const MAX_DELEGATIONS: usize = 16;
     /// Approvals that one task can use.
     pub const MAX_APPROVALS: usize = 8;
+    /// Versions of static secrets that are noted of one task and those below it.
+    pub const MAX_SECRETS: usize = 32;
+
+    /// Notes that a version of a static secret was handed out in it or below it.
+    pub fn note_secret(&mut self, version: &SecretVersion, lease: LeaseId) {
+        if let Some(known) = self.secrets.iter_mut().find(|held| held.version == *version) {
+            (known.lease, known.times) = (lease, known.times.saturating_add(1));
+        } else if self.secrets.len() < Self::MAX_SECRETS {
+            self.secrets.push(HeldSecret { version: version.clone(), lease, times: 1 });
+        } else {
+            self.secrets_overflow = true;
+        }
+    }
 
     /// Its standing by its own row and the time; cuts, bars and ancestors come on top.
     #[must_use]

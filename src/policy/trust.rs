@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     CredentialKind, GrantName, OperatorName, PartnerName, Purpose, SecretName, TenantName, Timestamp, WorkloadName,
-    pace::Velocity,
+    pace::Velocity, static_secret,
 };
 
 use super::{
@@ -436,7 +436,10 @@ impl ResourceClass {
     /// Whether something of it is within reach of a grant.
     #[must_use]
     pub fn is_reached_by(&self, grant: &Grant) -> bool {
-        self.audiences.iter().any(|own| grant.audiences.iter().any(|granted| granted.meets(own)))
+        self.audiences.iter().any(|own| {
+            grant.audiences.iter().any(|granted| granted.meets(own))
+                || grant.secrets.iter().any(|name| own.fits(&static_secret::audience(name)))
+        })
     }
 }
 

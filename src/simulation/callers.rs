@@ -119,6 +119,8 @@ impl World {
             approvals: Vec::new(),
             pace: None,
             limits: None,
+            secrets: Vec::new(),
+            secrets_overflow: false,
         };
         let task = match (&parent, &through) {
             (Some(above), _) => {
@@ -144,6 +146,7 @@ impl World {
         let (broker, doubts) = (self.broker(), vec![Doubt::Task(Box::new(task.clone()))]);
         let draft = OpenDraft {
             task: task.clone(),
+            through: Vec::new(),
             retry: None,
             spend: None,
             approval: None,
@@ -265,6 +268,7 @@ impl World {
         doubts.extend(replaces.map(Doubt::LeaseEnd));
         let draft = IssueDraft {
             lease: lease.clone(),
+            through: Vec::new(),
             new_task: None,
             retry: None,
             supersedes: replaces,
@@ -421,6 +425,8 @@ impl World {
                 approvals: Vec::new(),
                 pace: None,
                 limits: None,
+                secrets: Vec::new(),
+                secrets_overflow: false,
             };
             self.propose_task(task.clone())?;
             self.quiesce()?;

@@ -140,7 +140,7 @@ enum Audience {
 #[derive(Deserialize)]
 struct Actor {
     sub: String,
-    act: Option<Box<Actor>>,
+    act: Option<Box<Self>>,
 }
 
 impl Actor {

@@ -227,5 +227,7 @@ async fn tables_of_cases_run_without_a_daemon() {
     let said = mayfly(&["policy", "test", example]);
     assert!(said.code == 0 && said.out.contains("not while debugging"), "{said:?}");
     let schema = mayfly(&["policy", "schema"]);
-    assert!(schema.code == 0 && schema.out.contains("action IssueToken, IssueCertificate, Renew in [Issue]"));
+    assert!(
+        schema.code == 0 && schema.out.contains("action IssueToken, IssueCertificate, IssueSecret, Renew in [Issue]")
+    );
 }

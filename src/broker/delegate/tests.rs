@@ -16,6 +16,8 @@ use crate::{
     pb,
 };
 
+mod chain;
+
 fn named(name: &str) -> Caller {
     Caller::for_test(Proof::Certificate(CertificateProof {
         sha256: Digest::of(name.as_bytes()),

@@ -30,9 +30,12 @@ async fn open(broker: &Broker, number: TenantNumber) -> Task {
         approvals: vec![],
         pace: None,
         limits: None,
+        secrets: Vec::new(),
+        secrets_overflow: false,
     };
     let draft = OpenDraft {
         task: task.clone(),
+        through: Vec::new(),
         retry: None,
         spend: None,
         approval: None,

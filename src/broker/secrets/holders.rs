@@ -48,25 +48,22 @@ impl Broker {
         Ok(pb::ListSecretHoldersResponse { holders, next_page_token })
     }
 
-    /// How many tasks hold any version of a secret now.
-    pub(super) async fn live_holders(
+    /// How many tasks hold a version of a secret now, at least: a leak is not left open while all that ever had it are
+    /// counted.
+    pub(super) fn live_holders(
         &self,
         tenant: &Tenant,
-        name: &SecretName,
+        (name, version): (&SecretName, u32),
         now: Timestamp,
     ) -> Result<u32, Refusal> {
-        let prefix = keys::secret_holders(tenant.number, name);
-        let (mut live, mut after) = (0_u32, Vec::new());
-        loop {
-            let (rows, next) = self.ledger.secret_holders(&prefix, &after, ROWS)?;
-            for row in &rows {
-                let (standing, _) = self.holder_standing(name, row, now)?;
-                live = live.saturating_add(u32::from(!matches!(standing, Standing::Ended(_))));
-            }
-            let Some(next) = next else { return Ok(live) };
-            after = next;
-            tokio::task::yield_now().await;
+        let prefix = keys::secret_holders_of(tenant.number, name, version);
+        let (rows, _) = self.ledger.secret_holders(&prefix, &[], COUNTED_MOST)?;
+        let mut live = 0_u32;
+        for row in &rows {
+            let (standing, _) = self.holder_standing(name, row, now)?;
+            live = live.saturating_add(u32::from(!matches!(standing, Standing::Ended(_))));
         }
+        Ok(live)
     }
 
     /// How a task's hold of a secret stands: by its last lease, or another one of the same version that lives.
@@ -135,5 +132,7 @@ fn shown(
     }
 }
 
+/// Holders looked at before a value is changed.
+const COUNTED_MOST: usize = 512;
 /// Rows read at a time.
 const ROWS: usize = 1_024;

@@ -7,9 +7,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{Broker, refusal::Refusal, view},
@@ -17,9 +19,9 @@ use super::{
     tokens::JwtSvid,
 };
 use crate::{
-    identity::Process,
+    identity::{Process, Proof},
     mint::SecretBytes,
-    model::{GrantName, LeaseId, Task, TaskId, TenantNumber, Timestamp, id::hex},
+    model::{GrantName, LeaseId, Task, TaskId, TenantNumber, Timestamp, WorkloadName, id::hex},
     pb,
 };
 
@@ -42,14 +44,71 @@ pub struct X509Svid {
 
 /// Processes that have something, and what.
 #[derive(Debug, Default)]
-pub(super) struct Residences(Mutex<HashMap<Place, Arc<Residence>>>);
+pub(super) struct Residences(Mutex<HashMap<Place, Kept>>);
 
-/// A process's boot, number and start; and a binding's tenant and grant.
-type Place = (String, TenantNumber, GrantName);
+/// Where something is kept: a process may become another user, and is then another workload.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Place {
+    /// The user that it was found to be; `None` for none.
+    user: Option<u32>,
+    /// The process's boot, number and start.
+    mark: String,
+    tenant: TenantNumber,
+    workload: WorkloadName,
+    grant: GrantName,
+}
+
+impl Place {
+    fn of(local: &Local, binding: &Binding) -> Self {
+        let user = match local.caller.proof() {
+            Proof::Unix(proof) => Some(proof.uid),
+            Proof::Certificate(_) | Proof::Federated(_) | Proof::TaskKey(_) => None,
+        };
+        Self {
+            user,
+            mark: local.process.mark(),
+            tenant: binding.tenant.number,
+            workload: binding.workload.clone(),
+            grant: binding.name.clone(),
+        }
+    }
+}
+
+/// What is kept at one place, and how many ask for more of it now.
+#[derive(Debug, Default)]
+struct Kept {
+    residence: Arc<Residence>,
+    visits: usize,
+}
 
 /// What one process has under one binding. One at a time asks for more of it.
 #[derive(Debug, Default)]
-pub(super) struct Residence(tokio::sync::Mutex<State>);
+pub(super) struct Residence {
+    state: tokio::sync::Mutex<State>,
+    /// Cancelled when it is given up: nobody watches its process any more.
+    given_up: CancellationToken,
+}
+
+/// Somebody who asks for more of what is kept at a place. When the last one leaves and nothing is kept, the place is free
+/// again: what is refused takes no room.
+#[derive(Debug)]
+pub(super) struct Visit {
+    broker: Arc<Broker>,
+    place: Place,
+    residence: Arc<Residence>,
+}
+
+impl Visit {
+    pub(super) async fn state(&self) -> tokio::sync::MutexGuard<'_, State> {
+        self.residence.state.lock().await
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.broker.spiffe.residences.leave(&self.place, &self.residence);
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -59,16 +118,62 @@ pub(super) struct State {
     pub(super) tokens: BTreeMap<Vec<String>, Arc<JwtSvid>>,
 }
 
-impl Residence {
-    pub(super) async fn state(&self) -> tokio::sync::MutexGuard<'_, State> {
-        self.0.lock().await
+impl State {
+    fn is_empty(&self) -> bool {
+        self.task.is_none() && self.x509.is_none() && self.tokens.is_empty()
     }
 }
 
 impl Residences {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Arc<Residence>>> {
-        // Every change under the lock is one insert or remove.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Kept>> {
+        // Every change under the lock is one insert, remove or count.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept at a place, counted as visited, and whether it is new there.
+    ///
+    /// # Errors
+    /// When too much is kept, of all or of this user; when the process has ended.
+    fn enter(&self, place: &Place, lives: impl FnOnce() -> bool) -> Result<(Arc<Residence>, bool), Refusal> {
+        let mut all = self.lock();
+        if let Some(known) = all.get_mut(place) {
+            known.visits += 1;
+            return Ok((Arc::clone(&known.residence), false));
+        }
+        if all.len() >= RESIDENCES {
+            return Err(Refusal::Unavailable("too many processes have identities"));
+        }
+        if all.keys().filter(|known| known.user == place.user).count() >= OF_ONE_USER {
+            return Err(Refusal::Unavailable("too many processes of this user have identities"));
+        }
+        // Under the lock: who leaves is taken out behind it.
+        if !lives() {
+            return Err(ENDED);
+        }
+        let fresh = Kept { visits: 1, ..Kept::default() };
+        let residence = Arc::clone(&fresh.residence);
+        all.insert(place.clone(), fresh);
+        Ok((residence, true))
+    }
+
+    /// A visit is over.
+    fn leave(&self, place: &Place, residence: &Arc<Residence>) {
+        let mut all = self.lock();
+        // Another one may be in its place by now.
+        let Some(known) = all.get_mut(place).filter(|known| Arc::ptr_eq(&known.residence, residence)) else { return };
+        known.visits = known.visits.saturating_sub(1);
+        if known.visits == 0 && residence.state.try_lock().is_ok_and(|state| state.is_empty()) {
+            all.remove(place);
+            residence.given_up.cancel();
+        }
+    }
+
+    /// Its process has ended.
+    fn remove(&self, place: &Place, residence: &Weak<Residence>) {
+        let mut all = self.lock();
+        if all.get(place).is_some_and(|known| std::ptr::eq(Arc::as_ptr(&known.residence), residence.as_ptr())) {
+            all.remove(place);
+        }
     }
 }
 
@@ -77,31 +182,22 @@ impl Broker {
     ///
     /// # Errors
     /// When too many processes have something, or it has ended.
-    pub(super) fn residence(self: &Arc<Self>, local: &Local, binding: &Binding) -> Result<Arc<Residence>, Refusal> {
-        let place = (local.process.mark(), binding.tenant.number, binding.name.clone());
-        let mut all = self.spiffe.residences.lock();
-        if let Some(known) = all.get(&place) {
-            return Ok(Arc::clone(known));
+    pub(super) fn residence(self: &Arc<Self>, local: &Local, binding: &Binding) -> Result<Visit, Refusal> {
+        let place = Place::of(local, binding);
+        let (residence, is_new) = self.spiffe.residences.enter(&place, || local.process.lives())?;
+        if is_new {
+            let (broker, process) = (Arc::clone(self), local.process.clone());
+            let (given_up, kept, place) = (residence.given_up.clone(), Arc::downgrade(&residence), place.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = process.ended() => {}
+                    () = broker.spiffe.stop.cancelled() => {}
+                    () = given_up.cancelled() => return,
+                }
+                broker.spiffe.residences.remove(&place, &kept);
+            });
         }
-        if all.len() >= RESIDENCES {
-            return Err(Refusal::Unavailable("too many processes have identities"));
-        }
-        // Under the lock: who leaves is taken out behind it.
-        if !local.process.lives() {
-            return Err(ENDED);
-        }
-        let fresh = Arc::<Residence>::default();
-        all.insert(place.clone(), Arc::clone(&fresh));
-        drop(all);
-        let (broker, process) = (Arc::clone(self), local.process.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = process.ended() => {}
-                () = broker.spiffe.stop.cancelled() => {}
-            }
-            broker.spiffe.residences.lock().remove(&place);
-        });
-        Ok(fresh)
+        Ok(Visit { broker: Arc::clone(self), place, residence })
     }
 
     /// A process's certificate under a binding: the one that it has until that is to be replaced, then a new one. Where
@@ -221,6 +317,7 @@ impl Broker {
         let parts = [
             mark.as_str(),
             binding.tenant.trust.name().as_str(),
+            binding.workload.as_str(),
             binding.name.as_str(),
             binding.partner.as_str(),
             binding.purpose.as_str(),
@@ -265,6 +362,8 @@ impl Broker {
 const OTHER_KIND: Refusal = Refusal::Unavailable("another kind of credential was made");
 /// Processes that may have something, times what each has.
 const RESIDENCES: usize = 20_000;
+/// Those of one user: nobody takes all places.
+const OF_ONE_USER: usize = RESIDENCES / 8;
 /// Tasks of one process and binding that are known by a key.
 const OPENED_BEFORE: u8 = 4;
 
@@ -278,5 +377,66 @@ impl Residences {
     /// Forgets all, as a restart does.
     pub(super) fn forget(&self) {
         self.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(user: u32, process: usize) -> Place {
+        Place {
+            user: Some(user),
+            mark: process.to_string(),
+            tenant: TenantNumber::new(1).expect("a number"),
+            workload: "w".parse().expect("a name"),
+            grant: "mesh".parse().expect("a name"),
+        }
+    }
+
+    #[test]
+    fn one_user_takes_its_share_of_places_and_leaves_the_others_theirs() {
+        let all = Residences::default();
+        for process in 0..OF_ONE_USER {
+            assert!(all.enter(&place(1, process), || true).expect("has room").1);
+        }
+        assert!(matches!(all.enter(&place(1, OF_ONE_USER), || true), Err(Refusal::Unavailable(_))));
+        assert!(!all.enter(&place(1, 0), || true).expect("has its place").1);
+        assert!(all.enter(&place(2, 0), || true).expect("has room").1);
+        assert!(all.enter(&place(3, 0), || false).is_err(), "it has ended");
+    }
+
+    #[test]
+    fn a_place_where_nothing_is_kept_is_free_when_the_last_one_leaves() {
+        let (all, here) = (Residences::default(), place(1, 1));
+        let (first, _) = all.enter(&here, || true).expect("entered");
+        let (second, is_new) = all.enter(&here, || true).expect("entered");
+        assert!(!is_new && Arc::ptr_eq(&first, &second));
+        all.leave(&here, &first);
+        assert!(all.count() == 1 && !first.given_up.is_cancelled(), "somebody is there");
+        all.leave(&here, &second);
+        assert!(all.count() == 0 && first.given_up.is_cancelled());
+        // Who left before does nothing to who came after.
+        let (next, is_new) = all.enter(&here, || true).expect("entered");
+        all.leave(&here, &first);
+        all.remove(&here, &Arc::downgrade(&first));
+        assert!(is_new && all.count() == 1);
+        next.state.try_lock().expect("free").tokens.insert(Vec::new(), token());
+        all.leave(&here, &next);
+        assert_eq!(all.count(), 1, "what is kept stays");
+        all.remove(&here, &Arc::downgrade(&next));
+        assert_eq!(all.count(), 0);
+    }
+
+    fn token() -> Arc<JwtSvid> {
+        let number = TenantNumber::new(1).expect("a number");
+        let task = TaskId::fresh(number).expect("entropy");
+        Arc::new(JwtSvid {
+            spiffe_id: String::new(),
+            token: crate::model::secret::SecretText::new(String::new()),
+            hint: String::new(),
+            lease: LeaseId::fresh(task).expect("entropy"),
+            renew_at: Timestamp::from_seconds(0),
+        })
     }
 }

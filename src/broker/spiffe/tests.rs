@@ -41,7 +41,7 @@ fn user() -> u32 {
 }
 
 fn local_of(pid: i32, tenants: &[&str]) -> Local {
-    let proof = UnixProof { uid: user(), gid: 0, pid: Some(pid) };
+    let proof = UnixProof { uid: user(), gid: rustix::process::getegid().as_raw(), pid: Some(pid) };
     Local {
         caller: Arc::new(Caller::for_test(Proof::Unix(proof))),
         process: Process::of(&proof).expect("seen"),
@@ -267,6 +267,41 @@ async fn after_a_restart_a_process_finds_its_task_again_and_another_process_does
     assert_ne!(after.lease, before.lease, "its key is not kept");
     let other = Sleeper::new();
     assert_ne!(one(&broker, &other.local()).await.lease.task(), before.lease.task());
+}
+
+#[tokio::test]
+async fn a_process_that_becomes_another_user_has_that_workloads_svid_and_not_the_one_before() {
+    let other = format!(
+        "[[workload]]\ntenant = \"acme\"\nname = \"next\"\nenvironment = \"prod\"\nselectors = [{{ unix_uid = {} }}]\n",
+        user() + 1
+    );
+    let both = grant("both", "\"local\", \"next\"", "workload_api = true");
+    let (broker, _) = serving(&(other + &both)).await;
+    let before = local();
+    let mut after = before.clone();
+    let proof = UnixProof { uid: user() + 1, gid: 0, pid: Some(before.process.pid()) };
+    after.caller = Arc::new(Caller::for_test(Proof::Unix(proof)));
+    let of_both = async |local: &Local| {
+        let update = broker.x509_now(local).await.expect("has one");
+        let found = update.0.iter().find(|(svid, _)| svid.hint == "acme/both").map(|(svid, _)| Arc::clone(svid));
+        found.expect("served")
+    };
+    let (first, second) = (of_both(&before).await, of_both(&after).await);
+    assert!(first.spiffe_id.ends_with("/workload/local") && second.spiffe_id.ends_with("/workload/next"));
+    assert_ne!(first.lease.task(), second.lease.task());
+    assert_eq!((of_both(&before).await.lease, of_both(&after).await.lease), (first.lease, second.lease));
+}
+
+#[tokio::test]
+async fn who_leaves_with_nothing_takes_no_place() {
+    let (broker, _) = serving("").await;
+    let binding = broker.identities_of(&local(), broker.now()).expect("has one").remove(0);
+    let visit = broker.residence(&local(), &binding).expect("entered");
+    assert_eq!(broker.spiffe.residences.count(), 1);
+    drop(visit);
+    assert_eq!(broker.spiffe.residences.count(), 0);
+    one(&broker, &local()).await;
+    assert_eq!(broker.spiffe.residences.count(), 1);
 }
 
 #[tokio::test]

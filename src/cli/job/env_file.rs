@@ -1,13 +1,14 @@
 //! Files from which a CI system takes variables for the steps that follow, and the lines that have it mask secrets.
 
 use std::{
-    fs::OpenOptions,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs::{File, Metadata, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use clap::ValueEnum;
+use rustix::{fs::OFlags, io::Errno};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -35,6 +36,9 @@ pub struct EnvFile {
     format: EnvFormat,
     /// Whether it is ours alone: it was not there before.
     is_new: bool,
+    /// Whether the runner named it: then it may be another user's, as for a job in a container.
+    #[serde(default)]
+    is_runners: bool,
     /// Stands in no value, so that what we wrote can be told from all else.
     marker: String,
 }
@@ -43,34 +47,70 @@ impl EnvFile {
     /// A file that is to be written. The format is GitHub's for the file that its runner named, the shell's for any other.
     #[must_use]
     pub fn new(path: &Path, format: Option<EnvFormat>) -> Self {
-        let runners = std::env::var_os("GITHUB_ENV").is_some_and(|named| named == path.as_os_str());
-        let format = format.unwrap_or(if runners { EnvFormat::Github } else { EnvFormat::Sh });
+        let is_runners = std::env::var_os("GITHUB_ENV").is_some_and(|named| named == path.as_os_str());
+        let format = format.unwrap_or(if is_runners { EnvFormat::Github } else { EnvFormat::Sh });
         let marker = format!("mayfly-{:016x}{:016x}", random(), random());
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        Self { is_new: !path.exists(), path, format, marker }
+        Self { is_new: path.symlink_metadata().is_err(), is_runners, path, format, marker }
     }
 
     /// Appends variables.
     ///
     /// # Errors
-    /// When a name is one that the platform keeps for itself, or the file cannot be written.
+    /// When a name is one that the platform keeps for itself, when others may have made the file or may change it, or
+    /// when it cannot be written.
     pub fn write(&self, variables: &Variables) -> Outcome {
         let text = self.render(variables)?;
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| Failure::file("write", &self.path, error))
+        let (mut file, about) = self.open("write", OpenOptions::new().append(true).create(true).mode(0o600))?;
+        if !self.is_runners && about.mode() & 0o022 != 0 {
+            return Err(self.unfit("others can write to it; run chmod go-w on it"));
+        }
+        file.write_all(text.as_bytes()).map_err(|error| Failure::file("write", &self.path, error))
     }
 
     /// Takes away what was written: the file when it is ours, else our part of it. What a runner took in stays with it.
     pub fn wipe(&self) {
         // What cannot be removed is of no use any more: its task is over.
         if self.is_new {
-            let _ = std::fs::remove_file(&self.path);
-        } else if let Ok(text) = std::fs::read_to_string(&self.path).map(Zeroizing::new)
-            && let Some(rest) = self.without(&text)
-        {
-            let _ = place::write(&self.path, rest.as_bytes());
+            // No link is ours: nothing was written through one.
+            if self.path.symlink_metadata().is_ok_and(|about| self.is_fit(&about)) {
+                let _ = std::fs::remove_file(&self.path);
+            }
+        } else if let Ok((mut file, _)) = self.open("read", OpenOptions::new().read(true)) {
+            let mut text = Zeroizing::new(String::new());
+            if file.read_to_string(&mut text).is_ok()
+                && let Some(rest) = self.without(&text)
+            {
+                let _ = place::write(&self.path, rest.as_bytes());
+            }
         }
+    }
+
+    /// Opens it as what it has to be, never through a link, and without waiting for who reads a pipe.
+    fn open(&self, verb: &str, options: &mut OpenOptions) -> Outcome<(File, Metadata)> {
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
+        let file = match options.custom_flags(flags).open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                return Err(self.unfit("it is a link; name the file itself"));
+            }
+            Err(error) => return Err(Failure::file(verb, &self.path, error)),
+        };
+        let about = file.metadata().map_err(|error| Failure::file(verb, &self.path, error))?;
+        if self.is_fit(&about) {
+            Ok((file, about))
+        } else {
+            Err(self.unfit("it is no regular file of this user; name another one, or remove it"))
+        }
+    }
+
+    /// Whether it is a file, and this user's own unless it is the runner's.
+    fn is_fit(&self, about: &Metadata) -> bool {
+        about.is_file() && (self.is_runners || about.uid() == rustix::process::geteuid().as_raw())
+    }
+
+    fn unfit(&self, why: &str) -> Failure {
+        Failure::Usage(format!("--env-file {} takes no secrets: {why}", self.path.display()))
     }
 
     fn render(&self, variables: &Variables) -> Outcome<Zeroizing<String>> {
@@ -195,6 +235,35 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).expect("reads"), "A<<x\n1\nx\nB=2\n");
         file.wipe();
         assert_eq!(std::fs::read_to_string(&path).expect("reads"), "A<<x\n1\nx\nB=2\n");
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_nor_where_others_write() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().expect("folder");
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        symlink(&target, &link).expect("linked");
+        let through = file(&link, EnvFormat::Sh);
+        assert!(!through.is_new, "a link that leads nowhere is there all the same");
+        assert!(matches!(through.write(&variables(&[("T", "t")])), Err(Failure::Usage(_))));
+        assert!(!target.exists());
+        through.wipe();
+        assert!(link.symlink_metadata().is_ok(), "what is not ours stays");
+        // Linked after it was looked at.
+        let late = file(&folder.path().join("late"), EnvFormat::Sh);
+        std::fs::write(&target, "A=1\n").expect("written");
+        symlink(&target, folder.path().join("late")).expect("linked");
+        assert!(matches!(late.write(&variables(&[("T", "t")])), Err(Failure::Usage(_))));
+        late.wipe();
+        assert_eq!(std::fs::read_to_string(&target).expect("reads"), "A=1\n");
+        // Others could change what the next steps read.
+        let open = file(&target, EnvFormat::Sh);
+        for (mode, is_taken) in [(0o666, false), (0o620, false), (0o644, true)] {
+            std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode)).expect("changed");
+            assert_eq!(open.write(&variables(&[("T", "t")])).is_ok(), is_taken, "{mode:o}");
+        }
+        // A folder is no file.
+        assert!(file(folder.path(), EnvFormat::Sh).write(&variables(&[("T", "t")])).is_err());
     }
 
     #[test]

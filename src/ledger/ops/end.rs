@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::{
-    counted, ended_or, issue,
+    counted, ended_or, issue, pickups,
     secrets::{Exposed, exposed_by_task},
 };
 use crate::{
@@ -70,7 +70,7 @@ pub(in crate::ledger) fn task(tx: &mut Tx<'_>, end: &EndTask) -> Result<bool, Re
     if !task.own_standing(end.now).is_live() {
         return Ok(false);
     }
-    let exposed = exposed_by_task(tx, end.task, end.why, end.now)?;
+    let exposed = exposed_by_task(tx, &task, end.why)?;
     tx.mark_time(end.now);
     tx.audit(&end.event)?;
     exposed.tell(tx, &end.event.reason, end.now)?;
@@ -138,6 +138,9 @@ pub(in crate::ledger) fn end_lease(
         }
         task.live.retain(|bucket| bucket.count > 0);
         tx.put_task(&task);
+    }
+    if let Some(until) = lease.pickup_until {
+        pickups::clear(tx, lease.id, until)?;
     }
     lease.ended = Some((why, at));
     tx.put_lease(&lease);

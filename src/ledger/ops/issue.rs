@@ -21,6 +21,8 @@ use crate::{
 pub struct IssueDraft {
     /// The lease.
     pub lease: Lease,
+    /// What must not be barred beside its own scopes: those of who passed its task on.
+    pub through: Vec<ScopeId>,
     /// Its task, when the lease opens it.
     pub new_task: Option<Task>,
     /// The client's idempotency key.
@@ -102,6 +104,7 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<Issu
         return Err(Refused::Held(hold.explanation()));
     }
     tx.check_basis(&lease.scopes(), lease.basis)?;
+    tx.check_basis(&draft.through, lease.basis)?;
     if !proof_standing(tx, lease.parent, now)?.is_live() {
         return Err(Refused::LeaseEnded(EndReason::Revoked));
     }
@@ -250,7 +253,7 @@ fn write(tx: &mut Tx<'_>, draft: &IssueDraft, task: Task, paced: Counted) -> Res
     task.leases_issued = task.leases_issued.saturating_add(1);
     add_bucket(&mut task, lease, now);
     if draft.new_task.is_some() {
-        begin_task(tx, &task);
+        begin_task(tx, &task, false);
     }
     if let Some(wanted) = &draft.approval {
         approve::bind(&mut task, wanted.id);
@@ -275,13 +278,13 @@ fn write(tx: &mut Tx<'_>, draft: &IssueDraft, task: Task, paced: Counted) -> Res
     Ok(())
 }
 
-/// Writes the indexes of a new task.
-pub(in crate::ledger) fn begin_task(tx: &mut Tx<'_>, task: &Task) {
+/// Writes the indexes of a new task. One that its parent's workload passed on to another has a mark there.
+pub(in crate::ledger) fn begin_task(tx: &mut Tx<'_>, task: &Task, is_passed_on: bool) {
     tx.expires(task.deadline).tasks.extend_from_slice(task.id.as_bytes());
     if let Some(parent) = task.parent {
         let key = crate::ledger::keys::child(parent, task.id);
         tx.expires(task.deadline).children.extend_from_slice(&key);
-        tx.put(Table::Children, key, Vec::new());
+        tx.put(Table::Children, key, if is_passed_on { vec![1] } else { Vec::new() });
     }
     if task.held {
         tx.put(Table::Held, task.id.as_bytes().to_vec(), Vec::new());

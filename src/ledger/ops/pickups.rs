@@ -3,8 +3,9 @@
 use std::ops::Bound;
 
 use super::{
-    end, lease_standing, live_task,
+    end, lease_standing, live_task, proof_standing,
     secrets::{self, Exposed, told_of},
+    spend::{self, Spend},
 };
 use crate::{
     ledger::{engine::Table, keys, ops::issue::Waiting, refused::Refused, tx::Tx},
@@ -21,8 +22,12 @@ pub struct PickupDraft {
     pub handle: Digest,
     /// The workload of the tenant that came; `None` for somebody else.
     pub by: Option<WorkloadName>,
-    /// Scopes of what it proved itself through, and the revision that this was looked at.
+    /// Scopes of what it proved itself through and of itself, and the revision that this was looked at.
     pub proofs: Vec<ScopeId>,
+    /// The lease that it came with.
+    pub parent: Option<LeaseId>,
+    /// Its identity token, when that may not be used at will.
+    pub spend: Option<Spend>,
     /// As `proofs`.
     pub basis: (u64, u64),
     /// The event of a pickup.
@@ -77,6 +82,12 @@ pub(in crate::ledger) fn pick_up(tx: &mut Tx<'_>, draft: &PickupDraft) -> Result
     match by {
         Some(by) if record.taken == 0 => {
             tx.check_basis(&draft.proofs, draft.basis)?;
+            if !proof_standing(tx, draft.parent, now)?.is_live() {
+                return Err(Refused::LeaseEnded(EndReason::Revoked));
+            }
+            if let Some(spend) = &draft.spend {
+                spend::check_key(tx, spend)?;
+            }
             match lease_standing(tx, id, now)? {
                 Standing::Live => {}
                 Standing::Suspended => return Err(Refused::TaskSuspended),
@@ -87,6 +98,12 @@ pub(in crate::ledger) fn pick_up(tx: &mut Tx<'_>, draft: &PickupDraft) -> Result
             tx.audit(&draft.taken)?;
             if let Some(until) = lease.pickup_until.take() {
                 tx.delete(Table::Pickups, keys::pickup_due(until, id));
+            }
+            // From now on it ends with who took it, too.
+            for scope in &draft.proofs {
+                if !lease.proofs.contains(scope) {
+                    lease.proofs.push(*scope);
+                }
             }
             tx.put_lease(&lease);
             let other = Some(by.as_str()).filter(|by| *by != lease.workload.as_str()).unwrap_or_default();
@@ -158,6 +175,16 @@ fn lapsed(tx: &mut Tx<'_>, id: LeaseId, now: Timestamp) -> Result<(), Refused> {
         tx.audit(&told_of("pickup.expired", &lease, now))?;
         end::end_lease(tx, lease, EndReason::NotPickedUp, now)?;
     }
+    Ok(())
+}
+
+/// Forgets what waits for a lease that has ended. Its handle is remembered, so that whoever comes is noticed.
+pub(super) fn clear(tx: &mut Tx<'_>, id: LeaseId, until: Timestamp) -> Result<(), Refused> {
+    if let Some(mut record) = read(tx, id)?.filter(|record| !record.sealed.is_empty()) {
+        record.sealed = Vec::new();
+        tx.put_record(Table::Pickups, keys::pickup(id), &record);
+    }
+    tx.delete(Table::Pickups, keys::pickup_due(until, id));
     Ok(())
 }
 

@@ -1,18 +1,16 @@
 //! Static secrets: put, changed and retired by operators, and who got them.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::collections::BTreeMap;
 
-use super::scope::{CutDraft, write_cut};
+use super::{
+    ended_or,
+    scope::{CutDraft, write_cut},
+};
 use crate::{
-    ledger::{
-        book::ScopeState,
-        engine::{Row, Table, prefix_end},
-        keys,
-        refused::Refused,
-        tx::Tx,
-    },
+    ledger::{book::ScopeState, engine::Table, keys, refused::Refused, tx::Tx},
     model::{
-        EndReason, Lease, LeaseId, Scope, ScopeId, SecretName, SecretVersion, Task, TaskId, TenantNumber, Timestamp,
+        CredentialKind, EndReason, Lease, LeaseId, Scope, ScopeId, SecretName, SecretVersion, Task, TenantName,
+        TenantNumber, Timestamp,
     },
     pb, records,
 };
@@ -81,7 +79,8 @@ fn read(tx: &Tx<'_>, key: &[u8]) -> Result<Option<records::SecretRecord>, Refuse
     Ok(record.inspect_err(|e| tx.shared.aside.note(Table::Secrets, key, e)).ok())
 }
 
-/// Notes that a task got a static secret; `taken_by` is the workload that took it, when that is another than the task's.
+/// Notes that a task got a static secret, at it and at all tasks above; `taken_by` is the workload that took it, when
+/// that is another than the task's.
 pub(in crate::ledger) fn note_holder(
     tx: &mut Tx<'_>,
     lease: &Lease,
@@ -91,6 +90,7 @@ pub(in crate::ledger) fn note_holder(
     now: Timestamp,
 ) -> Result<(), Refused> {
     let Some(secret) = &lease.secret else { return Ok(()) };
+    mark_above(tx, secret, lease.id)?;
     let key = keys::secret_holder(&secret.name, secret.number, task.id);
     // What cannot be read is written anew: that the task has it now is what counts.
     let known: Option<records::SecretHolderRecord> = match tx.get(Table::SecretHolders, &key)? {
@@ -123,6 +123,19 @@ pub(in crate::ledger) fn note_holder(
     Ok(())
 }
 
+/// Notes a version that was handed out at the task that got it and at all above: the end of any of them takes it away.
+fn mark_above(tx: &mut Tx<'_>, secret: &SecretVersion, lease: LeaseId) -> Result<(), Refused> {
+    let mut next = Some(lease.task());
+    for _ in 0..=Task::MAX_ANCESTORS {
+        let Some(id) = next else { break };
+        let Some(mut task) = ended_or(tx.task(id))? else { break };
+        next = task.parent;
+        task.note_secret(secret, lease);
+        tx.put_task(&task);
+    }
+    Ok(())
+}
+
 /// Forgets a holder that was swept in `minute`, unless it got the secret again since.
 pub(in crate::ledger) fn forget_holder(tx: &mut Tx<'_>, key: &[u8], minute: u32) {
     let Ok(Some(value)) = tx.get(Table::SecretHolders, key) else { return };
@@ -133,35 +146,59 @@ pub(in crate::ledger) fn forget_holder(tx: &mut Tx<'_>, key: &[u8], minute: u32)
     }
 }
 
-/// Versions of static secrets that were in hands which they were taken from: an example of the leases, and how many.
+/// Versions of static secrets that were in hands which they were taken from.
 #[derive(Debug, Default)]
-pub(in crate::ledger) struct Exposed(BTreeMap<SecretVersion, (Lease, u64)>);
+pub(in crate::ledger) struct Exposed {
+    of: BTreeMap<SecretVersion, Example>,
+    /// Of a task that got more than is noted: what is told is not all.
+    beyond: Option<pb::Event>,
+}
+
+/// One of the leases of a version, and how many there were.
+#[derive(Debug)]
+struct Example {
+    number: TenantNumber,
+    tenant: TenantName,
+    event: pb::Event,
+    leases: u64,
+}
 
 impl Exposed {
     /// Takes a lease in that ends so, when it was handed out and lives.
     pub(in crate::ledger) fn note(&mut self, lease: &Lease, why: EndReason) {
         let Some(secret) = lease.secret.as_deref().filter(|_| lease.pickup_until.is_none()) else { return };
         if matches!(why, EndReason::Revoked | EndReason::Narrowed) {
-            self.0.entry(secret.clone()).or_insert_with(|| (lease.clone(), 0)).1 += 1;
+            let example = || Example {
+                number: lease.id.tenant(),
+                tenant: lease.tenant.clone(),
+                event: told_of(NEEDS_ROTATION, lease, lease.issued),
+                leases: 0,
+            };
+            self.of.entry(secret.clone()).or_insert_with(example).leases += 1;
         }
     }
 
     /// Says of each that it has to be rotated at its vendor: the end of a lease ends no value.
     pub(in crate::ledger) fn tell(self, tx: &mut Tx<'_>, because: &str, at: Timestamp) -> Result<(), Refused> {
-        for (secret, (lease, leases)) in self.0 {
-            let record = read(tx, &keys::secret(lease.id.tenant(), &secret.name))?;
+        for (secret, Example { number, tenant, mut event, leases }) in self.of {
+            let record = read(tx, &keys::secret(number, &secret.name))?;
             // What was rotated or retired here needs nobody to be told of.
             let is_over = |version: &records::SecretVersionRecord| version.number == secret.number && version.ended > 0;
             if record.as_ref().is_some_and(|record| record.versions.iter().any(is_over)) {
                 continue;
             }
             let owner = record.map(|record| record.owner);
-            let mut event = told_of("secret.needs_rotation", &lease, at);
             because.clone_into(&mut event.reason);
-            let scope = Scope::Secret(lease.tenant.clone(), secret.name.clone());
+            let scope = Scope::Secret(tenant, secret.name);
             event.details.push(format!("scope={scope}"));
             event.details.push(format!("owner={}", owner.unwrap_or_default()));
             event.details.push(format!("leases={leases}"));
+            event.at = Some(super::upkeep::timestamp(at));
+            tx.audit(&event)?;
+        }
+        if let Some(mut event) = self.beyond {
+            because.clone_into(&mut event.reason);
+            event.at = Some(super::upkeep::timestamp(at));
             tx.audit(&event)?;
         }
         Ok(())
@@ -189,42 +226,53 @@ pub(super) fn told_of(kind: &str, lease: &Lease, at: Timestamp) -> pb::Event {
     }
 }
 
-/// Static secrets of the live leases under a task that is about to end so.
-pub(in crate::ledger) fn exposed_by_task(
-    tx: &Tx<'_>,
-    task: TaskId,
-    why: EndReason,
-    now: Timestamp,
-) -> Result<Exposed, Refused> {
+/// Static secrets that a task and those below it got, when it is about to end so: by its own row, whatever was begun since.
+pub(in crate::ledger) fn exposed_by_task(tx: &Tx<'_>, task: &Task, why: EndReason) -> Result<Exposed, Refused> {
     let mut exposed = Exposed::default();
     if why != EndReason::Revoked {
         return Ok(exposed);
     }
-    let (mut tasks, mut at) = (vec![task], 0);
-    while let Some(task) = tasks.get(at).copied().filter(|_| at < TASKS_MOST) {
-        at += 1;
-        for (key, _) in under(tx, Table::Leases, task, LEASES_MOST)? {
-            let Some(id) = LeaseId::from_bytes(&key) else { continue };
-            match tx.lease(id) {
-                Ok(Some(lease)) if lease.own_standing(now).is_live() => exposed.note(&lease, why),
-                Ok(_) | Err(Refused::LeaseEnded(_)) => {}
-                Err(refused) => return Err(refused),
-            }
-        }
-        let children = under(tx, Table::Children, task, TASKS_MOST)?;
-        tasks.extend(children.iter().filter_map(|(key, _)| TaskId::from_bytes(key.get(TaskId::BYTES..)?)));
+    for held in &task.secrets {
+        let lease = match tx.lease(held.lease) {
+            Ok(lease) => lease,
+            // Damaged, and handed out all the same.
+            Err(Refused::LeaseEnded(_)) => None,
+            Err(refused) => return Err(refused),
+        };
+        let event = lease.map_or_else(
+            || pb::Event {
+                task_id: held.lease.task().to_string(),
+                lease_id: held.lease.to_string(),
+                details: held.version.details().into(),
+                ..told_of_task(task)
+            },
+            |lease| told_of(NEEDS_ROTATION, &lease, lease.issued),
+        );
+        let leases = u64::from(held.times);
+        let example = Example { number: task.id.tenant(), tenant: task.tenant.clone(), event, leases };
+        exposed.of.insert(held.version.clone(), example);
+    }
+    if task.secrets_overflow {
+        let details = vec![format!("scope={}", Scope::Task(task.id)), "incomplete=true".to_owned()];
+        exposed.beyond = Some(pb::Event { details, ..told_of_task(task) });
     }
     Ok(exposed)
 }
 
-fn under(tx: &Tx<'_>, table: Table, task: TaskId, most: usize) -> Result<Vec<Row>, Refused> {
-    let prefix = task.as_bytes();
-    let end = prefix_end(prefix);
-    let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    tx.scan(table, (Bound::Included(prefix), upper), most)
+/// As [`told_of`], where no lease is at hand.
+fn told_of_task(task: &Task) -> pb::Event {
+    pb::Event {
+        kind: NEEDS_ROTATION.to_owned(),
+        decision: "done".to_owned(),
+        actor: "broker".to_owned(),
+        tenant: task.tenant.to_string(),
+        partner: task.partner.to_string(),
+        workload: task.workload.to_string(),
+        task_id: task.id.to_string(),
+        purpose: task.purpose.to_string(),
+        credential_kind: CredentialKind::Secret.code().into(),
+        ..Default::default()
+    }
 }
 
-/// Leases of one task that are looked at when it is revoked.
-const LEASES_MOST: usize = 1_024;
-/// Tasks, its children among them.
-const TASKS_MOST: usize = 64;
+const NEEDS_ROTATION: &str = "secret.needs_rotation";

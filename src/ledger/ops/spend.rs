@@ -59,6 +59,18 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refu
     }
 }
 
+/// Refuses a token that others have used up. What is only taken by it is not noted as a use.
+pub(super) fn check_key(tx: &Tx<'_>, spend: &Spend) -> Result<(), Refused> {
+    let record = read(tx, &spend.token)?;
+    let is_own = record.uses.iter().any(|one| one.client_key == spend.key.0);
+    if !is_own && record.uses.len() >= spend.keys {
+        return Err(Refused::TokenSpent {
+            first: record.uses.first().and_then(|first| TaskId::from_bytes(&first.task)),
+        });
+    }
+    Ok(())
+}
+
 /// Whether a task, which may not be written yet, is one or below it.
 fn is_within(tx: &Tx<'_>, task: &Task, above: &[u8]) -> Result<bool, Refused> {
     let mut next = Some(task.id);

@@ -4,14 +4,14 @@ use std::ops::Bound;
 
 use super::{
     approve::{self, ApprovalUse},
-    ended_or, issue, live_task,
+    issue, live_task,
     pace::{self, Counted},
     proof_standing,
     spend::{self, Spend, Use},
 };
 use crate::{
     ledger::{engine::Table, ops::issue::Retry, refused::Refused, tx::Tx},
-    model::{EndReason, Task, TaskId, Timestamp, Tripped, Velocity},
+    model::{EndReason, ScopeId, Task, TaskId, Timestamp, Tripped, Velocity},
     pb, records,
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub struct OpenDraft {
     /// The task.
     pub task: Task,
+    /// What must not be barred beside its own scopes: those of who passed it or its parent on.
+    pub through: Vec<ScopeId>,
     /// The client's idempotency key.
     pub retry: Option<Retry>,
     /// The identity token that opens it.
@@ -50,10 +52,12 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Open
         return Err(Refused::Held(hold.explanation()));
     }
     tx.check_basis(&task.scopes(), task.basis)?;
-    if let Some(parent) = task.parent {
-        let above = live_task(tx, parent, now)?;
-        check_passed_on(tx, &above, task)?;
-    }
+    tx.check_basis(&draft.through, task.basis)?;
+    let parent = match task.parent {
+        Some(parent) => Some(live_task(tx, parent, now)?),
+        None => None,
+    };
+    let passed_on_by = parent.filter(|parent| parent.workload != task.workload).map(|parent| parent.id);
     if !proof_standing(tx, task.parent_lease, now)?.is_live() {
         return Err(Refused::LeaseEnded(EndReason::Revoked));
     }
@@ -67,6 +71,9 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Open
             Use::Fresh(record) => Some((spend, record)),
         },
     };
+    if let Some(parent) = passed_on_by {
+        check_passed_on(tx, parent)?;
+    }
     let approval = match &draft.approval {
         Some(wanted) => approve::admit(tx, wanted, task, true, None, now)?,
         None => None,
@@ -85,7 +92,7 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Open
     if let Counted::Within(first, pace) = paced {
         pace::note(tx, first, pace)?;
     }
-    issue::begin_task(tx, task);
+    issue::begin_task(tx, task, passed_on_by.is_some());
     tx.put_task(task);
     if let Some(retry) = draft.retry {
         issue::remember(tx, retry, task.id, None, task.deadline);
@@ -96,12 +103,9 @@ pub(in crate::ledger) fn open(tx: &mut Tx<'_>, draft: &OpenDraft) -> Result<Open
     Ok(Opened::Task(task.id))
 }
 
-/// A task can be passed on to so many others only.
-fn check_passed_on(tx: &Tx<'_>, parent: &Task, task: &Task) -> Result<(), Refused> {
-    if parent.workload == task.workload {
-        return Ok(());
-    }
-    let prefix = parent.id.as_bytes();
+/// A task can be passed on to so many others only. Counted by the marks in the index: no child's row is read.
+fn check_passed_on(tx: &Tx<'_>, parent: TaskId) -> Result<(), Refused> {
+    let prefix = parent.as_bytes();
     let end = crate::ledger::engine::prefix_end(prefix);
     let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
     let known = tx.scan(Table::Children, (Bound::Included(prefix.as_slice()), upper), CHILDREN_READ)?;
@@ -109,15 +113,14 @@ fn check_passed_on(tx: &Tx<'_>, parent: &Task, task: &Task) -> Result<(), Refuse
     if known.len() >= CHILDREN_READ {
         return Err(Refused::Quota("task's child tasks, of those that can be passed on"));
     }
-    let mut keys: Vec<&[u8]> = known.iter().map(|(key, _)| key.as_slice()).collect();
-    keys.extend(tx.staged(Table::Children, prefix));
-    keys.sort_unstable();
-    keys.dedup();
-    let mut passed_on = 0;
-    for key in keys {
-        let Some(id) = key.get(TaskId::BYTES..).and_then(TaskId::from_bytes) else { continue };
-        // One that cannot be read counts.
-        passed_on += usize::from(ended_or(tx.task(id))?.is_none_or(|child| child.workload != parent.workload));
+    let mut passed_on = known.iter().filter(|(_, mark)| !mark.is_empty()).take(Task::MAX_DELEGATIONS).count();
+    for key in tx.staged(Table::Children, prefix) {
+        if passed_on >= Task::MAX_DELEGATIONS {
+            break;
+        }
+        // One that was there before, and goes in this commit, counts still.
+        let is_known = known.binary_search_by(|(known, _)| known.as_slice().cmp(key)).is_ok();
+        passed_on += usize::from(!is_known && tx.get(Table::Children, key)?.is_some_and(|mark| !mark.is_empty()));
     }
     if passed_on >= Task::MAX_DELEGATIONS { Err(Refused::Quota("task's delegations")) } else { Ok(()) }
 }

@@ -259,6 +259,8 @@ impl Bed {
             approvals: Vec::new(),
             pace: None,
             limits: None,
+            secrets: Vec::new(),
+            secrets_overflow: false,
         }
     }
 
@@ -298,6 +300,7 @@ impl Bed {
     pub fn draft(&self, lease: &Lease) -> IssueDraft {
         IssueDraft {
             lease: lease.clone(),
+            through: Vec::new(),
             new_task: None,
             retry: None,
             supersedes: None,
@@ -323,6 +326,7 @@ impl Bed {
     pub fn open_task(&self, task: Task) -> Task {
         let draft = OpenDraft {
             task: task.clone(),
+            through: Vec::new(),
             retry: None,
             spend: None,
             approval: None,

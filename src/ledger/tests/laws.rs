@@ -5,8 +5,8 @@ use super::{
     on_each_engine,
 };
 use crate::{
-    ledger::{Custody, CustodyDraft, IssueDraft, Quota, Refused, Retry, TrustCommit},
-    model::{Digest, EndReason, Lease, Scope, Standing, Suspension, Task, TenantNumber, Timestamp},
+    ledger::{Custody, CustodyDraft, IssueDraft, OpenDraft, Quota, Refused, Retry, TrustCommit},
+    model::{Digest, EndReason, Lease, Scope, Standing, Suspension, Task, TenantNumber, Timestamp, Velocity},
 };
 
 on_each_engine! {
@@ -29,6 +29,7 @@ on_each_engine! {
     suspensions_for_several_reasons_are_lifted_one_by_one_and_outlast_reopening,
     a_bar_refuses_beginnings_and_apply_does_not_lift_it,
     a_chain_of_leases_longer_than_is_followed_counts_as_ended,
+    what_is_barred_or_cut_above_a_task_that_was_passed_on_refuses_beginnings,
 }
 
 fn a_lease_that_was_issued_has_its_row_and_its_event(bed: &mut Bed) {
@@ -347,6 +348,38 @@ fn a_bar_refuses_beginnings_and_apply_does_not_lift_it(bed: &mut Bed) {
         assert_eq!(bed.issue(&bed.new_lease(&task)), Err(Refused::Barred(tenant().id())));
         bed.reopen();
     }
+}
+
+fn what_is_barred_or_cut_above_a_task_that_was_passed_on_refuses_beginnings(bed: &mut Bed) {
+    let above = Scope::Workload("acme".parse().unwrap(), "another".parse().unwrap());
+    let task = bed.task();
+    let issue = |bed: &Bed, lease: &Lease| {
+        wait(bed.ledger().issue(IssueDraft { through: vec![above.id()], ..bed.draft(lease) })).map(drop)
+    };
+    let open = |bed: &Bed, task: Task| {
+        let draft = OpenDraft {
+            task,
+            through: vec![above.id()],
+            retry: None,
+            spend: None,
+            approval: None,
+            velocity: Velocity::default(),
+            event: bed.event("task.opened", None),
+            now: bed.now,
+        };
+        wait(bed.ledger().open_task(draft)).map(drop)
+    };
+    bed.bar(above.clone(), false).unwrap();
+    assert_eq!(issue(bed, &bed.new_lease(&task)), Err(Refused::Barred(above.id())));
+    assert_eq!(open(bed, bed.new_task()), Err(Refused::Barred(above.id())));
+    bed.issue(&bed.new_lease(&task)).unwrap();
+    bed.lift(above.clone()).unwrap();
+    let (lease, child) = (bed.new_lease(&task), bed.new_task());
+    bed.cut(above.clone(), false).unwrap();
+    assert_eq!(issue(bed, &lease), Err(Refused::Moved), "decided before the cut");
+    assert_eq!(open(bed, child), Err(Refused::Moved));
+    assert_eq!(issue(bed, &bed.new_lease(&task)), Ok(()));
+    assert_eq!(open(bed, bed.new_task()), Ok(()));
 }
 
 fn a_chain_of_leases_longer_than_is_followed_counts_as_ended(bed: &mut Bed) {

@@ -276,6 +276,7 @@ impl Pair {
         let event = self.bed.event("task.opened", None);
         let draft = crate::ledger::OpenDraft {
             task: row.clone(),
+            through: Vec::new(),
             retry: None,
             spend: None,
             approval: None,

@@ -6,12 +6,14 @@ use super::{
 };
 use crate::{
     ledger::{
-        HandOut, IssueDraft, PickedUp, PickupDraft, Refused, SecretCommit, ValueChange, Waiting, check, engine::Table,
+        EndTask, HandOut, IssueDraft, PickedUp, PickupDraft, Refused, SecretCommit, Spend, ValueChange, Waiting, check,
+        engine::Table,
     },
     model::{
-        CredentialKind, Digest, EndReason, Lease, Scope, SecretVersion, Standing, Task, TenantNumber, WorkloadName,
+        CredentialKind, Digest, EndReason, Lease, Scope, ScopeId, SecretVersion, Standing, Task, TenantNumber,
+        WorkloadName,
     },
-    records,
+    pb, records,
 };
 
 on_each_engine! {
@@ -22,6 +24,109 @@ on_each_engine! {
     a_damaged_handle_is_nobodys,
     a_waiting_credential_is_taken_once_also_by_many_at_a_time,
     what_nobody_took_frees_its_quota,
+    what_was_picked_up_ends_with_who_took_it,
+    who_is_barred_picks_nothing_up,
+    a_token_that_others_used_up_picks_nothing_up,
+    what_waits_for_a_lease_that_ended_is_gone,
+    what_a_revoked_task_got_is_told_whatever_was_begun_since,
+    what_is_not_noted_is_told_to_be_missing,
+}
+
+/// Another workload that comes with the handle.
+fn taker(bed: &Bed, lease: &Lease) -> PickupDraft {
+    let by: WorkloadName = "taker".parse().unwrap();
+    PickupDraft { proofs: vec![ScopeId::workload(&lease.tenant, &by)], by: Some(by), ..pickup(bed, lease) }
+}
+
+fn taker_scope() -> Scope {
+    Scope::Workload("acme".parse().unwrap(), "taker".parse().unwrap())
+}
+
+fn what_was_picked_up_ends_with_who_took_it(bed: &mut Bed) {
+    let lease = waiting(bed);
+    wait(bed.ledger().pick_up(taker(bed, &lease))).unwrap();
+    assert!(bed.is_live(lease.id));
+    bed.cut(taker_scope(), false).unwrap();
+    assert!(!bed.is_live(lease.id));
+    bed.reopen();
+    assert!(!bed.is_live(lease.id));
+}
+
+fn who_is_barred_picks_nothing_up(bed: &mut Bed) {
+    let lease = waiting(bed);
+    bed.bar(taker_scope(), false).unwrap();
+    let refused = wait(bed.ledger().pick_up(taker(bed, &lease))).map(drop);
+    assert_eq!(refused, Err(Refused::Barred(taker_scope().id())));
+    assert!(bed.is_live(lease.id), "who may still takes it");
+    assert_eq!(take(bed, &lease), Ok(PickedUp::Taken(vec![9; 40])));
+}
+
+fn a_token_that_others_used_up_picks_nothing_up(bed: &mut Bed) {
+    let lease = waiting(bed);
+    let by = |key: &[u8]| Spend {
+        token: Digest::of(b"token"),
+        key: Digest::of(key),
+        keys: 1,
+        opens: None,
+        until: lease.expires,
+    };
+    let mine = IssueDraft { spend: Some(by(b"mine")), ..bed.draft(&bed.new_lease(&bed.task())) };
+    wait(bed.ledger().issue(mine)).unwrap();
+    let with = |key: &[u8]| PickupDraft { spend: Some(by(key)), ..pickup(bed, &lease) };
+    let refused = wait(bed.ledger().pick_up(with(b"a thief's"))).map(drop);
+    assert!(matches!(refused, Err(Refused::TokenSpent { .. })), "{refused:?}");
+    assert!(wait(bed.ledger().pick_up(with(b"mine"))).is_ok());
+}
+
+fn what_waits_for_a_lease_that_ended_is_gone(bed: &mut Bed) {
+    let lease = waiting(bed);
+    assert_eq!(bed.release(lease.id), Ok(true));
+    let rows = bed.rows(Table::Pickups);
+    assert!(rows.iter().all(|(_, value)| !value.windows(40).any(|part| part == [9; 40])));
+}
+
+/// Revokes a task, and says which events ask for a rotation then.
+fn told_by_revoking(bed: &Bed, task: &Task) -> Vec<pb::Event> {
+    let event = bed.event("task.revoked", None);
+    let end = EndTask { task: task.id, why: EndReason::Revoked, event, now: bed.now };
+    assert!(wait(bed.ledger().end_task(end)).unwrap().0);
+    let pages = bed.ledger().audit_pages(&crate::ledger::stream_id("acme", "north"), 0, usize::MAX).unwrap();
+    let events = pages.into_iter().flat_map(|(_, page)| page.unwrap().events);
+    let events = events.map(|bytes| <pb::Event as prost::Message>::decode(bytes.as_slice()).unwrap());
+    events.filter(|event| event.kind == "secret.needs_rotation").collect()
+}
+
+fn what_a_revoked_task_got_is_told_whatever_was_begun_since(bed: &mut Bed) {
+    put(bed, "stripe");
+    let above = bed.task();
+    let child = bed.child(&above);
+    let stolen = secret_lease(bed, &child, "stripe");
+    issue(bed, &stolen).unwrap();
+    // It hides among many tasks, and what it had is over.
+    for _ in 0..70 {
+        bed.child(&above);
+    }
+    assert_eq!(bed.release(stolen.id), Ok(true));
+    assert_eq!(bed.complete(child.id), Ok(true));
+    bed.reopen();
+    let [told] = told_by_revoking(bed, &above).try_into().unwrap();
+    assert_eq!((told.lease_id, told.task_id), (stolen.id.to_string(), child.id.to_string()));
+    for detail in ["secret=stripe", "secret_version=1", "scope=secret acme/stripe", "leases=1"] {
+        assert!(told.details.iter().any(|said| said == detail), "{detail}: {:?}", told.details);
+    }
+}
+
+fn what_is_not_noted_is_told_to_be_missing(bed: &mut Bed) {
+    let task = bed.task();
+    for at in 0..=Task::MAX_SECRETS {
+        let name = format!("key-{at}");
+        put(bed, &name);
+        issue(bed, &secret_lease(bed, &task, &name)).unwrap();
+    }
+    let told = told_by_revoking(bed, &task);
+    assert_eq!(told.len(), Task::MAX_SECRETS + 1);
+    let partly = |event: &&pb::Event| event.details.iter().any(|detail| detail == "incomplete=true");
+    assert_eq!(told.iter().filter(partly).count(), 1);
 }
 
 fn number() -> TenantNumber {
@@ -79,7 +184,9 @@ fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
         lease: lease.id,
         handle: Digest::of(b"handle"),
         by: Some(by),
-        proofs: Vec::new(),
+        proofs: vec![ScopeId::workload(&lease.tenant, &"runner".parse().unwrap())],
+        parent: None,
+        spend: None,
         basis: bed.ledger().basis(),
         taken: bed.event("pickup.taken", Some(lease.id)),
         misused: bed.event("pickup.misused", Some(lease.id)),

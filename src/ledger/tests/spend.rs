@@ -32,6 +32,7 @@ fn spend(bed: &Bed, key: u8, keys: usize, asked: &[u8]) -> Spend {
 fn draft(bed: &Bed, spend: Spend) -> OpenDraft {
     OpenDraft {
         task: bed.new_task(),
+        through: Vec::new(),
         retry: None,
         spend: Some(spend),
         approval: None,

@@ -192,6 +192,7 @@ fn a_check_is_not_begun_with_another_seal_key_or_a_newer_schema(bed: &mut Bed) {
 fn open(bed: &Bed, request: &[u8]) -> Result<TaskId, Refused> {
     let draft = OpenDraft {
         task: bed.new_task(),
+        through: Vec::new(),
         retry: Some(Retry { key: *b"sixteen bytes ok", request: Digest::of(request) }),
         spend: None,
         approval: None,

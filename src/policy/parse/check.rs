@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    model::{GrantName, OperatorName, PartnerName, TenantName, WorkloadName},
+    model::{CredentialKind, GrantName, OperatorName, PartnerName, TenantName, WorkloadName},
     policy::{
         pattern::Pattern,
         problem::Problem,
@@ -155,7 +155,9 @@ impl Gather<'_> {
                 let help = "lower it, or give what is not of the class a grant of its own";
                 found.push(self.at(place, "grant.ttl_max", &message, help));
             }
-            if class.require_binding && !grant.require_binding {
+            // Nothing binds a static secret.
+            let is_bindable = grant.kinds.iter().any(|kind| *kind != CredentialKind::Secret);
+            if class.require_binding && !grant.require_binding && is_bindable {
                 let message = format!("is false, and resource class `{name}` asks for bound tokens");
                 found.push(self.at(place, "grant.require_binding", &message, "remove it, or write true"));
             }

@@ -387,9 +387,11 @@ fn a_token_says_through_whom_it_was_passed_on_and_resold_and_no_longer_a_chain_t
     let plain = check(&verifier, &issuer.token()).expect("good");
     assert!(plain.actors.is_empty() && plain.resellers.is_empty());
     let chain = |length: usize| {
-        (0..length).fold(Value::Null, |within, n| match within {
-            Value::Null => json!({ "sub": format!("actor-{n}") }),
-            within => json!({ "sub": format!("actor-{n}"), "act": within }),
+        (0..length).fold(Value::Null, |within, n| {
+            if within.is_null() {
+                return json!({ "sub": format!("actor-{n}") });
+            }
+            json!({ "sub": format!("actor-{n}"), "act": within })
         })
     };
     let passed = check(&verifier, &issuer.token_with("act", chain(3))).expect("good");
