@@ -3,7 +3,7 @@
 //! A caller does not say who it is or what for: the kernel says which process it is, and the trust map which identities
 //! that has. Each of them is a **binding**: a tenant, the caller's workload there, and a grant with `workload_api = true`,
 //! which says partner and purpose. What is served under a binding is a lease of a task, as everything is; the task is
-//! opened when it is first needed and ends with the process ([`residence`]). Every SVID is decided about anew.
+//! opened when it is first needed and ends with the process (`residence`). Every SVID is decided about anew.
 
 mod anchors;
 mod follow;

@@ -25,7 +25,7 @@ pub struct NoToken {
     pub why: String,
 }
 
-/// The identity token of a platform, for `audience`: see [`super::ambient`]. 10 seconds and 16 KiB at most.
+/// The identity token of a platform, for `audience`: see [`super::ambient()`]. 10 seconds and 16 KiB at most.
 ///
 /// # Errors
 /// When the platform does not give it.
