@@ -52,8 +52,8 @@ impl TenantTrust {
 
     /// Takes what was compiled of the very same trust map; of another one it is left alone.
     pub fn adopt(&mut self, compiled: &CompiledPolicies) {
-        if compiled.1.is_ready() && compiled.0 == self.hash() {
-            self.sets = compiled.1.clone();
+        if let Some(sets) = compiled.of(self.hash()) {
+            self.sets = sets.clone();
         }
     }
 }
@@ -61,6 +61,14 @@ impl TenantTrust {
 /// What was compiled of the policies of one trust map.
 #[derive(Clone, Debug)]
 pub struct CompiledPolicies(Digest, Sets);
+
+impl CompiledPolicies {
+    /// The sets, when they are compiled and of the trust map with this hash.
+    fn of(&self, hash: Digest) -> Option<&Sets> {
+        let Self(own, sets) = self;
+        (sets.is_ready() && *own == hash).then_some(sets)
+    }
+}
 
 impl GlobalTrust {
     /// Whether its guardrails are compiled, or there are none.
@@ -82,8 +90,8 @@ impl GlobalTrust {
 
     /// As [`TenantTrust::adopt`].
     pub fn adopt(&mut self, compiled: &CompiledPolicies) {
-        if compiled.1.is_ready() && compiled.0 == self.hash() {
-            self.sets = compiled.1.clone();
+        if let Some(sets) = compiled.of(self.hash()) {
+            self.sets = sets.clone();
         }
     }
 

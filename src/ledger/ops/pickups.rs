@@ -159,10 +159,7 @@ pub(in crate::ledger) fn lapse(tx: &mut Tx<'_>, now: Timestamp) -> Result<bool, 
 }
 
 fn lapsed(tx: &mut Tx<'_>, id: LeaseId, now: Timestamp) -> Result<(), Refused> {
-    if let Some(mut record) = read(tx, id)?.filter(|record| !record.sealed.is_empty()) {
-        record.sealed = Vec::new();
-        tx.put_record(Table::Pickups, keys::pickup(id), &record);
-    }
+    drop_sealed(tx, id)?;
     let lease = match tx.lease(id) {
         Ok(Some(lease)) => lease,
         // A damaged one has ended.
@@ -178,12 +175,18 @@ fn lapsed(tx: &mut Tx<'_>, id: LeaseId, now: Timestamp) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Forgets what waits for a lease that has ended. Its handle is remembered, so that whoever comes is noticed.
-pub(super) fn clear(tx: &mut Tx<'_>, id: LeaseId, until: Timestamp) -> Result<(), Refused> {
+/// Takes the sealed credential out of its row, which stays.
+fn drop_sealed(tx: &mut Tx<'_>, id: LeaseId) -> Result<(), Refused> {
     if let Some(mut record) = read(tx, id)?.filter(|record| !record.sealed.is_empty()) {
         record.sealed = Vec::new();
         tx.put_record(Table::Pickups, keys::pickup(id), &record);
     }
+    Ok(())
+}
+
+/// Forgets what waits for a lease that has ended. Its handle is remembered, so that whoever comes is noticed.
+pub(super) fn clear(tx: &mut Tx<'_>, id: LeaseId, until: Timestamp) -> Result<(), Refused> {
+    drop_sealed(tx, id)?;
     tx.delete(Table::Pickups, keys::pickup_due(until, id));
     Ok(())
 }
