@@ -1,6 +1,6 @@
 //! `mayfly unmanaged`: credentials that other systems issued, known by name, owner and place.
 
-mod file;
+pub(super) mod file;
 
 use std::path::PathBuf;
 
