@@ -38,7 +38,7 @@ mod tx;
 pub use anchor::{Anchor, FileAnchor, Mark};
 pub use book::ScopeState;
 pub use check::{CheckReport, check, fits};
-pub use codec::{Unreadable, scope_from, scope_name};
+pub use codec::{Codec, Unreadable, scope_from, scope_name};
 pub use custody::{Lapses, Voices};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
