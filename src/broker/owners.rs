@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, event, issue::DECIDED_AT_MOST, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision,
-    view, who::Operator,
+    Broker, decided::decided, event, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision, view,
+    who::Operator,
 };
 use crate::{
     identity::Caller,
@@ -28,14 +28,7 @@ impl Broker {
         if !request.dry_run {
             check_reason(&request.reason)?;
         }
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.try_transfer(caller, &request).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+        decided(async || self.try_transfer(caller, &request).await).await
     }
 
     async fn try_transfer(
@@ -113,14 +106,8 @@ impl Broker {
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         check_owner("owner", &request.owner)?;
         // What an attempt has suspended before it was overtaken counts.
-        let (mut suspended, mut outcome) = (0, Err(Refusal::Busy { retry_ms: 50 }));
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.try_leave(caller, &request, &mut suspended).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+        let mut suspended = 0;
+        decided(async || self.try_leave(caller, &request, &mut suspended).await).await
     }
 
     async fn try_leave(
@@ -155,14 +142,8 @@ impl Broker {
     /// # Errors
     /// When the store failed: what was suspended until then stays so; it is to be told again.
     pub(super) async fn person_leaves(&self, leaving: &Leaving<'_>) -> Result<pb::LeaveOwnerResponse, Refusal> {
-        let (mut suspended, mut outcome) = (0, Err(Refusal::Busy { retry_ms: 50 }));
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.leave_once(leaving, self.ledger.basis().1, self.now(), &mut suspended).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+        let mut suspended = 0;
+        decided(async || self.leave_once(leaving, self.ledger.basis().1, self.now(), &mut suspended).await).await
     }
 
     async fn leave_once(
