@@ -31,8 +31,10 @@ mod refused;
 mod secrets;
 mod shared;
 mod snapshot;
+mod standings;
 #[cfg(test)]
 mod tests;
+mod told;
 mod tx;
 
 pub use anchor::{Anchor, FileAnchor, Mark};
@@ -63,8 +65,9 @@ pub use ops::{
     task::OpenDraft,
     upkeep::{CheckpointDraft, SweepReport, TrimReport, WalkReport},
 };
-pub use read::{BarRow, CutRow, LogRow};
+pub use read::{BarRow, CutRow};
 pub use refused::Refused;
 pub use secrets::{HolderRow, SecretRow};
 pub use shared::{Aside, AsideRow, Hold, Published};
 pub use snapshot::{Filler, Snapshot, hold_restored};
+pub use told::LogRow;
