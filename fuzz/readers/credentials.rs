@@ -213,7 +213,7 @@ impl Tenant {
         params.serial_number = Some(SerialNumber::from_slice(&[1; LeaseId::BYTES]));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.subject_alt_names = vec![SanType::URI("spiffe://acme.example/w/exporter".try_into().expect("ASCII"))];
-        params.custom_extensions = vec![CustomExtension::from_oid_content(Stamp::OID, stamp.to_vec())];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&Stamp::OID, stamp.to_vec())];
         params.signed_by(&self.key, &self.issuer).expect("a leaf").der().clone()
     }
 }

@@ -76,7 +76,7 @@ impl Broker {
     ) -> Result<pb::RequestApprovalResponse, Refusal> {
         let tenant: TenantName = view::id("tenant", &request.tenant)?;
         let wanted = Wanted::of(&request.grant, &request.purpose, &request.task_id, &request.reason)?;
-        let asked = decided(async || {
+        let asked = decided(|| async {
             let (basis, now) = (self.ledger.basis(), self.now());
             let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
                 self.refused(caller, None, &tenant, REFUSED, why, now);
@@ -114,7 +114,7 @@ impl Broker {
         let tenant: TenantName = view::id("tenant", &request.tenant)?;
         let workload: WorkloadName = view::id("workload", &request.workload)?;
         let wanted = Wanted::of(&request.grant, &request.purpose, &request.task_id, &request.reason)?;
-        let asked = decided(async || {
+        let asked = decided(|| async {
             let (basis, now) = (self.ledger.basis(), self.now());
             let operator = self.operator(caller)?;
             let known = self.registry.tenant(&self.ledger, &tenant)?;
@@ -216,7 +216,7 @@ impl Broker {
         if !request.approve && request.reason.trim().is_empty() {
             return Err(Refusal::invalid("reason", "is missing; say why it is denied"));
         }
-        let (approval, receipt) = decided(async || self.try_decide(caller, &request).await).await?;
+        let (approval, receipt) = decided(|| self.try_decide(caller, &request)).await?;
         let approval = Some(self.approval_view(&approval, true, self.now())?);
         Ok(pb::DecideApprovalResponse { approval, revision: Some(revision(&receipt)) })
     }

@@ -24,7 +24,7 @@ impl Broker {
     /// grant's expiry.
     pub async fn attest(&self, caller: &Caller, request: pb::AttestRequest) -> Result<pb::AttestResponse, Refusal> {
         check_reason(&request.reason)?;
-        decided(async || self.try_attest(caller, &request).await).await
+        decided(|| self.try_attest(caller, &request)).await
     }
 
     async fn try_attest(&self, caller: &Caller, request: &pb::AttestRequest) -> Result<pb::AttestResponse, Refusal> {

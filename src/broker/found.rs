@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{KeyCommit, Refused, TrustCommit},
+    ledger::{KeyCommit, TrustCommit},
     mint::{
         SecretBytes,
         audit_key::AuditKey,
@@ -232,7 +232,7 @@ impl Broker {
         let mut added = event::own(kind, now);
         added.details = vec![format!("operator={name}"), "role=admin".into()];
         // An apply that came between changed what is written here: it is read again.
-        decided(async || {
+        decided(|| async {
             let basis = self.ledger.basis().1;
             let mut global = GlobalTrust::clone(&self.registry.global());
             let (tenants, partners) = (Reach::All, Reach::All);

@@ -49,7 +49,7 @@ impl Broker {
         svid: bool,
     ) -> Result<pb::IssueResponse, Refusal> {
         check_fields(&request)?;
-        decided(async || {
+        decided(|| async {
             let now = self.now();
             let basis = self.ledger.basis();
             let (tenant, task) = self.place(&request)?;
@@ -88,7 +88,7 @@ impl Broker {
     pub async fn renew(&self, caller: &Caller, request: pb::RenewRequest) -> Result<pb::IssueResponse, Refusal> {
         let id: LeaseId = request.lease_id.parse().map_err(|_| Refusal::Unknown("lease"))?;
         check_idempotency_key(&request.idempotency_key)?;
-        decided(async || {
+        decided(|| async {
             let now = self.now();
             let basis = self.ledger.basis();
             let lease = self.ledger.lease(id)?.ok_or(Refusal::Unknown("lease"))?;

@@ -38,7 +38,7 @@ impl Broker {
             return Err(Refusal::invalid("deadline_seconds", format!("is more than {TASK_MAX_SECONDS}")));
         }
         let tenant: TenantName = view::id("tenant", &request.tenant)?;
-        decided(async || {
+        decided(|| async {
             let now = self.now();
             // Before the caller is looked at: a cut that comes after that look is one after the decision.
             let basis = self.ledger.basis();

@@ -9,7 +9,7 @@ use prost_types::Timestamp;
 
 use crate::{
     model::{
-        Digest, PartnerName, TenantName,
+        Digest, PartnerName,
         shape::looks_like_a_secret,
         unmanaged::{AT_ONCE, KINDS},
     },
