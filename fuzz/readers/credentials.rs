@@ -210,7 +210,7 @@ impl Tenant {
     /// A certificate as the tenant's CA makes it, but for its stamp.
     fn leaf(&self, stamp: &[u8]) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();
-        params.serial_number = Some(SerialNumber::from_slice(&[1; LeaseId::BYTES]));
+        params.serial_number = Some(SerialNumber::from_slice(&[0x41; LeaseId::BYTES]));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.subject_alt_names = vec![SanType::URI("spiffe://acme.example/w/exporter".try_into().expect("ASCII"))];
         params.custom_extensions = vec![CustomExtension::from_oid_content(&Stamp::OID, stamp.to_vec())];

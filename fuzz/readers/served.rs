@@ -268,9 +268,13 @@ fn trust(user_id: u32) -> String {
     )
 }
 
-/// In a query or path, as it is.
+/// In a query, or in a path with its slashes.
 fn escaped(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
+    let one = |byte: &u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'/' | b'_' => char::from(*byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(one).collect()
 }
 
 /// Bytes as they are.
