@@ -174,4 +174,4 @@ fn task_within(scopes: &[Scope], task: &Task) -> bool {
 /// Leases shown in a dry run.
 const SAMPLE: usize = 100;
 /// Rows looked at between two yields.
-const PAGE: usize = 1_024;
+pub(super) const PAGE: usize = 1_024;

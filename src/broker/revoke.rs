@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Broker, event, refusal::Refusal, task::revision, view, who::Operator};
+use super::{Broker, covered::PAGE, event, refusal::Refusal, task::revision, view, who::Operator};
 use crate::{
     identity::Caller,
     ledger::{CutDraft, EndLease, EndTask},
