@@ -7,6 +7,7 @@
 //! ```
 
 pub mod anchor;
+mod appeals;
 mod approvals;
 mod ballast;
 mod book;
@@ -50,6 +51,10 @@ pub use notices::NoticeMarks;
 pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
 pub use ops::{
+    appeals::{
+        AnswerDraft as AppealAnswer, FileDraft as AppealDraft, Filed, appeal_id, key_of as appeal_key,
+        named as appealed,
+    },
     apply::{TenantChange, TrustCommit},
     approve::{AgreeDraft, ApprovalUse, AskDraft, CloseDraft, Terms},
     custody::{Custody, CustodyDraft, UseRow},

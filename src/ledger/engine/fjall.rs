@@ -353,7 +353,8 @@ fn is_hot(table: Table) -> bool {
         | Table::Secrets
         | Table::SecretValues
         | Table::SecretHolders
-        | Table::Pickups => false,
+        | Table::Pickups
+        | Table::Appeals => false,
     }
 }
 
