@@ -37,8 +37,8 @@ pub struct RestoreArgs {
     #[arg(long, value_enum, default_value_t = EngineArg::Fjall, conflicts_with = "config")]
     engine: EngineArg,
     /// The audit as a file sink or `events export` wrote it: bars, cuts and lost authority in it that are newer than the
-    /// backup are barred again. It can only take away, so it is used whether or not it verifies; what is missing from it
-    /// or not signed is told as `not proven`.
+    /// backup are barred again. It must be whole up to the anchor, or nothing is written; what else speaks against it is told
+    /// as `not proven`, and replayed all the same: it can only take away.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// The anchor of the store that was lost, where it is not in the configuration's place. The audit after the backup

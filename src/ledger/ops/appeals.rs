@@ -1,6 +1,6 @@
 //! Appeals: one row at most for a suspension, under its key, and gone with it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use super::custody::{self, Custody};
 use crate::{
@@ -178,11 +178,8 @@ pub fn named(record: &records::AppealRecord) -> Option<(Scope, Suspension)> {
 
 /// Whether one more fits beside those that are kept. Looked at where one is new, so no more than once a suspension and day.
 fn check_room(tx: &Tx<'_>, draft: &FileDraft) -> Result<(), Refused> {
-    let mut kept = std::collections::BTreeMap::new();
-    let upper = std::ops::Bound::Unbounded;
-    for (key, value) in tx.scan(Table::Appeals, (std::ops::Bound::Unbounded, upper), ROWS_MOST)? {
-        kept.insert(key, value);
-    }
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = tx.scan(Table::Appeals, all, ROWS_MOST)?.into_iter().collect();
     // With what this very commit has done.
     let staged: Vec<Vec<u8>> = tx.staged(Table::Appeals, &[]).map(<[u8]>::to_vec).collect();
     for key in staged {
