@@ -5,6 +5,7 @@
 //! streamed is sealed, so the way and the place do not matter.
 
 pub mod file;
+pub mod proof;
 pub mod replay;
 
 use std::sync::Arc;

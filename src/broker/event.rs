@@ -4,6 +4,7 @@ use crate::{
     identity::Caller,
     model::{Lease, Ruling, Task, TaskId, Timestamp},
     pb,
+    policy::{Grant, Pattern},
 };
 
 /// An event of the broker's own doing.
@@ -51,6 +52,14 @@ pub fn of_lease(event: &mut pb::Event, lease: &Lease) {
     ruled(event, lease.ruling.as_deref());
 }
 
+/// Which actions a credential has, where they are not just those that its grant lists: most have, and it costs them no
+/// byte. Both are sorted, each once.
+#[must_use]
+pub fn actions_of(actions: &[String], grant: &Grant) -> Option<String> {
+    let is_all = grant.actions.iter().map(Pattern::as_str).eq(actions.iter().map(String::as_str));
+    (!is_all).then(|| format!("{ACTIONS}{}", actions.join(" ")))
+}
+
 /// Fills in which policies allowed it.
 pub fn ruled(event: &mut pb::Event, ruling: Option<&Ruling>) {
     if let Some(ruling) = ruling {
@@ -91,6 +100,8 @@ pub fn task_text(id: Option<TaskId>) -> String {
     id.map(|id| id.to_string()).unwrap_or_default()
 }
 
+/// The name of the detail that [`actions_of`] makes.
+pub const ACTIONS: &str = "actions=";
 /// The decision of what succeeded.
 pub const DONE: &str = "done";
 /// The decision of what policy allowed.

@@ -425,6 +425,10 @@ impl Broker {
         event::of_lease(&mut event, &lease);
         event.trust_hash = decision.trust_hash().to_string();
         event.details.push(format!("bound={:?}", decision.bound_by()));
+        if lease.kind != CredentialKind::Secret {
+            let grant = workload.tenant.trust.grants().get(decision.grant());
+            event.details.extend(grant.and_then(|grant| event::actions_of(&lease.actions, grant)));
+        }
         if let Some(until) = lease.pickup_until {
             event.details.push(format!("pickup_until={until}"));
             let by = wish.pickup.as_ref().and_then(|wished| wished.by.as_ref());

@@ -187,7 +187,27 @@ fn befallen(
     let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
     let (act, mut event) = suspension(event, scope, cause, "broker", cause.words());
     event.details.push(format!("owner={}", tenant.owner(name, grant)));
+    event.details.extend(evidence(tenant, name, grant, cause));
+    event.details.push(format!("way_out=mayfly appeal file grant {}/{name}", tenant.trust.name()));
     (act, event)
+}
+
+/// By which rule, and what it was measured by.
+fn evidence(tenant: &Tenant, name: &GrantName, grant: &Grant, cause: Suspension) -> Vec<String> {
+    let when = |at: Timestamp| if at == Timestamp::default() { "never".to_owned() } else { at.to_string() };
+    match cause {
+        Suspension::AttestationOverdue => {
+            vec!["rule=attest_by".to_owned(), format!("attest_by={}", tenant.attest_by(name, grant))]
+        }
+        Suspension::Dormant => {
+            let unused = tenant.trust.dormant_after().map(|seconds| format!("limit={seconds}"));
+            let used = tenant.uses.get(name).map(|known| format!("last_used={}", when(known.at())));
+            ["rule=dormant_after".to_owned()].into_iter().chain(unused).chain(used).collect()
+        }
+        Suspension::Quarantine | Suspension::TransferPending | Suspension::OwnerLeft | Suspension::Velocity => {
+            Vec::new()
+        }
+    }
 }
 
 const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);

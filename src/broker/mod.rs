@@ -1,5 +1,6 @@
 //! One file per use case. The order of checks in each is the security argument.
 
+mod appeals;
 mod apply;
 mod approve;
 mod attest;

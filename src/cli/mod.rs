@@ -1,5 +1,6 @@
 //! The command line: one file per noun. Each command parses its arguments, makes its calls and shows the answers.
 
+mod appeal;
 mod apply;
 mod approval;
 mod arg;
@@ -143,6 +144,9 @@ enum Command {
     Bar(bar::BarArgs),
     Lift(bar::LiftArgs),
     Quarantine(quarantine::QuarantineArgs),
+    /// Asks that a suspension be lifted, and answers those who ask.
+    #[command(subcommand)]
+    Appeal(appeal::AppealCommand),
     Attest(attest::AttestArgs),
     /// Asks for leave to use a grant, and gives it.
     #[command(subcommand)]
@@ -295,6 +299,7 @@ impl Command {
             Self::Bar(args) => args.run(session).await,
             Self::Lift(args) => args.run(session).await,
             Self::Quarantine(args) => args.run(session).await,
+            Self::Appeal(command) => command.run(session).await,
             Self::Attest(args) => args.run(session).await,
             Self::Approval(command) => command.run(session).await,
             Self::Owner(command) => command.run(session).await,

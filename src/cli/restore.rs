@@ -11,8 +11,9 @@ use super::{
     output::Output,
 };
 use crate::{
+    broker::backup::proof::End,
     config::{Config, Engine, SealSource},
-    server::restore::{self, RestoreError, Restored},
+    server::restore::{self, RestoreError, Restored, Sources},
 };
 
 /// Makes a data folder from a backup. Everything that was issued before is dead, and nothing is issued until an
@@ -36,10 +37,18 @@ pub struct RestoreArgs {
     #[arg(long, value_enum, default_value_t = EngineArg::Fjall, conflicts_with = "config")]
     engine: EngineArg,
     /// The audit as a file sink or `events export` wrote it: bars, cuts and lost authority in it that are newer than the
-    /// backup are barred again. It can only take away, so it is used whether or not it verifies; what is missing from it
-    /// or not signed is told as `not proven`.
+    /// backup are barred again. It must be whole up to the anchor, or nothing is written; what else speaks against it is told
+    /// as `not proven`, and replayed all the same: it can only take away.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+    /// The anchor of the store that was lost, where it is not in the configuration's place. The audit after the backup
+    /// must reach the state that it notes: then no acknowledged revocation or bar is missing from it.
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
+    /// Restores although nothing proves that the audit after the backup is whole: what may have been revoked or barred
+    /// since is for you to find and to revoke again. It is noted in the audit.
+    #[arg(long)]
+    accept_unproven: bool,
 }
 
 impl RestoreArgs {
@@ -59,7 +68,13 @@ impl RestoreArgs {
         if config.engine == Engine::Memory {
             return Err(of(RestoreError::Forgets));
         }
-        let restored = restore::restore(&config, &self.file, self.events.as_deref()).await.map_err(of)?;
+        let sources = Sources {
+            backup: &self.file,
+            events: self.events.as_deref(),
+            anchor: self.anchor.as_deref(),
+            accept_unproven: self.accept_unproven,
+        };
+        let restored = restore::restore(&config, &sources).await.map_err(of)?;
         if let (Some(data), Some(key)) = (&self.data, &self.seal_key) {
             let copy = data.join("seal.key");
             fs::copy(key, &copy)
@@ -83,7 +98,17 @@ fn tell(restored: &Restored, output: &Output) -> Outcome {
             done.doubts.iter().for_each(|line| output.remark(&format!("not proven: {line}")));
             done.left.iter().for_each(|line| output.remark(&format!("look at: {line}")));
         }
-        None => output.remark("no events were given: bar what was revoked or off-boarded since the backup"),
+        None => output.remark("no events were given: nothing is replayed"),
+    }
+    match &restored.end {
+        End::Proven(mark) => {
+            let noted = format!("{:016x}:{}", mark.incarnation, mark.number);
+            output.remark(&format!("proven: nothing is missing up to the anchor's revision {noted}"));
+        }
+        End::Unproven(why) => {
+            output.remark(&format!("not proven: {why}"));
+            output.remark("bar what may have been revoked or off-boarded since the backup");
+        }
     }
     output.remark(&format!(
         "nothing is issued until: mayfly confirm store --incarnation {incarnation:016x} --reason ..."
@@ -95,7 +120,7 @@ fn tell(restored: &Restored, output: &Output) -> Outcome {
 pub(super) fn of(error: RestoreError) -> Failure {
     let problem = crate::model::Chain(&error).to_string();
     match error {
-        RestoreError::Backup(..) => Failure::CheckFailed(problem),
+        RestoreError::Backup(..) | RestoreError::Unproven(_) => Failure::CheckFailed(problem),
         RestoreError::Read(..)
         | RestoreError::Events(..)
         | RestoreError::NotEmpty(_)
@@ -113,4 +138,5 @@ const DEV_PORT: u16 = 7443;
 const HELP: &str = "\
 Examples:
   mayfly restore mayfly.backup --config /var/lib/mayfly.toml --events /var/log/mayfly/audit.jsonl
-  mayfly restore mayfly.backup --data ./restored --seal-key ./mayfly-data/seal.key";
+  mayfly restore mayfly.backup --config /var/lib/mayfly.toml --events audit.jsonl --anchor /mnt/other/mayfly.anchor
+  mayfly restore mayfly.backup --data ./restored --seal-key ./mayfly-data/seal.key --accept-unproven";

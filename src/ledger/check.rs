@@ -134,6 +134,7 @@ fn read(codec: &Codec, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unr
         Table::SecretValues => codec.decode::<records::SecretValueRecord>(table, key, value).map(drop),
         Table::SecretHolders => codec.decode::<records::SecretHolderRecord>(table, key, value).map(drop),
         Table::Pickups => codec.decode::<records::PickupRecord>(table, key, value).map(drop),
+        Table::Appeals => codec.decode::<records::AppealRecord>(table, key, value).map(drop),
         Table::Spent => codec.decode::<records::SpentRecord>(table, key, value).map(drop),
         Table::People if key.first() == Some(&keys::SIGN_INS) => {
             codec.decode::<records::SignInRecord>(table, key, value).map(drop)

@@ -183,7 +183,8 @@ fn is_authentic(table: Table) -> bool {
         | Table::Secrets
         | Table::SecretValues
         | Table::SecretHolders
-        | Table::Pickups => true,
+        | Table::Pickups
+        | Table::Appeals => true,
         Table::Children
         | Table::Expiry
         | Table::Counts

@@ -46,6 +46,12 @@ pub fn stream_name(tenant: &str, partner: &str) -> String {
     format!("{}/{}", or_dash(tenant), or_dash(partner))
 }
 
+/// The hash over all audit once a commit has left a stream at `head`; within a commit, streams go by their ids.
+#[must_use]
+pub fn audit_hash(before: Digest, stream: &StreamId, head: Head) -> Digest {
+    Digest::of_parts(&[&before.0, stream, &head.sequence.to_be_bytes(), &head.hash.0])
+}
+
 /// A page in the making.
 #[derive(Debug)]
 pub struct PageDraft {

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod anchor;
+mod appeals;
 mod approvals;
 mod ballast;
 mod book;
@@ -16,6 +17,7 @@ mod committer;
 mod counts;
 mod custody;
 pub mod engine;
+mod gleaned;
 mod held;
 mod journal;
 pub mod keys;
@@ -42,7 +44,8 @@ pub use book::ScopeState;
 pub use check::{CheckReport, check, fits};
 pub use codec::{Codec, Unreadable, scope_from, scope_name};
 pub use custody::{Lapses, Voices};
-pub use journal::{Head, stream_id, stream_name};
+pub use gleaned::Gleaned;
+pub use journal::{Head, audit_hash, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
 pub use migrate::SCHEMA;
 pub use notices::NoticeMarks;
@@ -50,6 +53,10 @@ pub use notices::NoticeMarks;
 pub use open::Stepper;
 pub use open::{Ledger, OpenError, Opening, Receipt};
 pub use ops::{
+    appeals::{
+        AnswerDraft as AppealAnswer, FileDraft as AppealDraft, Filed, appeal_id, key_of as appeal_key,
+        named as appealed,
+    },
     apply::{TenantChange, TrustCommit},
     approve::{AgreeDraft, ApprovalUse, AskDraft, CloseDraft, Terms},
     custody::{Custody, CustodyDraft, UseRow},

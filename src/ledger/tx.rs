@@ -12,7 +12,7 @@ use super::{
     book::ScopeState,
     counts::Counts,
     engine::{Batch, Compare, EngineError, Op, Order, Range, Row, Table},
-    journal::{Head, Heads, PageDraft, stream_id, stream_name},
+    journal::{Head, Heads, PageDraft, audit_hash, stream_id, stream_name},
     keys,
     refused::Refused,
     shared::Shared,
@@ -123,6 +123,11 @@ impl<'a> Tx<'a> {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The confirmed time mark that goes with this commit.
+    pub(super) fn time(&self) -> Timestamp {
+        self.now
     }
 
     /// Moves the confirmed time mark that goes with this commit; never back.
@@ -329,7 +334,7 @@ impl<'a> Tx<'a> {
             let (first_sequence, notable) = (page.first, page.notable);
             log.pages.push(records::LogEntry { stream: id.to_vec(), first_sequence, notable });
             let head = page.head();
-            audit_head = Digest::of_parts(&[&audit_head.0, &id, &head.sequence.to_be_bytes(), &head.hash.0]);
+            audit_head = audit_hash(audit_head, &id, head);
             heads.push((id, head));
             let key = keys::audit(&id, page.first);
             self.put_record(Table::Audit, key, &page.record(self.number));

@@ -5,7 +5,7 @@ use std::fmt;
 /// What a notification is about, as routes name it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Topic {
-    /// Something is suspended, for any reason but the next.
+    /// Something is suspended, for any reason but the next; and appeals against what is.
     Suspension,
     /// An attestation is due soon, or overdue: then the grant is suspended.
     Attestation,
@@ -70,7 +70,8 @@ impl Topic {
         match kind {
             "grant.attestation_due" => Some(Self::Attestation),
             "scope.suspended" if has("cause=attestation overdue") => Some(Self::Attestation),
-            "scope.suspended" | "scope.quarantined" => Some(Self::Suspension),
+            "scope.suspended" | "scope.quarantined" | "task.suspended" => Some(Self::Suspension),
+            "appeal.filed" | "appeal.granted" | "appeal.refused" | "appeal.closed" => Some(Self::Suspension),
             "scope.barred" => has("suspend=true").then_some(Self::Suspension),
             "quarantine.lapsed" => Some(Self::Quarantine),
             "task.abandoned" => Some(Self::Abandoned),
@@ -79,7 +80,11 @@ impl Topic {
         }
     }
 
-    const KINDS: [&'static str; 7] = [
+    const KINDS: [&'static str; 12] = [
+        "appeal.closed",
+        "appeal.filed",
+        "appeal.granted",
+        "appeal.refused",
         "grant.attestation_due",
         "quarantine.lapsed",
         "scope.barred",
@@ -87,6 +92,7 @@ impl Topic {
         "scope.suspended",
         "secret.needs_rotation",
         "task.abandoned",
+        "task.suspended",
     ];
 }
 

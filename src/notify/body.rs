@@ -32,7 +32,9 @@ impl Message {
             "scope.suspended" if self.topic == Some(crate::model::Topic::Attestation) => {
                 "attestation overdue, suspended"
             }
-            "scope.suspended" => "suspended",
+            "scope.suspended" | "task.suspended" => "suspended",
+            "appeal.filed" => "somebody asks for a suspension to be lifted",
+            "appeal.granted" | "appeal.refused" | "appeal.closed" => "an appeal is answered",
             "scope.barred" => "barred and suspended",
             "scope.quarantined" => "quarantined",
             "quarantine.lapsed" => "the time of a quarantine is over",

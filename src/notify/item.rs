@@ -81,7 +81,7 @@ impl Item {
             ..Self::default()
         };
         item.summary = item.summary(&event.kind, &detail("cause"));
-        item.next = item.next(&event.kind, &detail("cause"), &clean(&event.proof));
+        item.next = item.next(&event.kind, &detail("cause"), &clean(&event.proof), &detail("appeal"));
         item
     }
 
@@ -91,7 +91,11 @@ impl Item {
             "grant.attestation_due" => {
                 format!("grant {}/{} must be attested by {}", self.tenant, self.grant, self.until)
             }
-            "scope.suspended" => format!("{scope} is suspended: {cause}"),
+            "scope.suspended" | "task.suspended" => format!("{scope} is suspended: {cause}"),
+            "appeal.filed" => format!("{} asks that the suspension of {scope} be lifted: {cause}", self.actor),
+            "appeal.granted" => format!("the appeal for {scope} is granted, and it goes on"),
+            "appeal.refused" => format!("the appeal for {scope} is refused; it stays suspended"),
+            "appeal.closed" => format!("the appeal for {scope} is over: {}", self.reason),
             "scope.barred" => format!("{scope} is barred, and what lives under it is suspended"),
             "scope.quarantined" => format!("{scope} is in quarantine until {}", self.until),
             "quarantine.lapsed" => format!("the time of the quarantine of {scope} is over, and it stays closed"),
@@ -117,7 +121,7 @@ impl Item {
     }
 
     /// Every command parses as it stands, but for words in capitals.
-    fn next(&self, kind: &str, cause: &str, proof: &str) -> Vec<String> {
+    fn next(&self, kind: &str, cause: &str, proof: &str, appeal: &str) -> Vec<String> {
         let grant = format!("{}/{}", self.tenant, self.grant);
         let attest = || format!("mayfly attest {grant} --reason 'still needed'");
         let commands = match (kind, cause) {
@@ -131,6 +135,16 @@ impl Item {
                 vec![attest(), format!("mayfly retire {grant} --reason 'not used any more'")]
             }
             ("scope.suspended" | "grant.attestation_due", _) => vec![attest()],
+            ("task.suspended", _) => vec![
+                format!("mayfly task show {}", self.task_id),
+                format!("mayfly appeal file task {} --reason 'why it is in order'", self.task_id),
+            ],
+            ("appeal.filed", _) => vec![
+                "mayfly appeal list".to_owned(),
+                format!("mayfly appeal grant {appeal} --reason 'what was found'"),
+                format!("mayfly appeal refuse {appeal} --reason 'what was found'"),
+            ],
+            ("appeal.granted" | "appeal.refused" | "appeal.closed", _) => vec!["mayfly appeal list".to_owned()],
             ("scope.quarantined" | "quarantine.lapsed", _) => {
                 let lift = |scope| format!("mayfly lift {scope} --quarantine --reason 'what was found'");
                 scope_words(&self.scope).map(lift).into_iter().collect()
@@ -238,6 +252,9 @@ mod tests {
             ("scope.barred", &["scope=tenant acme"], "mayfly lift tenant acme --reason"),
             ("scope.barred", &["scope=everything"], "mayfly status"),
             ("task.abandoned", &[], "mayfly task show 400000010000000000000001"),
+            ("task.suspended", &["cause=velocity"], "mayfly task show 400000010000000000000001"),
+            ("appeal.filed", &["appeal=00c0ffee", "cause=velocity"], "mayfly appeal list"),
+            ("appeal.refused", &["appeal=00c0ffee"], "mayfly appeal list"),
             ("identity.token_reused", &[], "mayfly task show"),
             ("credential.reused", &[], "mayfly task show"),
             ("clock.behind", &[], "mayfly status"),

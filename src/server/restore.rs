@@ -17,13 +17,15 @@ use crate::{
         Refusal,
         backup::{
             file::{self, BackupError, Contents},
+            proof::{self, End},
             replay::Replayed,
         },
+        rings::KeyUse,
         time::SystemClock,
     },
     config::{Config, SealSource},
     ledger::{
-        Filler, OpenError,
+        Anchor, FileAnchor, Filler, Gleaned, OpenError,
         anchor::Found,
         engine::{Engine, EngineError},
         hold_restored,
@@ -44,6 +46,9 @@ pub enum RestoreError {
     /// A line of the events is none.
     #[error("line {line} of {} is no event, nothing was written; check it with `mayfly events verify`", .0.display(), line = .1)]
     Events(PathBuf, usize),
+    /// Nothing shows that the audit after the backup is whole, and nobody has said that it need not be.
+    #[error("what happened after the backup is not proven to be in the audit, nothing was written: {}; {UNPROVEN_MEND}", .0.join("; "))]
+    Unproven(Vec<String>),
     /// The folder holds something.
     #[error("{} is not empty; move it aside, or give another folder", .0.display())]
     NotEmpty(PathBuf),
@@ -77,8 +82,23 @@ pub struct Restored {
     pub contents: Contents,
     /// The new incarnation and its revision.
     pub revision: (u64, u64),
+    /// Whether the audit after the backup is whole.
+    pub end: End,
     /// What was replayed; `None` without events.
     pub replayed: Option<Replayed>,
+}
+
+/// What to restore from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The backup.
+    pub backup: &'a Path,
+    /// A shipped audit: what is newer in it than the backup is replayed.
+    pub events: Option<&'a Path>,
+    /// The anchor that the audit must reach; `None` for the one in the configuration's place.
+    pub anchor: Option<&'a Path>,
+    /// Whether to go on when it does not, or there is none.
+    pub accept_unproven: bool,
 }
 
 /// Reads a whole backup and says what it holds; writes nothing.
@@ -86,50 +106,78 @@ pub struct Restored {
 /// # Errors
 /// When any bit of it is not as it was written, or the seal key is another.
 pub fn verify(seal: &SealSource, path: &Path) -> Result<Contents, RestoreError> {
-    read(&Seal::new(&seal_key(seal)?), path)
+    Ok(read(&Seal::new(&seal_key(seal)?), path)?.0)
 }
 
-/// Makes the data folder of `config` from a backup. `events` are replayed where they are newer.
+/// Makes the data folder of `config` from a backup. Events are replayed where they are newer.
 ///
-/// The backup and the events are read whole before anything is written. While it writes, a file `restoring` lies in the
-/// folder; a daemon does not start over it. The anchor is replaced last.
+/// Backup, events and anchor are read whole before anything is written, and nothing is where the events do not reach the
+/// anchor, unless that is accepted. While it writes, a file `restoring` lies in the folder; a daemon does not start over
+/// it. The anchor is replaced last.
 ///
 /// # Errors
 /// See [`RestoreError`].
-pub async fn restore(config: &Config, path: &Path, events: Option<&Path>) -> Result<Restored, RestoreError> {
+pub async fn restore(config: &Config, from: &Sources<'_>) -> Result<Restored, RestoreError> {
     let seal = Seal::new(&seal_key(&config.seal)?);
-    let contents = read(&seal, path)?;
-    let shipped = events.map(|file| Shipped::read(file, &contents).map(|shipped| (file, shipped))).transpose()?;
+    let (contents, gleaned) = read(&seal, from.backup)?;
+    let shipped = from.events.map(|file| Shipped::read(file, &contents)).transpose()?;
     let anchor = super::anchor(config, &seal);
     let unusable = |error| RestoreError::Anchor(anchor.place(), error);
-    let past = match anchor.read().map_err(unusable)? {
-        Found::Mark(mark) => mark.number,
-        Found::Absent | Found::Damaged(_) => 0,
+    let own = anchor.read().map_err(unusable)?;
+    let noted = match from.anchor {
+        Some(file) => noted(file, &seal)?,
+        None => own.clone(),
     };
+    let heads = gleaned.heads();
+    let newer = shipped.iter().flat_map(|shipped| &shipped.newer);
+    let end = proof::end(&contents, &heads, newer, &noted);
+    let keys = gleaned.keys_for(KeyUse::Audit.code());
+    let doubts = shipped.as_ref().map(|shipped| shipped.doubts(&heads, &keys, end.is_proven())).transpose()?;
+    if let (End::Unproven(why), false) = (&end, from.accept_unproven) {
+        return Err(RestoreError::Unproven([vec![why.clone()], doubts.unwrap_or_default()].concat()));
+    }
+    // Neither of them knows a later state than the store that is made now.
+    let past = [own, noted].iter().filter_map(number).max().unwrap_or_default();
     let folder = &config.data_dir;
     let _lock = begin(folder)?;
     let clock = Arc::new(SystemClock);
     let engine = engine_of(config)?;
-    fill(&seal, path, engine.as_ref())?;
+    fill(&seal, from.backup, engine.as_ref())?;
     hold_restored(engine.as_ref(), seal.row_key(), past, contents.created, clock.wall())?;
     let (broker, start) = assemble(config, clock, engine, None)?;
-    // Before anything is added to what the backup knows.
-    let doubts = shipped.as_ref().map(|(file, shipped)| shipped.doubts(file, &broker)).transpose()?;
     broker.settle_start(start).await?;
     let mut replayed = None;
-    if let Some((_, shipped)) = shipped {
+    if let Some(shipped) = shipped {
         let done = replayed.insert(Replayed { doubts: doubts.unwrap_or_default(), ..Replayed::default() });
         for event in &shipped.newer {
             broker.replay(event, done).await?;
         }
     }
+    broker.note_replay(&end, replayed.as_ref().unwrap_or(&Replayed::default())).await?;
     broker.ledger.close();
     let mark = broker.ledger.stored_mark().map_err(ServerError::from)?;
     anchor.write(&mark).map_err(unusable)?;
     fs::remove_file(marker(folder))
         .and_then(|()| sync(folder))
         .map_err(|error| RestoreError::Write(folder.clone(), error))?;
-    Ok(Restored { contents, revision: (mark.incarnation, mark.number), replayed })
+    Ok(Restored { contents, revision: (mark.incarnation, mark.number), end, replayed })
+}
+
+/// What an anchor in another place notes. One that was named and is not there is a slip, and no missing anchor.
+fn noted(file: &Path, seal: &Seal) -> Result<Found, RestoreError> {
+    let anchor = FileAnchor::new(file.to_path_buf(), seal.anchor_key());
+    match anchor.read() {
+        Ok(Found::Absent) => Err(RestoreError::Anchor(anchor.place(), io::ErrorKind::NotFound.into())),
+        Ok(found) => Ok(found),
+        Err(error) => Err(RestoreError::Anchor(anchor.place(), error)),
+    }
+}
+
+fn number(found: &Found) -> Option<u64> {
+    match found {
+        Found::Mark(mark) => Some(mark.number),
+        Found::Absent | Found::Damaged(_) => None,
+    }
 }
 
 /// The file that is in a data folder while it is being restored.
@@ -137,10 +185,14 @@ pub(super) fn marker(folder: &Path) -> PathBuf {
     folder.join("restoring")
 }
 
-fn read(seal: &Seal, path: &Path) -> Result<Contents, RestoreError> {
+fn read(seal: &Seal, path: &Path) -> Result<(Contents, Gleaned), RestoreError> {
     let opened = File::open(path).map_err(|error| RestoreError::Read(path.to_path_buf(), error))?;
-    let read = file::read(seal, BufReader::new(opened), crate::ledger::SCHEMA, |_, _, _| Ok::<(), BackupError>(()));
-    read.map_err(|error| RestoreError::Backup(path.to_path_buf(), error))
+    let mut gleaned = Gleaned::new(seal.row_key());
+    let read = file::read(seal, BufReader::new(opened), crate::ledger::SCHEMA, |table, key, value| {
+        gleaned.take(table, &key, &value);
+        Ok::<(), BackupError>(())
+    });
+    Ok((read.map_err(|error| RestoreError::Backup(path.to_path_buf(), error))?, gleaned))
 }
 
 /// Takes an empty folder, and marks it as half restored.
@@ -187,3 +239,6 @@ impl From<BackupError> for Failed {
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
+
+const UNPROVEN_MEND: &str = "give the whole audit with --events, and the anchor of the lost store with --anchor where it is not in \
+     its place, or say --accept-unproven and revoke by hand what may be missing";

@@ -38,10 +38,12 @@ fn back_up(world: &World, out: &Path) -> Output {
     mayfly(&["--server", &server, "--identity", text(&identity), "backup", "create", "--out", text(out)])
 }
 
+/// A restore with no proof of what followed the backup, unless `more` says where the anchor is.
 pub fn restore(world: &World, backup: &Path, to: &Path, engine: &str, more: &[&str]) -> Output {
     let key = world.launch.data().join("seal.key");
     let arguments = ["restore", text(backup), "--data", text(to), "--seal-key", text(&key), "--engine", engine];
-    mayfly(&[&arguments[..], more].concat())
+    let accepting: &[&str] = if more.contains(&"--anchor") { &[] } else { &["--accept-unproven"] };
+    mayfly(&[&arguments[..], more, accepting].concat())
 }
 
 pub fn backup_of(world: &World) -> PathBuf {
@@ -163,6 +165,47 @@ async fn what_was_barred_after_the_backup_is_barred_again_from_the_shipped_audit
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_writes_nothing_until_the_audit_reaches_the_anchor_or_that_is_given_up() {
+    let mut world = World::new().await;
+    let file = backup_of(&world);
+    world.admin().await.revoke(revocation(partner_scope("alpha"))).await.expect("revoked");
+    issue(&mut world.broker("beta").await, request("beta", CredentialKind::Opaque)).await.expect("issued");
+    world.process.kill();
+    // What the sink would have: the store itself says.
+    world.restart().await;
+    let events = world.launch.folder.join("audit.jsonl");
+    let operator = world.launch.data().join("operator");
+    let exported = world.process.ask(&operator, &["events", "export", "--out", text(&events)]);
+    assert_eq!(exported.code, 0, "{exported:?}");
+    assert!(world.process.stop().success());
+    let whole = fs::read_to_string(&events).expect("file");
+    let anchor = world.launch.data().join("anchor");
+    let (to, anchor) = (world.launch.folder.join("new"), text(&anchor));
+    let with = |lines: &str, more: &[&str]| {
+        fs::write(&events, lines).expect("written");
+        restore(&world, &file, &to, "fjall", &[&["--anchor", anchor], more].concat())
+    };
+    let cut: Vec<_> = whole.lines().filter(|line| !line.contains("scope.revoked")).collect();
+    let end: Vec<_> = whole.lines().filter(|line| !line.contains("lease.issued")).collect();
+    for (lines, what) in [(cut.join("\n") + "\n", "the revocation"), (end.join("\n") + "\n", "the last of a stream")] {
+        let refused = with(&lines, &["--events", text(&events)]);
+        assert_eq!(refused.status.code(), Some(4), "{what}: {}", said(&refused));
+        assert!(said(&refused).contains("nothing was written") && !to.exists(), "{what}: {}", said(&refused));
+    }
+    let none = with(&whole, &[]);
+    assert_eq!(none.status.code(), Some(4), "no events at all: {}", said(&none));
+    let gone = restore(&world, &file, &to, "fjall", &["--anchor", "/nowhere/anchor"]);
+    assert_eq!(gone.status.code(), Some(2), "{}", said(&gone));
+    assert!(!to.exists());
+    let proven = with(&whole, &["--events", text(&events)]);
+    assert!(proven.status.success() && said(&proven).contains("proven: nothing is missing"), "{}", said(&proven));
+    assert!(said(&proven).contains("barred again: partner courier in tenant alpha"), "{}", said(&proven));
+    fs::remove_dir_all(&to).expect("removed");
+    let accepted = with(&whole, &["--accept-unproven"]);
+    assert!(accepted.status.success() && said(&accepted).contains("not proven: "), "{}", said(&accepted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_cut_off_or_foreign_backup_is_refused_with_nothing_written() {
     let world = World::new().await;
     let file = backup_of(&world);
@@ -256,7 +299,7 @@ fn is_killed_in_the_middle(backup: &Path, key: &Path, folder: &Path) -> bool {
     fs::create_dir(folder).expect("folder");
     let data = folder.join("data");
     let mut restore = Command::new(env!("CARGO_BIN_EXE_mayfly"))
-        .args(["restore", text(backup), "--data", text(&data), "--seal-key", text(key)])
+        .args(["restore", text(backup), "--data", text(&data), "--seal-key", text(key), "--accept-unproven"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -1,10 +1,10 @@
 //! The trust map's life, through the real command line: attested, handed over, quarantined, ended, and asked about.
 
-use mayfly::pb::CredentialKind;
+use mayfly::pb::{self, CredentialKind};
 use serde_json::Value;
 
 use super::{
-    rig::{Said, until},
+    rig::{Said, reason, until},
     world::{World, is_active, issue, request},
 };
 
@@ -70,6 +70,42 @@ async fn a_quarantine_by_command_outlasts_a_restart_and_is_lifted_by_command() {
     let lift = world.operate(&[&["lift"], &scope[..], &["--quarantine", "--reason", "clean"]].concat());
     assert_eq!(lift.code, 0, "{lift:?}");
     assert!(is_active(&mut world.verifier("alpha").await, &reply).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_appeal_is_filed_listed_and_answered_by_command_and_outlasts_a_restart() {
+    let mut world = World::new().await;
+    let reply =
+        issue(&mut world.broker("alpha").await, request("alpha", CredentialKind::Opaque)).await.expect("issued");
+    let closed = world.operate(&["quarantine", "grant", "alpha/report", "--for", "4h", "--reason", "odd traffic"]);
+    assert_eq!(closed.code, 0, "{closed:?}");
+    let appeal = || pb::AppealRequest {
+        tenant: "alpha".into(),
+        grant: "report".into(),
+        reason: "the month's end, not a leak".into(),
+        ..Default::default()
+    };
+    let filed = world.broker("alpha").await.appeal(appeal()).await.expect("filed").into_inner();
+    let id = filed.appeal.expect("an appeal").appeal_id;
+    world.process.kill();
+    world.restart().await;
+    let again = world.operate(&["appeal", "file", "grant", "alpha/report", "--reason", "the same"]);
+    assert!(again.code == 0 && again.out.contains(&id), "{again:?}");
+    let listed = world.records(&["appeal", "list", "--open"]);
+    assert_eq!((listed.len(), listed[0]["appeal_id"].as_str()), (1, Some(&*id)));
+    assert_eq!(listed[0]["scope_text"].as_str(), Some("grant alpha/report"));
+    assert!(!is_active(&mut world.verifier("alpha").await, &reply).await, "it gives nothing");
+    let unknown = world.operate(&["appeal", "grant", "00c0ffee00c0ffee00c0ffee", "--reason", "x"]);
+    assert_eq!(unknown.code, 1, "{unknown:?}");
+    let granted = world.operate(&["appeal", "grant", &id, "--reason", "seen the books"]);
+    assert_eq!(granted.code, 0, "{granted:?}");
+    assert!(is_active(&mut world.verifier("alpha").await, &reply).await);
+    assert!(world.records(&["appeal", "list"]).is_empty());
+    let told = world.records(&["events", "list", "--kind", "appeal."]);
+    let kinds: Vec<_> = told.iter().filter_map(|event| event["kind"].as_str()).collect();
+    assert_eq!(kinds, ["appeal.filed", "appeal.granted"]);
+    let nothing = world.broker("alpha").await.appeal(appeal()).await;
+    assert_eq!(reason(&nothing), "NOT_FOUND");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,6 +98,13 @@ async fn ask_broker(world: &World, own: &str, names: &Names, kind: CredentialKin
         task_id: String::new(),
         reason: "test".into(),
     };
+    let of_task = pb::AppealRequest { task_id: names.task.clone(), reason: "test".into(), ..Default::default() };
+    let of_grant = pb::AppealRequest {
+        tenant: names.tenant.clone(),
+        grant: names.grant.clone(),
+        reason: "test".into(),
+        ..Default::default()
+    };
     let approved = pb::IssueRequest { approval_id: names.task.clone(), ..request(own, kind) };
     let secret = pb::IssueRequest {
         tenant: names.tenant.clone(),
@@ -117,6 +124,8 @@ async fn ask_broker(world: &World, own: &str, names: &Names, kind: CredentialKin
         ("OpenTask/tenant", said(broker.open_task(open(&names.tenant, "")).await)),
         ("OpenTask/parent", said(broker.open_task(open(own, &names.task)).await)),
         ("RequestApproval", said(broker.request_approval(ask).await)),
+        ("Appeal/task", said(broker.appeal(of_task).await)),
+        ("Appeal/grant", said(broker.appeal(of_grant).await)),
         ("Issue/approval", issued(broker.issue(approved).await)),
         (
             "CheckApproval",
@@ -184,6 +193,8 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
             reason: "test".into(),
         };
         note(format!("Quarantine/{what}"), said(admin.quarantine(closed).await));
+        let appeal = pb::FileAppealRequest { scope: Some(again.clone()), cause: String::new(), reason: "test".into() };
+        note(format!("FileAppeal/{what}"), said(admin.file_appeal(appeal).await));
         let who = pb::WhoCanRevokeRequest { scope: Some(again) };
         note(format!("WhoCanRevoke/{what}"), said(admin.who_can_revoke(who).await));
         let lift = pb::LiftRequest { scope: Some(scope), reason: "test".into(), ..Default::default() };
@@ -288,6 +299,10 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
         reason: "test".into(),
     };
     note("RequestApprovalFor".into(), said(admin.request_approval_for(ask).await));
+    let appeals = pb::ListAppealsRequest { tenant: tenant(), ..Default::default() };
+    note("ListAppeals".into(), said(admin.list_appeals(appeals).await));
+    let answer = pb::AnswerAppealRequest { appeal_id: names.task.clone(), granted: true, reason: "test".into() };
+    note("AnswerAppeal".into(), said(admin.answer_appeal(answer).await));
     let inventory = pb::InventoryRequest { tenant: tenant(), ..Default::default() };
     note("Inventory".into(), said(admin.inventory(inventory).await));
     let edges = pb::ListTrustEdgesRequest { tenant: tenant(), ..Default::default() };

@@ -411,6 +411,33 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("list_secret_holders", request, work).await
     }
 
+    async fn file_appeal(
+        &self,
+        request: Request<pb::FileAppealRequest>,
+    ) -> Result<Response<pb::FileAppealResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.file_appeal(&caller, request).await };
+        self.0.answer("file_appeal", request, work).await
+    }
+
+    async fn list_appeals(
+        &self,
+        request: Request<pb::ListAppealsRequest>,
+    ) -> Result<Response<pb::ListAppealsResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.list_appeals(&caller, request).await };
+        self.0.answer("list_appeals", request, work).await
+    }
+
+    async fn answer_appeal(
+        &self,
+        request: Request<pb::AnswerAppealRequest>,
+    ) -> Result<Response<pb::AnswerAppealResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.answer_appeal(&caller, request).await };
+        self.0.answer("answer_appeal", request, work).await
+    }
+
     async fn list_policy_differences(
         &self,
         request: Request<pb::ListPolicyDifferencesRequest>,

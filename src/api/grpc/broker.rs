@@ -84,6 +84,12 @@ impl pb::broker_server::Broker for BrokerService {
         self.0.begin("pickup", request, work).await
     }
 
+    async fn appeal(&self, request: Request<pb::AppealRequest>) -> Result<Response<pb::AppealResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.appeal(&caller, request).await };
+        self.0.begin("appeal", request, work).await
+    }
+
     type HoldTaskStream = Outflow<pb::HoldTaskResponse>;
 
     async fn hold_task(

@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::super::{Broker, Refusal, event, revoke::is_barrable};
+use super::{
+    super::{Broker, Refusal, event, revoke::is_barrable},
+    proof::End,
+};
 use crate::{
     ledger::{BarDraft, CutDraft},
     model::{EndReason, Scope, Timestamp, Ttl, time::SKEW},
@@ -86,6 +89,33 @@ impl Broker {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Puts into the audit what was replayed, and whether the audit that it came from was shown to be whole; where it was
+    /// not, whoever restored has accepted that.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn note_replay(&self, end: &End, done: &Replayed) -> Result<(), Refusal> {
+        let now = self.now();
+        let mut told = event::own("store.replayed", now);
+        told.details = vec![
+            format!("newer={}", done.newer),
+            format!("cut={}", done.cut.len()),
+            format!("barred={}", done.barred.len()),
+            format!("doubts={}", done.doubts.len()),
+        ];
+        match end {
+            End::Proven(mark) => {
+                told.details.push(format!("proven_to={:016x}:{}", mark.incarnation, mark.number));
+            }
+            End::Unproven(why) => {
+                told.details.push("unproven=accepted".to_owned());
+                told.reason.clone_from(why);
+            }
+        }
+        self.ledger.note_act(vec![told], now).await?;
         Ok(())
     }
 

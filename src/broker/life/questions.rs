@@ -106,13 +106,14 @@ async fn each_edge_of_the_trust_map_names_its_grant_and_pages_lose_none() {
 async fn a_proposal_is_a_grant_that_takes_away_and_gives_nothing() {
     let trust = TRUST
         .replace("purposes = [\"work\"]", "purposes = [\"work\", \"play\"]")
+        .replace("actions = [\"read\"]", "actions = [\"read\", \"write\"]")
         .replace("audiences = [\"https://api.example\"]", "audiences = [\"https://api.example\", \"b/*\"]");
     let stage = Stage::new(&trust).await;
     stage.issue().await;
     let request = pb::GetDriftRequest { tenant: "acme".into(), grant: "g".into(), days: 0 };
     let reply = stage.broker.get_drift(&admin(), request).await.expect("answers");
     assert_eq!((reply.issues, reply.truncated), (1, false));
-    for unused in ["purpose play", "audience b/*", "kind jwt", "kind x509"] {
+    for unused in ["purpose play", "audience b/*", "action write", "kind jwt", "kind x509"] {
         assert!(reply.unused.iter().any(|line| line == unused), "{unused}: {:?}", reply.unused);
     }
     let (head, _) = trust.split_once("[[grant]]").expect("a grant");

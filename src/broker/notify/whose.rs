@@ -31,7 +31,8 @@ impl Broker {
         let by_owner = |owner: &str| routes.iter().position(|route| route.owners.iter().any(|known| known == owner));
         let default = routes.iter().position(|route| route.is_default);
         let tenant = self.tenant_of_event(event)?;
-        let owners = owners(tenant.as_deref(), event);
+        // Who may lift hears of an appeal; whoever is concerned hears of the answer.
+        let owners = if event.kind == "appeal.filed" { BTreeSet::new() } else { owners(tenant.as_deref(), event) };
         let contact = || {
             let accountable =
                 tenant.as_ref()?.trust.accountability().get(&event.partner.parse::<PartnerName>().ok()?)?;

@@ -356,7 +356,8 @@ fn is_hot(table: Table) -> bool {
         | Table::Secrets
         | Table::SecretValues
         | Table::SecretHolders
-        | Table::Pickups => false,
+        | Table::Pickups
+        | Table::Appeals => false,
     }
 }
 

@@ -75,11 +75,13 @@ pub enum Table {
     SecretHolders = 31,
     /// Credentials that wait to be picked up, or were.
     Pickups = 32,
+    /// Asks that suspensions be lifted.
+    Appeals = 33,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Meta,
         Self::Leases,
         Self::Tasks,
@@ -108,10 +110,11 @@ impl Table {
         Self::SecretValues,
         Self::SecretHolders,
         Self::Pickups,
+        Self::Appeals,
     ];
 
     /// More than the greatest [`Self::code`]: numbers in between may belong to nothing.
-    pub const CODES: usize = 33;
+    pub const CODES: usize = 34;
 
     /// The number in backups: the discriminant.
     #[must_use]
@@ -157,6 +160,7 @@ impl Table {
             Self::SecretValues => "secret_values",
             Self::SecretHolders => "secret_holders",
             Self::Pickups => "pickups",
+            Self::Appeals => "appeals",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::appeals;
 use crate::{
     ledger::{book::ScopeState, codec, engine::Table, keys, refused::Refused, tx::Tx},
     model::{GrantName, Scope, Suspension, Suspensions, TenantNumber, Timestamp},
@@ -160,11 +161,11 @@ pub(in crate::ledger) fn write(tx: &mut Tx<'_>, act: &Custody, now: Timestamp) -
             {
                 super::pace::forgive(tx, *id)?;
             }
-            release(tx, scope, *causes, now);
+            release(tx, scope, *causes, now)?;
         }
         Custody::Expire { scope, seen } => {
             if as_seen(tx, scope, *seen)?.is_some() {
-                release(tx, scope, [Suspension::Quarantine].into_iter().collect(), now);
+                release(tx, scope, [Suspension::Quarantine].into_iter().collect(), now)?;
             }
         }
         Custody::Lapse { scope, seen } => {
@@ -186,11 +187,12 @@ fn suspend(tx: &mut Tx<'_>, scope: &Scope, cause: Suspension, record: &records::
 }
 
 /// Lifts some suspensions. What another reason, or a bar, still suspends stays suspended.
-fn release(tx: &mut Tx<'_>, scope: &Scope, causes: Suspensions, now: Timestamp) {
+fn release(tx: &mut Tx<'_>, scope: &Scope, causes: Suspensions, now: Timestamp) -> Result<(), Refused> {
     let id = scope.id();
     let state = tx.scope(id);
     for cause in state.held.and(causes).iter() {
         tx.delete(Table::Bars, keys::suspension(id, cause));
+        appeals::close(tx, id, cause, now)?;
     }
     // As when a bar is lifted: a decision made before must not pass now.
     let after = ScopeState { held: state.held.without(causes), changed: tx.number(), changed_at: now, ..state };
@@ -198,6 +200,7 @@ fn release(tx: &mut Tx<'_>, scope: &Scope, causes: Suspensions, now: Timestamp) 
         tx.announce(pb::RevocationKind::Lift, id, now.after(FEED_KEPT));
     }
     tx.set_scope(id, after);
+    Ok(())
 }
 
 /// The end, the way out and the note of a lapse that a quarantine gets. Who may not shorten the one that stands only adds

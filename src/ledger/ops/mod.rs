@@ -1,5 +1,6 @@
 //! What can be proposed: one file a kind.
 
+pub mod appeals;
 pub mod apply;
 pub mod approve;
 pub mod custody;

@@ -81,6 +81,7 @@ pub(in crate::ledger) fn suspend(
             format!("asked={}", cause.kind),
             format!("asked_by={}", cause.actor),
             format!("asked_in={}", cause.task_id),
+            format!("way_out=mayfly appeal file task {}", task.id),
         ],
         ..cause.clone()
     };
@@ -114,6 +115,8 @@ pub(in crate::ledger) fn forget(tx: &mut Tx<'_>, id: TaskId) {
     let state = tx.scope(scope);
     if state.held.has(Suspension::Velocity) {
         tx.delete(crate::ledger::engine::Table::Bars, crate::ledger::keys::suspension(scope, Suspension::Velocity));
+        // A store that fails here fails the whole commit.
+        let _closed = super::appeals::close(tx, scope, Suspension::Velocity, tx.time());
         let held = state.held.without([Suspension::Velocity].into_iter().collect());
         tx.set_scope(scope, crate::ledger::book::ScopeState { held, ..state });
     }

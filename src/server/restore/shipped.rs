@@ -7,29 +7,25 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::RestoreError;
 use crate::{
     audit::{
-        chain,
         export::{self, Item},
         finding::FindingKind,
         verify::{Coverage, Start, Verifier},
     },
-    broker::{Broker, Refusal, backup::file::Contents},
-    ledger::{stream_id, stream_name},
+    broker::backup::{file::Contents, proof::Heads},
+    ledger::Head,
     mint::audit_key,
-    model::Digest,
     pb,
 };
 
-/// Where a backup leaves a stream: sequence and hash of the last event.
-type Heads = BTreeMap<String, (u64, Digest)>;
-
 /// A file of events and checkpoints, read whole.
 pub(super) struct Shipped {
+    path: PathBuf,
     /// Bytes of whole lines.
     whole: u64,
     /// Events that are newer than the backup, in the order of the file.
@@ -41,7 +37,7 @@ impl Shipped {
     pub(super) fn read(path: &Path, contents: &Contents) -> Result<Self, RestoreError> {
         let unreadable = |error| RestoreError::Read(path.to_path_buf(), error);
         let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
-        let (mut shipped, mut line) = (Self { whole: 0, newer: Vec::new() }, Vec::new());
+        let (mut shipped, mut line) = (Self { path: path.to_path_buf(), whole: 0, newer: Vec::new() }, Vec::new());
         for number in 1_usize.. {
             line.clear();
             let bytes = lines.by_ref().take(LINE_MOST).read_until(b'\n', &mut line).map_err(unreadable)?;
@@ -61,45 +57,41 @@ impl Shipped {
         Ok(shipped)
     }
 
-    /// What speaks against the file, and what nothing vouches for: one line each, for people. `broker` is as the backup
-    /// left it.
-    pub(super) fn doubts(&self, path: &Path, broker: &Broker) -> Result<Vec<String>, RestoreError> {
-        let key = *broker.audit_key()?.public_key();
-        let open = || File::open(path).map(|file| BufReader::new(file.take(self.whole)));
-        doubts(&heads(broker)?, key, open).map_err(|error| RestoreError::Read(path.to_path_buf(), error))
+    /// What speaks against the file, and what nothing vouches for: one line each, for people. `heads` and `keys` are the
+    /// backup's; what is behind the last signature is in doubt unless it is proven otherwise.
+    pub(super) fn doubts(
+        &self,
+        heads: &Heads,
+        keys: &[[u8; 32]],
+        is_proven: bool,
+    ) -> Result<Vec<String>, RestoreError> {
+        let open = || File::open(&self.path).map(|file| BufReader::new(file.take(self.whole)));
+        doubts(heads, keys, is_proven, open).map_err(|error| RestoreError::Read(self.path.clone(), error))
     }
 }
 
-fn heads(broker: &Broker) -> Result<Heads, Refusal> {
-    let (mut heads, mut after) = (Heads::new(), Vec::new());
-    loop {
-        let (rows, next) = broker.ledger.streams(&after, STREAM_ROWS)?;
-        for (_, row) in rows {
-            let last = broker.ledger.audit_page_at(&stream_id(&row.tenant, &row.partner), u64::MAX)?;
-            let Some((first, Some(page))) = last else { continue };
-            let head = (first + page.events.len() as u64 - 1, Digest::from_slice(&page.after).unwrap_or_default());
-            heads.insert(stream_name(&row.tenant, &row.partner), head);
-        }
-        let Some(next) = next else { return Ok(heads) };
-        after = next;
-    }
-}
-
-fn doubts<R: BufRead>(heads: &Heads, key: [u8; 32], open: impl Fn() -> io::Result<R>) -> io::Result<Vec<String>> {
-    let verifier = Verifier::new(Start::AsGiven, Coverage::All, vec![key], audit_key::verify);
+fn doubts<R: BufRead>(
+    heads: &Heads,
+    keys: &[[u8; 32]],
+    is_proven: bool,
+    open: impl Fn() -> io::Result<R>,
+) -> io::Result<Vec<String>> {
+    // Without a key that is known, whichever comes first would be taken as given.
+    let trusted = if keys.is_empty() { vec![[0; 32]] } else { keys.to_vec() };
+    let verifier = Verifier::new(Start::AsGiven, Coverage::All, trusted, audit_key::verify);
     let report = export::verify_lines(&open, verifier)?;
-    let head = |stream: &str| heads.get(stream).copied().unwrap_or((0, chain::GENESIS));
+    let head = |stream: &str| heads.get(stream).copied().unwrap_or_default();
     let mut found = Vec::new();
     for finding in &report.findings {
         // What the backup holds itself need not be in the file.
-        let is_backed_up = finding.sequence <= head(&finding.stream).0
+        let is_backed_up = finding.sequence <= head(&finding.stream).sequence
             && matches!(finding.kind, FindingKind::Removed | FindingKind::Missing)
             && !finding.stream.is_empty();
         if !is_backed_up {
             found.push(format!("the audit does not verify: {finding}"));
         }
     }
-    found.extend(seams(heads, open()?)?);
+    found.extend(seams(heads, is_proven, open()?)?);
     let more = (found.len() as u64).saturating_sub(DOUBTS_MOST) + report.more_findings;
     found.truncate(usize::try_from(DOUBTS_MOST).unwrap_or(usize::MAX));
     if more > 0 {
@@ -109,7 +101,7 @@ fn doubts<R: BufRead>(heads: &Heads, key: [u8; 32], open: impl Fn() -> io::Resul
 }
 
 /// Where the file does not join the backup, and what no checkpoint in it signs.
-fn seams(heads: &Heads, mut lines: impl BufRead) -> io::Result<Vec<String>> {
+fn seams(heads: &Heads, is_proven: bool, mut lines: impl BufRead) -> io::Result<Vec<String>> {
     let (mut found, mut line) = (Vec::new(), Vec::new());
     let (mut reached, mut signed): (BTreeMap<String, u64>, BTreeMap<String, u64>) = Default::default();
     while lines.read_until(b'\n', &mut line)? > 0 {
@@ -121,7 +113,7 @@ fn seams(heads: &Heads, mut lines: impl BufRead) -> io::Result<Vec<String>> {
                 }
             }
             Ok(Item::Event(event)) => {
-                let (last, hash) = heads.get(&event.stream).copied().unwrap_or((0, chain::GENESIS));
+                let Head { sequence: last, hash } = heads.get(&event.stream).copied().unwrap_or_default();
                 let before = reached.get(&event.stream).copied().unwrap_or(last).max(last);
                 let name = &event.stream;
                 if event.sequence > before + 1 {
@@ -138,20 +130,28 @@ fn seams(heads: &Heads, mut lines: impl BufRead) -> io::Result<Vec<String>> {
         }
         line.clear();
     }
+    if !is_proven {
+        found.extend(unsigned(heads, &reached, &signed));
+    }
+    Ok(found)
+}
+
+/// Which events no checkpoint signs.
+fn unsigned(heads: &Heads, reached: &BTreeMap<String, u64>, signed: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut found = Vec::new();
     if signed.is_empty() {
         found.push("no checkpoint is in the audit: nothing shows that it is whole".to_owned());
     }
-    let unsigned: u64 = reached
-        .iter()
-        .map(|(stream, last)| {
-            let known = heads.get(stream).map_or(0, |head| head.0).max(signed.get(stream).copied().unwrap_or(0));
-            last.saturating_sub(known)
-        })
-        .sum();
-    if unsigned > 0 {
-        found.push(format!("no checkpoint in the audit signs its last {unsigned} events, nor that none followed"));
+    for (stream, &last) in reached {
+        let known = heads.get(stream).map_or(0, |head| head.sequence).max(signed.get(stream).copied().unwrap_or(0));
+        let from = known.saturating_add(1);
+        if last >= from {
+            found.push(format!(
+                "no checkpoint in the audit signs events {from} to {last} of {stream}, nor that none followed"
+            ));
+        }
     }
-    Ok(found)
+    found
 }
 
 fn is_newer(event: &pb::Event, contents: &Contents) -> bool {
@@ -164,14 +164,17 @@ fn is_newer(event: &pb::Event, contents: &Contents) -> bool {
 
 /// Lines told; the rest is counted.
 const DOUBTS_MOST: u64 = 20;
-const STREAM_ROWS: usize = 512;
 /// Longer than any line of an export.
 const LINE_MOST: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{audit::checkpoint::Statement, mint::audit_key::AuditKey};
+    use crate::{
+        audit::{chain, checkpoint::Statement},
+        mint::audit_key::AuditKey,
+        model::Digest,
+    };
 
     /// Events 1 to `count` of one stream.
     fn chained(count: u64) -> Vec<pb::Event> {
@@ -185,8 +188,8 @@ mod tests {
         (1..=count).map(event).collect()
     }
 
-    fn head(event: &pb::Event) -> (u64, Digest) {
-        (event.sequence, Digest::from_slice(&event.hash).expect("sealed"))
+    fn head(event: &pb::Event) -> Head {
+        Head { sequence: event.sequence, hash: Digest::from_slice(&event.hash).expect("sealed") }
     }
 
     /// Says where `last` is the last event.
@@ -211,7 +214,7 @@ mod tests {
     fn told(heads: &Heads, key: &AuditKey, events: &[pb::Event], more: &[String]) -> Vec<String> {
         let lines: Vec<_> = events.iter().map(|event| export::event_line(event).expect("line")).collect();
         let file = [&lines[..], more].concat().join("\n") + "\n";
-        doubts(heads, *key.public_key(), || Ok(file.as_bytes())).expect("in memory")
+        doubts(heads, &[*key.public_key()], false, || Ok(file.as_bytes())).expect("in memory")
     }
 
     #[test]
@@ -224,7 +227,7 @@ mod tests {
             assert_eq!(told(&heads, &key, &events[from..], &end), [""; 0], "from {from}");
         }
         let tail = told(&heads, &key, &events[1..], &[signed(&key, &events[4])]);
-        assert!(matches!(&tail[..], [only] if only.contains("its last 1 events")), "{tail:?}");
+        assert!(matches!(&tail[..], [only] if only.contains("signs events 6 to 6 of acme/-")), "{tail:?}");
     }
 
     #[test]
@@ -242,9 +245,9 @@ mod tests {
         }
         let mut added = events.clone();
         let mut forged = pb::Event { sequence: 7, ..events[5].clone() };
-        chain::seal_event(&mut forged, head(&events[5]).1);
+        chain::seal_event(&mut forged, head(&events[5]).hash);
         added.push(forged);
-        assert!(told(&heads, &key, &added, &end)[0].contains("its last 1 events"));
+        assert!(told(&heads, &key, &added, &end)[0].contains("signs events 7 to 7 of acme/-"));
         // Written anew from the beginning, so that it is sound in itself.
         let mut other = Vec::new();
         let mut previous = chain::GENESIS;
@@ -262,5 +265,25 @@ mod tests {
         assert!(gap.iter().any(|line| line.contains("lacks events 4 to 4 of acme/-")), "{gap:?}");
         // A stream that the backup does not know begins with its first event.
         assert!(!told(&Heads::new(), &key, &events[1..], &end).is_empty());
+    }
+    #[test]
+    fn what_no_checkpoint_signs_is_no_doubt_where_the_anchor_proves_it_and_all_else_still_is() {
+        let (key, _) = AuditKey::generate().expect("entropy");
+        let events = chained(6);
+        let heads = Heads::from([("acme/-".to_owned(), head(&events[2]))]);
+        let file = |events: &[pb::Event]| {
+            let lines: Vec<_> = events.iter().map(|event| export::event_line(event).expect("line")).collect();
+            lines.join("\n") + "\n"
+        };
+        let told =
+            |file: &str, keys: &[[u8; 32]]| doubts(&heads, keys, true, || Ok(file.as_bytes())).expect("in memory");
+        let own = [*key.public_key()];
+        assert_eq!(told(&file(&events), &own), [""; 0]);
+        let gap = told(&file(&events[4..]), &own);
+        assert!(gap.iter().any(|line| line.contains("lacks events 4 to 4")), "{gap:?}");
+        // A backup whose keys do not read trusts nobody, rather than whoever comes first.
+        let signed = file(&events) + &signed(&key, &events[5]) + "\n";
+        assert_eq!(told(&signed, &own), [""; 0]);
+        assert!(told(&signed, &[]).iter().any(|line| line.contains("not trusted")));
     }
 }
