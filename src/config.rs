@@ -278,7 +278,8 @@ pub struct Limits {
 pub struct ClockBounds {
     /// The widest jump forward that needs no confirmation. Default 300 s.
     pub max_jump: Duration,
-    /// The longest time down that needs no confirmation. Default 30 days.
+    /// The longest time down that needs no confirmation. Default 7 days: whoever sets the clock of a host that starts gets
+    /// tokens dated no further ahead.
     pub max_downtime: Duration,
 }
 
@@ -514,7 +515,7 @@ impl Limits {
 
 impl Default for ClockBounds {
     fn default() -> Self {
-        Self { max_jump: Duration::from_secs(300), max_downtime: Duration::from_secs(2_592_000) }
+        Self { max_jump: Duration::from_secs(300), max_downtime: Duration::from_secs(604_800) }
     }
 }
 

@@ -86,6 +86,7 @@ pub fn draft(lease: Lease, task: mayfly::model::Task) -> IssueDraft {
         retry: None,
         supersedes: None,
         approval: None,
+        above: Vec::new(),
         velocity: Velocity::default(),
         spend: None,
         hand_out: None,

@@ -118,7 +118,7 @@ fn offer(routes: Routes, service: Service, gate: &Arc<Gate>, tenants: &[TenantNa
         }
         Service::Sds => {
             let local = LocalGate::new(own, tenants);
-            let server = SecretDiscoveryServiceServer::new(Sds(local.clone()));
+            let server = SecretDiscoveryServiceServer::new(Sds::new(local.clone()));
             let server = server.max_decoding_message_size(bytes.min(LOCAL_BYTES));
             routes.add_service(InterceptedService::new(server, move |request| local.admit(request)))
         }

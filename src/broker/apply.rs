@@ -365,7 +365,7 @@ fn hand_over(
     of_grant(&mut event, new.name(), &after.partner, name);
     event.reason = "the trust map names another owner".to_owned();
     event.details = vec![format!("from={from}"), format!("to={}", after.owner)];
-    commit.custody.extend(handed_over(&event, scope, operator.name.as_str(), &event.reason));
+    commit.custody.extend(handed_over(&event, scope, &operator.signature(), &event.reason));
     commit.events.push(event);
 }
 

@@ -9,9 +9,9 @@ use super::{
 use crate::{
     identity::Caller,
     ledger::{Custody, TrustCommit},
-    model::{GrantName, Scope, Suspension, Suspensions, TenantName, Timestamp},
+    model::{GrantName, OperatorName, Scope, Suspension, Suspensions, TenantName, Timestamp},
     pb,
-    policy::{Grant, Role},
+    policy::{self, Grant, Role},
     records,
 };
 
@@ -20,8 +20,8 @@ impl Broker {
     /// transfer that waited for its new owner, and dormancy. Never a bar or a quarantine.
     ///
     /// # Errors
-    /// When the caller does not answer for the grant, its owner has left, or the date is past, too far away or past the
-    /// grant's expiry.
+    /// When the caller does not answer for the grant or has handed it over itself, its owner has left, or the date is past,
+    /// too far away or past the grant's expiry.
     pub async fn attest(&self, caller: &Caller, request: pb::AttestRequest) -> Result<pb::AttestResponse, Refusal> {
         check_reason(&request.reason)?;
         decided(|| self.try_attest(caller, &request)).await
@@ -36,8 +36,13 @@ impl Broker {
         let known = self.registry.tenant(&self.ledger, &tenant)?.ok_or(Refusal::Unknown("grant"))?;
         let found = known.trust.grants().get(&grant).ok_or(Refusal::Unknown("grant"))?;
         let scope = Scope::Grant(tenant.clone(), grant.clone());
-        self.may_attest(&operator, &known, &grant, found)?;
         let held = self.ledger.scope(scope.id()).held;
+        let handed_over = if held.has(Suspension::TransferPending) {
+            self.ledger.suspension(scope.id(), Suspension::TransferPending)?.map(|row| row.record.operator)
+        } else {
+            None
+        };
+        self.may_attest(&operator, &known, (&grant, found), handed_over.as_deref())?;
         if held.has(Suspension::OwnerLeft) {
             return Err(Refusal::invalid("grant", "has an owner who has left; transfer it to a new one first"));
         }
@@ -83,9 +88,29 @@ impl Broker {
     }
 
     /// Who attests: an operator that answers for the owner. Where the trust map names none, an admin within whose scope
-    /// the grant lies.
-    fn may_attest(&self, operator: &Operator, known: &Tenant, name: &GrantName, grant: &Grant) -> Result<(), Refusal> {
+    /// the grant lies. Who has handed it over to that owner leaves that to others, where there are any: no admin takes a
+    /// grant for itself alone.
+    fn may_attest(
+        &self,
+        operator: &Operator,
+        known: &Tenant,
+        (name, grant): (&GrantName, &Grant),
+        handed_over: Option<&str>,
+    ) -> Result<(), Refusal> {
         let (global, owner) = (self.registry.global(), known.owner(name, grant));
+        let has_handed =
+            |name: &OperatorName| handed_over.is_some_and(|by| by.split('/').next() == Some(name.as_str()));
+        if handed_over.is_some_and(|by| operator.has_signed(by)) {
+            let could = |other: &policy::Operator| {
+                let reaches = other.tenants.includes(known.trust.name()) && other.partners.includes(&grant.partner);
+                other.role >= Role::Admin && reaches
+            };
+            let mut others = global.operators.iter().filter(|(name, _)| **name != operator.name);
+            // One operator of those who sign in is many people.
+            if operator.person.is_some() || others.any(|(name, other)| could(other) || other.answers_for(name, owner)) {
+                return Err(Refusal::NotAllowed("you handed the grant over; somebody else attests it"));
+            }
+        }
         let own = global.operators.get(&operator.name).is_some_and(|own| own.answers_for(&operator.name, owner));
         // Who signed in answers for what is owned under the verified mail address.
         if own || operator.person.as_ref().is_some_and(|person| person.is(owner)) {
@@ -94,7 +119,7 @@ impl Broker {
         if !operator.reaches(Some(known.trust.name()), Some(&grant.partner)) {
             return Err(Refusal::Unknown("grant"));
         }
-        if global.operators.iter().any(|(name, other)| other.answers_for(name, owner)) {
+        if global.operators.iter().any(|(name, other)| other.answers_for(name, owner) && !has_handed(name)) {
             return Err(Refusal::NotAllowed("the grant's owner attests it, or an operator that speaks for the owner"));
         }
         operator.require(Role::Admin)

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
+    ledger::ApprovalUse,
     model::{
         CredentialKind, Delegator, GrantName, Intent, Lease, PartnerName, Purpose, ScopeId, Task, TaskId, TaskLimits,
         Timestamp, WorkloadName, stamp::Stamp,
@@ -98,7 +99,8 @@ impl Broker {
     }
 
     /// Refuses what one of those through whom the task was passed on could not obtain in its own task, under the same grant:
-    /// passing on never widens. Policies are asked of each.
+    /// passing on never widens. Policies are asked of each. The approvals that theirs rests on, each with its task: the
+    /// commit looks at them again.
     ///
     /// # Errors
     /// What refuses them.
@@ -109,9 +111,10 @@ impl Broker {
         wish: &Wish,
         above: &Above,
         decision: &Decision,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<(TaskId, ApprovalUse)>, Refusal> {
+        let mut rests_on = Vec::new();
         if above.is_empty() {
-            return Ok(());
+            return Ok(rests_on);
         }
         let tenant = &workload.tenant;
         let attested = |grant: &GrantName| tenant.attested.get(grant).copied();
@@ -122,7 +125,8 @@ impl Broker {
         let binding = if is_token && !decision.bind() { BindingWish::None } else { BindingWish::Default };
         for task in &above.passed_on {
             // An approval is of the one task that it was given to.
-            let approved = approved(&self.leaves(Some(task), tenant, decision.issued())?);
+            let leaves = self.leaves(Some(task), tenant, decision.issued())?;
+            let approved = approved(&leaves);
             let asked = Asked {
                 workload: &task.workload,
                 partner: &wish.partner,
@@ -157,8 +161,10 @@ impl Broker {
             if within.expires() < decision.expires() {
                 return Err(Denied::BeyondTask { what: "life", value: decision.expires().to_string() }.into());
             }
+            let own = leaves.into_iter().map(|leave| leave.wanted).find(|wanted| wanted.grant == *within.grant());
+            rests_on.extend(own.filter(|_| within.needs_approval()).map(|wanted| (task.id, wanted)));
         }
-        Ok(())
+        Ok(rests_on)
     }
 
     /// The SPIFFE ID of a workload in a task.
@@ -279,7 +285,7 @@ pub(super) fn end_passed(
 ) -> Result<Timestamp, Denied> {
     match proof_end.map(Timestamp::floor_second) {
         Some(end) if end.seconds() <= now.seconds() => Err(Denied::LifetimeTooShort(Bound::CallerProof)),
-        Some(end) if end < deadline && asked_seconds > 0 => Err(Denied::ParentEndsSooner(end)),
+        Some(end) if end < deadline && asked_seconds > 0 => Err(Denied::ProofEndsSooner(end)),
         Some(end) => Ok(deadline.min(end)),
         None => Ok(deadline),
     }
@@ -321,7 +327,8 @@ fn limits(asked: &pb::TaskLimits) -> Result<TaskLimits, Refusal> {
     Ok(TaskLimits {
         audiences: texts("limits.audiences", &asked.audiences)?,
         actions: texts("limits.actions", &asked.actions)?,
-        kinds: kinds.ok_or_else(|| Refusal::invalid("limits.kinds", "has one that is none of JWT, OPAQUE, X509"))?,
+        kinds: kinds
+            .ok_or_else(|| Refusal::invalid("limits.kinds", "has one that is none of JWT, OPAQUE, X509, SECRET"))?,
         ttl_max: asked.ttl_max_seconds,
     })
 }

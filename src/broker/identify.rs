@@ -1,6 +1,7 @@
 //! What a credential in hand is, whatever its form.
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 use super::{
     Broker,
@@ -14,7 +15,7 @@ use crate::{
     ledger::stream_id,
     mint::{jwt, opaque, pem},
     model::{
-        Digest, Lease, LeaseId,
+        Digest, Lease, LeaseId, Timestamp,
         id::{hex, unhex},
     },
     pb,
@@ -81,7 +82,7 @@ fn certificate(text: &str) -> Result<Found, Refusal> {
 }
 
 impl Broker {
-    /// What a credential in hand is.
+    /// What a credential in hand is. To admins also a static secret is one; to others its value is as any text.
     ///
     /// # Errors
     /// When the caller is no operator, the text is nothing the broker gives out, or the store failed.
@@ -93,21 +94,45 @@ impl Broker {
         let now = self.now();
         let operator = self.operator(caller)?;
         operator.require(Role::Auditor)?;
-        let found = classify(&request.found)?;
+        let text = Zeroizing::new(request.found);
+        let found = classify(&text);
+        if let Ok(found) = &found
+            && let Some(answer) = self.identify_issued(&operator, found, now).await?
+        {
+            return Ok(answer);
+        }
+        let has_length = text.len() <= FOUND_MAX_BYTES;
+        let secret = if has_length { self.recognise(caller, &operator, &text, now).await? } else { None };
+        if let Some((secret, secret_version)) = secret {
+            let form = Form::Secret.into();
+            let (secret, possession) = (Some(secret), true);
+            return Ok(pb::IdentifyResponse { form, possession, secret, secret_version, ..Default::default() });
+        }
+        Ok(pb::IdentifyResponse { form: found?.form.into(), ..Default::default() })
+    }
+
+    /// A credential that was issued, when there is one that the operator may see.
+    async fn identify_issued(
+        &self,
+        operator: &Operator,
+        found: &Found,
+        now: Timestamp,
+    ) -> Result<Option<pb::IdentifyResponse>, Refusal> {
         let mut answer = pb::IdentifyResponse { form: found.form.into(), ..Default::default() };
-        if let Some(lease) = self.find_lease(&operator, &found).await? {
+        if let Some(lease) = self.find_lease(operator, found).await? {
             answer.possession = found.sha256.is_some_and(|sha256| sha256.matches(&lease.credential));
             answer.issued = self.issue_event(&lease).await?;
             answer.lease = Some(view::lease_in_full(&lease, self.ledger.lease_standing(&lease, now)?));
-            return Ok(answer);
+            return Ok(Some(answer));
         }
-        if let Some(event) = self.find_issue(&operator, &found).await? {
+        if let Some(event) = self.find_issue(operator, found).await? {
             let hash = unhex(&event.credential_sha256).ok().and_then(|bytes| Digest::from_slice(&bytes));
             answer.possession = matches!((found.sha256, hash), (Some(a), Some(b)) if a.matches(&b));
             answer.lease = Some(swept(&event));
             answer.issued = Some(event);
+            return Ok(Some(answer));
         }
-        Ok(answer)
+        Ok(None)
     }
 
     /// The lease of a credential in hand, when its row is still there and the operator may see it.

@@ -175,9 +175,10 @@ impl Broker {
         let decision =
             deciding.in_scope(|| self.decide(caller, workload, wish, task.as_ref(), &leaves, &ring, basis, now))?;
         let above = task.as_ref().map(|task| self.above(task)).transpose()?;
+        let mut leaves_above = Vec::new();
         if let (Some(task), Some(above)) = (&task, &above) {
             check_limits(task, &decision, wish.ttl_seconds)?;
-            self.check_delegators(caller, workload, wish, above, &decision)?;
+            leaves_above = self.check_delegators(caller, workload, wish, above, &decision)?;
         }
         let (task_id, new_task) = match &task {
             Some(task) => (task.id, None),
@@ -207,7 +208,7 @@ impl Broker {
         let approval = leaves.into_iter().map(|leave| leave.wanted).find(|wanted| wanted.grant == *decision.grant());
         let approval = approval.filter(|_| decision.needs_approval());
         let draft = self.draft(caller, workload, wish, &decision, lease, new_task, approval, now);
-        Ok((Arc::new(IssueDraft { hand_out, through, ..draft }), fresh))
+        Ok((Arc::new(IssueDraft { hand_out, through, above: leaves_above, ..draft }), fresh))
     }
 
     /// The task to issue under: the one named, or the one that the caller's certificate confines it to.
@@ -451,6 +452,7 @@ impl Broker {
             retry: wish.retry,
             spend: wish.spend,
             approval,
+            above: Vec::new(),
             velocity: decision.velocity(),
             hand_out: None,
             through: Vec::new(),

@@ -75,7 +75,7 @@ impl Broker {
         event.details = vec![format!("from={before}"), format!("to={}", request.owner)];
         let mut record = known.life.get(&grant).cloned().unwrap_or_default();
         record.owner.clone_from(&request.owner);
-        let custody = handed_over(&event, scope.clone(), operator.name.as_str(), &request.reason);
+        let custody = handed_over(&event, scope.clone(), &operator.signature(), &request.reason);
         let commit = TrustCommit {
             basis,
             tenants: Vec::new(),
@@ -250,7 +250,8 @@ pub(super) fn suspension(
     (Custody::Suspend { scope, cause, until: None, auto_lift: false, may_shorten: false, operator, reason }, event)
 }
 
-/// What a new owner means for a grant: it waits for the owner's word, and the old one's leaving is over.
+/// What a new owner means for a grant: it waits for the owner's word, and the old one's leaving is over. Who hands it over
+/// signs for that, and does not give the owner's word as well where somebody else can.
 pub(super) fn handed_over(event: &pb::Event, scope: Scope, operator: &str, reason: &str) -> Vec<(Custody, pb::Event)> {
     let mut released = event.clone();
     released.kind = "scope.released".to_owned();

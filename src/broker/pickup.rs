@@ -19,7 +19,7 @@ use crate::{
     mint::handle::Handle,
     model::{Lease, LeaseId, ScopeId, Standing, Timestamp},
     pb,
-    policy::Denied,
+    policy::{Denied, Origin},
 };
 
 impl Broker {
@@ -39,8 +39,8 @@ impl Broker {
         let reply = pb::IssueResponse { lease: None, credential: Some(credential), bound: fresh.bound.code() };
         let plain = Zeroizing::new(reply.encode_to_vec());
         let sealed = handle.seal(&plain).map_err(Refusal::fault)?;
-        // And once more by the tenant's key: a handle that is found later opens nothing in an old copy of the store.
-        let sealed = ring.wrapping()?.seal(&location(lease.id), &sealed).map_err(Refusal::fault)?;
+        // And once more by a key of the tenant's for this one: a handle that is found later opens nothing in an old copy of the store.
+        let sealed = ring.wrapping()?.for_one(&location(lease.id)).seal(&sealed).map_err(Refusal::fault)?;
         lease.pickup_until = Some(until);
         let workload = wished.by.as_ref().map(ToString::to_string).unwrap_or_default();
         Ok(Waiting { handle: handle.sha256(), sealed, workload })
@@ -56,6 +56,9 @@ impl Broker {
         let now = self.now();
         let basis = self.ledger.basis();
         let lease = self.ledger.lease(handle.lease())?.ok_or(Refusal::Unknown("handle"))?;
+        if !self.ledger.is_handle(lease.id, &handle.sha256())? {
+            return Err(Refusal::Unknown("handle"));
+        }
         let workload = match self.workload(caller, &lease.tenant, now) {
             Ok(workload) => Some(workload),
             Err(Refusal::Denied(Denied::UnknownWorkload | Denied::AmbiguousWorkload)) => None,
@@ -63,6 +66,13 @@ impl Broker {
         };
         // Who is confined to a task takes what is in that task.
         let workload = workload.filter(|workload| within(workload, lease.id.task(), "handle").is_ok());
+        if let (Some(workload), Some(secret)) = (&workload, &lease.secret)
+            && workload.tenant.trust.asks_for_a_key(&secret.name)
+            && caller.shown_certificate().is_none()
+            && Origin::of(caller) != Origin::Local
+        {
+            return Err(Denied::BindingRequired(lease.grant).into());
+        }
         let draft = pickup_draft(caller, workload.as_ref(), &lease, &handle, basis, now);
         let (outcome, _) = match self.ledger.pick_up(draft).await {
             Ok(done) => done,
@@ -81,7 +91,7 @@ impl Broker {
             (PickedUp::Misused | PickedUp::Taken(_), None) => return Err(Refusal::Unknown("handle")),
         };
         let ring = self.rings.ring(&self.ledger, lease.id.tenant())?;
-        let sealed = ring.wrapping()?.open(&location(lease.id), &sealed).map_err(Refusal::fault)?;
+        let sealed = ring.wrapping()?.for_one(&location(lease.id)).open(&sealed).map_err(Refusal::fault)?;
         let plain = handle.open(sealed.expose()).map_err(Refusal::fault)?;
         let mut reply = pb::IssueResponse::decode(plain.expose()).map_err(Refusal::fault)?;
         reply.lease = Some(view::lease(&Lease { pickup_until: None, ..lease }, Standing::Live));

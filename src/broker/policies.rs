@@ -26,8 +26,8 @@ use crate::{
 pub struct PolicyLog {
     differences: Mutex<Differences>,
     unreadable: Mutex<BTreeMap<TenantName, (Digest, String)>>,
-    /// Held while policies are compiled: one tenant's at a time.
-    compiling: tokio::sync::Mutex<()>,
+    /// Held while policies are compiled, by the thread that does: one at a time, also where nobody waits for it any more.
+    compiling: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -159,19 +159,19 @@ impl Broker {
             return Ok(());
         }
         let compiling = async {
-            let _one_at_a_time = self.policies.compiling.lock().await;
+            let one_at_a_time = Arc::clone(&self.policies.compiling).lock_owned().await;
             if is_ready() {
                 return;
             }
             let (tenant, global) = (Arc::clone(tenant), Arc::clone(&global));
+            let registry = Arc::clone(&self.registry);
             let compiled = tokio::task::spawn_blocking(move || {
                 global.compile();
                 tenant.trust.compile();
-                (tenant.number, tenant.trust.compiled())
+                registry.keep_compiled(tenant.number, tenant.trust.compiled());
+                drop(one_at_a_time);
             });
-            if let Ok((number, compiled)) = compiled.await {
-                self.registry.keep_compiled(number, compiled);
-            }
+            let _lost = compiled.await;
         };
         // Also where the compiling thread was lost: it is not decided without.
         let _late = tokio::time::timeout(patience, compiling).await;
@@ -374,6 +374,32 @@ mod tests {
         let reply = broker.issue(&worker(), asking()).await.expect("waits and is decided");
         assert!(reply.lease.is_some());
         assert!(acme(&broker).trust.is_compiled());
+    }
+
+    #[tokio::test]
+    async fn however_many_give_up_one_thread_compiles() {
+        let broker = with_policies().await;
+        let tenant = acme(&broker);
+        for _ in 0..20 {
+            // Of the same text, read anew: nothing is compiled of it.
+            let trust = crate::policy::TenantTrust::from_bytes(&tenant.trust.to_bytes()).expect("a trust map");
+            let fresh = Arc::new(Tenant {
+                number: tenant.number,
+                trust,
+                hash: tenant.hash,
+                version: tenant.version,
+                attested: HashMap::new(),
+                life: HashMap::new(),
+                uses: HashMap::new(),
+            });
+            let refused = broker.policies_ready_within(&fresh, Duration::ZERO).await;
+            assert!(refused.is_err());
+            // Who gave up left the place to nobody before the thread is done.
+            let is_free = broker.policies.compiling.try_lock().is_ok();
+            assert!(!is_free || fresh.trust.is_compiled());
+            drop(broker.policies.compiling.lock().await);
+            assert!(fresh.trust.is_compiled());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod hand_out;
 mod holders;
 mod list;
+mod recognise;
 #[cfg(test)]
 mod tests;
 
@@ -53,11 +54,12 @@ impl Known {
     }
 
     /// Puts another version in force and returns its number, which was never used before.
-    fn begin_version(&mut self, above: u32, now: Timestamp) -> u32 {
+    fn begin_version(&mut self, above: u32, mark: Vec<u8>, now: Timestamp) -> u32 {
         let last = self.record.versions.last().map_or(0, |version| version.number);
         let number = last.max(above).saturating_add(1);
         let (made, operator) = (now.millis(), self.operator.name.to_string());
-        self.record.versions.push(records::SecretVersionRecord { number, made, operator, ended: 0, revoked: false });
+        let begun = records::SecretVersionRecord { number, made, operator, ended: 0, revoked: false, mark };
+        self.record.versions.push(begun);
         let extra = self.record.versions.len().saturating_sub(VERSIONS_LISTED);
         self.record.versions.drain(..extra);
         number
@@ -102,7 +104,7 @@ impl Broker {
         let mut secret = Known { operator, tenant, name, record };
         // Also of what cannot be read any more: a number that was handed out once names one value for good.
         let held = self.ledger.last_held_version(secret.tenant.number, &secret.name)?;
-        let number = secret.begin_version(held, now);
+        let number = secret.begin_version(held, self.value_mark(secret.tenant.number, value.expose()), now);
         let value = self.sealed(&secret.tenant, &secret.name, number, &value)?;
         let event = told(caller, &secret, "secret.put", &request.reason, now);
         let receipt = self.change(&secret, before, value, None, event, now).await?;
@@ -132,7 +134,7 @@ impl Broker {
             self.live_holders(&secret.tenant, (&secret.name, in_force(&secret.record).unwrap_or_default()), now)?;
         let before = Some(secret.record.changes);
         secret.end_version(request.revoke_old, now);
-        let number = secret.begin_version(0, now);
+        let number = secret.begin_version(0, self.value_mark(secret.tenant.number, value.expose()), now);
         let value = self.sealed(&secret.tenant, &secret.name, number, &value)?;
         let mut event = told(caller, &secret, "secret.rotated", &request.reason, now);
         event.details.push(format!("live_holders={live_holders}"));

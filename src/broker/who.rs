@@ -117,14 +117,30 @@ impl Operator {
         self.person.as_ref().map(Person::identity)
     }
 
+    /// As rows of what it did name it: its name, and the person when it came by sign-in.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        match &self.person {
+            // No operator's name holds a slash.
+            Some(person) => format!("{}/{}", self.name, person.text),
+            None => self.name.to_string(),
+        }
+    }
+
+    /// Whether a signature is its own: of the same person where both are people who signed in, else of the same operator.
+    #[must_use]
+    pub fn has_signed(&self, signature: &str) -> bool {
+        let (name, signed_in) = signature.split_once('/').map_or((signature, None), |(name, text)| (name, Some(text)));
+        match (signed_in, &self.person) {
+            (Some(text), Some(person)) => person.text == text,
+            (Some(_), None) | (None, _) => self.name.as_str() == name,
+        }
+    }
+
     /// As events name it.
     #[must_use]
     pub fn actor(&self) -> String {
-        match &self.person {
-            // No operator's name holds a slash.
-            Some(person) => format!("operator:{}/{}", self.name, person.text),
-            None => format!("operator:{}", self.name),
-        }
+        format!("operator:{}", self.signature())
     }
 }
 

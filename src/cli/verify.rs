@@ -71,7 +71,7 @@ impl IntrospectArgs {
 #[command(after_help = WHOIS_HELP)]
 pub struct WhoisArgs {
     /// What was found: `-` for stdin, or a file. A JWT, a reference token, a PEM certificate, a serial, a jti or a
-    /// SHA-256.
+    /// SHA-256; for admins also the value of a static secret.
     #[arg(value_name = "-|FILE")]
     found: String,
 }
@@ -86,7 +86,7 @@ impl WhoisArgs {
         let request = pb::IdentifyRequest { found: found.to_string() };
         let reply = session.admin().await?.identify(request).await?.into_inner();
         session.output.one(&reply.fields())?;
-        if reply.lease.is_some() || reply.issued.is_some() {
+        if reply.lease.is_some() || reply.issued.is_some() || reply.secret.is_some() {
             Ok(())
         } else {
             Err(Failure::Negative("no credential that you may see".into()))

@@ -387,7 +387,7 @@ fn limits(mut section: Section<'_>) -> Limits {
 fn clock(mut section: Section<'_>) -> ClockBounds {
     let clock = ClockBounds {
         max_jump: times(section.whole("max_jump_seconds", 300, 1..=86_400), 1),
-        max_downtime: times(section.whole("max_downtime_seconds", 2_592_000, 60..=31_536_000), 1),
+        max_downtime: times(section.whole("max_downtime_seconds", 604_800, 60..=31_536_000), 1),
     };
     section.finish();
     clock

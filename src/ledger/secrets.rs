@@ -7,12 +7,15 @@ use super::{
     keys,
     lanes::Lane,
     open::{Ledger, Receipt},
-    ops::secrets::{self, SecretCommit},
+    ops::{
+        pickups,
+        secrets::{self, SecretCommit},
+    },
     read::Paged,
     refused::Refused,
 };
 use crate::{
-    model::{SecretName, TaskId, TenantNumber},
+    model::{Digest, LeaseId, SecretName, TaskId, TenantNumber},
     records,
 };
 
@@ -68,6 +71,19 @@ impl Ledger {
         let Some(value) = self.get(Table::SecretValues, &key)? else { return Ok(None) };
         let read = self.shared.codec.decode(Table::SecretValues, &key, &value);
         Ok(read.inspect_err(|e| self.shared.aside.note(Table::SecretValues, &key, e)).ok())
+    }
+
+    /// Whether a handle is that of a credential which waits, or waited, for whoever has it. Lease ids are no secret: what is
+    /// made up around one is no work for the committer.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn is_handle(&self, lease: LeaseId, handle: &Digest) -> Result<bool, Refused> {
+        let key = keys::pickup(lease);
+        let Some(value) = self.get(Table::Pickups, &key)? else { return Ok(false) };
+        let read = self.shared.codec.decode(Table::Pickups, &key, &value);
+        let record = read.inspect_err(|e| self.shared.aside.note(Table::Pickups, &key, e));
+        Ok(record.is_ok_and(|record: records::PickupRecord| pickups::is_of(&record, handle)))
     }
 
     /// Static secrets in key order after `after`, under a key prefix (a tenant's).

@@ -25,6 +25,7 @@ pub struct Seal {
     row_key: Secret<32>,
     anchor_key: Secret<32>,
     process_key: Secret<32>,
+    value_key: Secret<32>,
     streams: hkdf::Prk,
     check_value: [u8; 32],
 }
@@ -57,7 +58,8 @@ impl Seal {
         let streams = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, derive(&root, b"streams").expose());
         let (anchor_key, process_key) = (derive(&root, b"anchor"), derive(&root, b"processes"));
         let cipher = Cipher::new(&derive(&root, b"values"));
-        Self { cipher, row_key, anchor_key, process_key, streams, check_value }
+        let value_key = derive(&root, b"values in hand");
+        Self { cipher, row_key, anchor_key, process_key, value_key, streams, check_value }
     }
 
     /// Seals `plaintext` so that it opens only at `location`.
@@ -94,6 +96,12 @@ impl Seal {
         MacKey::new(&self.process_key)
     }
 
+    /// The key of what values of static secrets are recognised by.
+    #[must_use]
+    pub fn value_key(&self) -> MacKey {
+        MacKey::new(&self.value_key)
+    }
+
     /// A public value to store: the same one later proves that the seal key is the same.
     #[must_use]
     pub fn check_value(&self) -> [u8; 32] {
@@ -119,7 +127,7 @@ impl Seal {
     pub fn new_wrapping(&self, location: &[u8]) -> Result<(Wrapping, Vec<u8>), SealError> {
         let key = Secret::<WRAPPING_BYTES>::random()?;
         let sealed = self.seal(location, key.expose())?;
-        Ok((Wrapping(Cipher::new(&key)), sealed))
+        Ok((Wrapping::under(&key), sealed))
     }
 
     /// The wrapping key stored at `location`.
@@ -133,7 +141,7 @@ impl Seal {
             bytes.copy_from_slice(opened);
             Ok::<_, SealError>(())
         })?;
-        Ok(Wrapping(Cipher::new(&key)))
+        Ok(Wrapping::under(&key))
     }
 }
 
@@ -144,12 +152,26 @@ impl std::fmt::Debug for Seal {
 }
 
 /// A tenant's own sealing key. Destroying its sealed form destroys what it wrapped, in old copies too.
-pub struct Wrapping(Cipher);
+///
+/// Itself it seals a few values for each change that people make. What is sealed at every issue has a key of its own, see
+/// [`Self::for_one`].
+pub struct Wrapping {
+    cipher: Cipher,
+    keys: hkdf::Prk,
+}
 
 impl Wrapping {
     /// Under a key that is derived for one use.
     pub(super) fn under(key: &Secret<WRAPPING_BYTES>) -> Self {
-        Self(Cipher::new(key))
+        let keys = hkdf::Salt::new(hkdf::HKDF_SHA256, b"mayfly wrapping v1").extract(key.expose());
+        Self { cipher: Cipher::new(key), keys }
+    }
+
+    /// The key for what is sealed at one location and nowhere else (HKDF-SHA-256, RFC 5869): as many as there are locations,
+    /// so that no number of them wears a key out.
+    #[must_use]
+    pub fn for_one(&self, location: &[u8]) -> OneKey {
+        OneKey(Cipher::new(&derive(&self.keys, location)))
     }
 
     /// As [`Seal::seal`].
@@ -157,7 +179,7 @@ impl Wrapping {
     /// # Errors
     /// When the system has no entropy.
     pub fn seal(&self, location: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.0.seal(location, plaintext)
+        self.cipher.seal(location, plaintext)
     }
 
     /// As [`Seal::open`].
@@ -165,7 +187,34 @@ impl Wrapping {
     /// # Errors
     /// When it was changed, moved, or sealed under another key.
     pub fn open(&self, location: &[u8], sealed: &[u8]) -> Result<SecretBytes, SealError> {
-        self.0.open(location, sealed)
+        self.cipher.open(location, sealed)
+    }
+}
+
+/// The key of one location, derived from a tenant's.
+pub struct OneKey(Cipher);
+
+impl OneKey {
+    /// Seals what lies at the location.
+    ///
+    /// # Errors
+    /// When the system has no entropy.
+    pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.0.seal(b"", plaintext)
+    }
+
+    /// The inverse of [`Self::seal`].
+    ///
+    /// # Errors
+    /// When it was changed, moved, or sealed under another key.
+    pub fn open(&self, sealed: &[u8]) -> Result<SecretBytes, SealError> {
+        self.0.open(b"", sealed)
+    }
+}
+
+impl std::fmt::Debug for OneKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OneKey(..)")
     }
 }
 
@@ -315,6 +364,26 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_one_location_opens_nothing_of_another_and_nothing_of_the_tenants_own() {
+        let (wrapping, stored) = seal_and_wrapping();
+        let sealed = wrapping.for_one(b"pickups/1").seal(b"secret").expect("entropy");
+        let again = stored.for_one(b"pickups/1");
+        assert_eq!(again.open(&sealed).expect("own").expose(), b"secret");
+        assert_eq!(wrapping.for_one(b"pickups/2").open(&sealed).expect_err("moved"), SealError::DoesNotOpen);
+        let whole = wrapping.seal(b"", b"secret").expect("entropy");
+        assert!(wrapping.open(b"", &sealed).is_err() && wrapping.for_one(b"").open(&whole).is_err());
+        let other = seal_and_wrapping().0;
+        assert!(other.for_one(b"pickups/1").open(&sealed).is_err());
+    }
+
+    /// A wrapping key, made and read back.
+    fn seal_and_wrapping() -> (Wrapping, Wrapping) {
+        let seal = seal();
+        let (wrapping, stored) = seal.new_wrapping(b"tenants/1").expect("entropy");
+        (wrapping, seal.open_wrapping(b"tenants/1", &stored).expect("own"))
+    }
+
+    #[test]
     fn a_newer_version_is_named() {
         assert_eq!(seal().open(b"", &[9; 40]).expect_err("newer"), SealError::Version { version: 9 });
     }
@@ -324,6 +393,8 @@ mod tests {
         let seal = seal();
         let (wrapping, stored) = seal.new_wrapping(b"w").expect("entropy");
         let opened = seal.open(b"w", &stored).expect("own");
-        assert_eq!(format!("{seal:?} {wrapping:?} {opened:?}"), "Seal(..) Wrapping(..) SecretBytes(..)");
+        let one = wrapping.for_one(b"one");
+        let shown = format!("{seal:?} {wrapping:?} {one:?} {opened:?}");
+        assert_eq!(shown, "Seal(..) Wrapping(..) OneKey(..) SecretBytes(..)");
     }
 }

@@ -75,6 +75,16 @@ pub struct ApprovalVote {
     pub basis: u64,
 }
 
+impl ApprovalVote {
+    /// Whether it is another word of the same one: of one operator, by one key, or of one person who signed in.
+    #[must_use]
+    pub fn is_same_voice(&self, other: &Self) -> bool {
+        self.operator == other.operator
+            || self.key == other.key
+            || (self.person.is_some() && self.person == other.person)
+    }
+}
+
 /// A person who agreed, as directory and provider may speak of it later.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Voter {

@@ -17,6 +17,7 @@ use super::{
 pub(super) struct Case<'a> {
     pub(super) asked: &'a Asked<'a>,
     pub(super) facts: &'a Facts<'a>,
+    pub(super) trust: &'a TenantTrust,
     pub(super) workload: &'a Workload,
     pub(super) name: &'a GrantName,
     pub(super) grant: &'a Grant,
@@ -130,7 +131,13 @@ impl Case<'_> {
     fn binding(&self) -> Result<(), Denied> {
         let has = self.facts.has_certificate;
         match (self.asked.kind, self.asked.binding) {
-            (CredentialKind::X509 | CredentialKind::Secret, BindingWish::Default) => Ok(()),
+            (CredentialKind::X509, BindingWish::Default) => Ok(()),
+            // Nothing binds its value; who gets it may have to hold a key.
+            (CredentialKind::Secret, BindingWish::Default) => {
+                let holds_key = has || self.facts.origin == Origin::Local;
+                let is_free = holds_key || !self.trust.asks_for_a_key(&self.secret()?);
+                is_free.then_some(()).ok_or_else(|| Denied::BindingRequired(self.name.clone()))
+            }
             (CredentialKind::X509 | CredentialKind::Secret, BindingWish::Certificate | BindingWish::None) => {
                 Err(Denied::BindingNotForKind)
             }

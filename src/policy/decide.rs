@@ -188,7 +188,7 @@ pub fn decide(trust: &TenantTrust, asked: &Asked<'_>, facts: &Facts<'_>, now: Ti
     let mut fit: Option<Case<'_>> = None;
     let mut closest: Option<(usize, Denied)> = None;
     for (name, grant) in candidates(trust, asked.partner, asked.purpose, asked.grant)? {
-        let case = Case { asked, facts, workload, name, grant, now };
+        let case = Case { asked, facts, trust, workload, name, grant, now };
         match (case.check(), &fit) {
             (Ok(()), None) => fit = Some(case),
             (Ok(()), Some(other)) => return Err(Denied::GrantAmbiguous(other.name.clone(), name.clone())),

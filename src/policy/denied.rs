@@ -156,8 +156,9 @@ pub enum Denied {
     /// Certificates are bound to their key by themselves.
     #[error("binding is for tokens only")]
     BindingNotForKind,
-    /// The grant demands bound tokens: the caller asked for an unbound one or has no certificate.
-    #[error("grant `{0}` requires a token bound to the caller's certificate")]
+    /// The grant demands bound tokens, or a class a certificate of who gets its secrets: the caller asked for an unbound one or
+    /// has no certificate.
+    #[error("grant `{0}`, or a class of what it reaches, asks for the caller's certificate")]
     BindingRequired(GrantName),
     /// Binding was asked for by a caller without a certificate.
     #[error("binding needs a client certificate")]
@@ -187,6 +188,9 @@ pub enum Denied {
     /// A longer task asked for than its parent has left.
     #[error("the parent task ends at {0}, before this one would")]
     ParentEndsSooner(Timestamp),
+    /// A longer task was to be passed on than who passes it on is proven for.
+    #[error("what you proved yourself with ends at {0}, and nobody passes a task on for longer")]
+    ProofEndsSooner(Timestamp),
     /// The policies. What they said in full is for operators.
     #[error("{}", match .0.by {
         RefusedBy::Policy => "policy does not allow this",
@@ -230,6 +234,7 @@ impl Denied {
             Self::BeyondTask { .. } => "BEYOND_TASK",
             Self::TaskTooLong { .. } => "TASK_TOO_LONG",
             Self::ParentEndsSooner(_) => "PARENT_ENDS_SOONER",
+            Self::ProofEndsSooner(_) => "PROOF_ENDS_SOONER",
             Self::Policy(refusal) => match refusal.by {
                 RefusedBy::Policy => "POLICY_REFUSED",
                 RefusedBy::Error => "POLICY_ERROR",

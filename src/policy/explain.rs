@@ -23,7 +23,7 @@ pub fn explain(trust: &TenantTrust, asked: &Asked<'_>, facts: &Facts<'_>, now: T
                 Err(why) => steps.push(format!("grants: refused: {why}")),
                 Ok(grants) => {
                     for (name, grant) in grants {
-                        explain_grant(&Case { asked, facts, workload, name, grant, now }, &mut steps);
+                        explain_grant(&Case { asked, facts, trust, workload, name, grant, now }, &mut steps);
                     }
                 }
             }

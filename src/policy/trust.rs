@@ -244,6 +244,15 @@ impl TenantTrust {
         &self.resource_classes
     }
 
+    /// Whether a static secret is given only to who comes with a certificate, or from a process on this host: one of a class
+    /// whose tokens are bound.
+    #[must_use]
+    pub fn asks_for_a_key(&self, secret: &SecretName) -> bool {
+        let audience = static_secret::audience(secret);
+        let mut bound = self.resource_classes.values().filter(|class| class.require_binding);
+        bound.any(|class| class.audiences.iter().any(|own| own.fits(&audience)))
+    }
+
     /// Its policies, when it has any.
     #[must_use]
     pub fn policy(&self) -> Option<&PolicyTexts> {
@@ -422,7 +431,7 @@ pub struct ResourceClass {
     pub audiences: Sorted<Pattern>,
     /// Longest life in seconds of a credential for it.
     pub ttl_max: u32,
-    /// Whether tokens for it are bound to the caller's certificate.
+    /// Whether tokens for it are bound to the caller's certificate, and its static secrets given to nobody without one.
     pub require_binding: bool,
     /// What it may be reached for; empty for whatever the grant says.
     #[serde(default, skip_serializing_if = "spelling::is_empty")]

@@ -257,6 +257,7 @@ impl World {
             retry: None,
             supersedes: replaces,
             approval: None,
+            above: Vec::new(),
             velocity: Velocity::default(),
             spend: None,
             hand_out: None,

@@ -152,9 +152,10 @@ fn code_of_denied(denied: &Denied) -> Code {
         | Denied::DnsNamesNotForKind { .. }
         | Denied::BindingNotForKind
         | Denied::GrantAmbiguous(..) => Code::InvalidArgument,
-        Denied::ApprovalNeeded { .. } | Denied::LifetimeTooShort(_) | Denied::ParentEndsSooner(_) => {
-            Code::FailedPrecondition
-        }
+        Denied::ApprovalNeeded { .. }
+        | Denied::LifetimeTooShort(_)
+        | Denied::ParentEndsSooner(_)
+        | Denied::ProofEndsSooner(_) => Code::FailedPrecondition,
         Denied::UnknownWorkload
         | Denied::AmbiguousWorkload
         | Denied::PartnerNotGranted(_)
@@ -256,6 +257,7 @@ fn grant(denied: &Denied) -> Option<String> {
         | Denied::BeyondTask { .. }
         | Denied::TaskTooLong { .. }
         | Denied::ParentEndsSooner(_)
+        | Denied::ProofEndsSooner(_)
         | Denied::Policy(_) => None,
     }
 }

@@ -209,6 +209,8 @@ fn mend_fields(block: &mut [u8]) -> Option<()> {
             } else {
                 mend_plain(value);
             }
+            // There is one. A second one is malformed (RFC 9113 section 8.3.1), and refused further on.
+            return Some(());
         }
     }
     Some(())

@@ -16,6 +16,7 @@ use crate::{
     pb,
 };
 
+mod approved;
 mod chain;
 
 fn named(name: &str) -> Caller {

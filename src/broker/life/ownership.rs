@@ -24,6 +24,59 @@ async fn a_transferred_grant_is_suspended_until_its_new_owner_attests() {
     assert!(stage.is_active(&issued).await);
 }
 
+const SECOND: &str = "[[operator]]\nname = \"olga\"\nrole = \"admin\"\ntenants = [\"acme\"]\npartners = \"all\"\n";
+
+#[tokio::test]
+async fn who_hands_a_grant_over_does_not_attest_it_too_where_somebody_else_can() {
+    let until = "2025-08-01T00:00:00Z";
+    let olga = operator("olga");
+    // To itself, and to a name that nobody answers for, which is as good.
+    for (to, by_apply) in [("admin", false), ("new@example.com", false), ("admin", true), ("new@example.com", true)] {
+        let stage = Stage::new(&format!("{TRUST}{SECOND}")).await;
+        if by_apply {
+            let owner = format!("owner = \"{to}\"");
+            let files = format!("{}{SECOND}", TRUST.replace("owner = \"owner@example.com\"", &owner));
+            apply(&stage.broker, &files).await;
+        } else {
+            stage.transfer("g", to).await;
+        }
+        let refused = stage.attest(&admin(), "g", until).await.expect_err(to);
+        assert!(matches!(refused, Refusal::NotAllowed(_)), "{refused:?}");
+        assert_eq!(stage.refusal("g").await, "BARRED", "{to} {by_apply}");
+        stage.attest(&olga, "g", until).await.expect(to);
+        stage.issue().await;
+        // Later it attests as ever.
+        if to == "admin" {
+            stage.attest(&admin(), "g", until).await.expect("the owner");
+        }
+    }
+    // Who is alone does both, and the audit says so.
+    let stage = Stage::new(TRUST).await;
+    stage.transfer("g", "admin").await;
+    stage.attest(&admin(), "g", until).await.expect("nobody else is there");
+}
+
+#[tokio::test]
+async fn people_of_one_operator_are_told_apart_when_a_grant_changes_hands() {
+    let company = crate::broker::testing::Company::new(|_| ()).await;
+    let stage = Stage { broker: Arc::clone(&company.broker), hands: Arc::clone(&company.hands) };
+    apply(&stage.broker, &format!("{TRUST}{}", SECOND.replace("olga", "op-a"))).await;
+    let (ann, bob) = (company.sign_in("ann", "a").await, company.sign_in("bob", "a").await);
+    for to in ["ann@acme.example", "bob@acme.example"] {
+        let request = pb::TransferGrantRequest {
+            tenant: "acme".into(),
+            grant: "g".into(),
+            owner: to.into(),
+            dry_run: false,
+            reason: "team was split".into(),
+        };
+        stage.broker.transfer_grant(&ann, request).await.expect("transferred");
+        let refused = stage.attest(&ann, "g", "2025-08-01T00:00:00Z").await.expect_err(to);
+        assert!(matches!(refused, Refusal::NotAllowed(_)), "{to}: {refused:?}");
+        stage.attest(&bob, "g", "2025-08-01T00:00:00Z").await.expect(to);
+    }
+}
+
 #[tokio::test]
 async fn an_apply_that_names_another_owner_suspends_until_that_owner_attests() {
     let stage = Stage::new(TRUST).await;

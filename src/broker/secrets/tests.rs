@@ -16,6 +16,9 @@ use crate::{
     pb,
 };
 
+mod bounds;
+mod recognise;
+
 const VALUE: &[u8] = b"sk_the-first-value\xff";
 
 /// [`TRUST`] with a grant that hands `stripe` out, an auditor, and a second workload.
@@ -450,7 +453,12 @@ async fn a_guessed_handle_ends_nothing_though_lease_ids_are_no_secret() {
     let id = lease(&reply).lease_id.parse().expect("id");
     let forged = crate::mint::handle::Handle::fresh(id).expect("entropy").text().expose().to_owned();
     let forged = pb::PickupRequest { handle: forged };
+    assert_eq!(reason(bed.broker.pick_up(&workload("v"), forged.clone()).await), "NOT_FOUND");
+    // It does not come to the committer, which would say that it is held.
+    bed.broker.ledger.holds().set(crate::ledger::Hold::Clock);
     assert_eq!(reason(bed.broker.pick_up(&workload("v"), forged).await), "NOT_FOUND");
+    assert_ne!(reason(bed.broker.pick_up(&workload("v"), handle(&reply)).await), "NOT_FOUND");
+    bed.broker.ledger.holds().clear(crate::ledger::Hold::Clock);
     assert!(bed.is_live(&lease(&reply)) && bed.events("pickup.misused").is_empty());
     bed.broker.pick_up(&workload("v"), handle(&reply)).await.expect("picked up");
 }

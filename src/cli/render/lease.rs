@@ -132,6 +132,8 @@ impl Record for pb::IdentifyResponse {
             .flag("possession", self.possession)
             .record("lease", self.lease.as_ref().map(Record::fields))
             .record("issued", self.issued.as_ref().map(Record::fields))
+            .record("secret", self.secret.as_ref().map(Record::fields))
+            .number("secret_version", self.secret_version)
     }
 }
 

@@ -80,6 +80,7 @@ impl Record for pb::Grant {
             .text("state", &self.state)
             .text("max_renewals", &self.max_renewals.map(|most| most.to_string()).unwrap_or_default())
             .words("resource_classes", &self.resource_classes)
+            .flag("workload_api", self.workload_api)
     }
 }
 

@@ -239,6 +239,25 @@ pub(in crate::ledger) fn admit(
     Ok(Some(FirstUse { approval, instead }))
 }
 
+/// Refuses unless a task that passed another on still has the approval which it has used: what was begun below it rests on
+/// the same words as what is begun in it.
+pub(in crate::ledger) fn still_used(
+    tx: &Tx<'_>,
+    user: TaskId,
+    wanted: &ApprovalUse,
+    now: Timestamp,
+) -> Result<(), Refused> {
+    let approval = fitting(tx, wanted.id, &wanted.terms)?;
+    let standing = approval.standing(tx.shared.incarnation, now);
+    if standing != ApprovalStanding::Used || approval.used_by != Some(user) {
+        return Err(Refused::Approval(standing));
+    }
+    if counting(tx, &approval, &wanted.terms) < wanted.terms.needed {
+        return Err(Refused::Approval(ApprovalStanding::Open));
+    }
+    Ok(())
+}
+
 /// Writes a first use. The task that had the approval before ends with all that it got: one approval, one task.
 pub(in crate::ledger) fn take(tx: &mut Tx<'_>, first: &FirstUse, now: Timestamp) -> Result<(), Refused> {
     put(tx, &first.approval);
@@ -272,8 +291,8 @@ fn fitting(tx: &Tx<'_>, id: ApprovalId, terms: &Terms) -> Result<Approval, Refus
     Ok(approval)
 }
 
-/// How many words still count: of who is named now, by proofs that were neither cut nor barred since, of people who are
-/// there and were not signed out since.
+/// How many still agree: who is named now, by proofs that were neither cut nor barred since, people who are there and were
+/// not signed out since. Each counts once, however often it is written down.
 fn counting(tx: &Tx<'_>, approval: &Approval, terms: &Terms) -> u32 {
     let holds = |vote: &&ApprovalVote| {
         let cut = |scope: &ScopeId| {
@@ -282,7 +301,13 @@ fn counting(tx: &Tx<'_>, approval: &Approval, terms: &Terms) -> u32 {
         };
         terms.by.contains(&vote.operator) && !vote.proofs.iter().any(cut) && tx.shared.hears(vote)
     };
-    u32::try_from(approval.votes.iter().filter(holds).count()).unwrap_or(u32::MAX)
+    let mut voices: Vec<&ApprovalVote> = Vec::with_capacity(approval.votes.len());
+    for vote in approval.votes.iter().filter(holds) {
+        if !voices.iter().any(|known| known.is_same_voice(vote)) {
+            voices.push(vote);
+        }
+    }
+    u32::try_from(voices.len()).unwrap_or(u32::MAX)
 }
 
 /// All of a tenant that this commit knows. A damaged one is over.

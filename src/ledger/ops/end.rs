@@ -3,12 +3,13 @@
 use std::ops::Bound;
 
 use super::{
-    counted, ended_or, issue, pickups,
+    counted, ended_or, issue, own_task_standing, pickups, scopes_standing,
     secrets::{Exposed, exposed_by_task},
+    standing_of_lease, task_standing,
 };
 use crate::{
     ledger::{engine::Table, refused::Refused, tx::Tx},
-    model::{EndReason, Lease, LeaseId, Scope, Task, TaskId, Timestamp, time::SKEW},
+    model::{EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, Timestamp, time::SKEW},
     pb,
 };
 
@@ -38,7 +39,8 @@ pub struct EndTask {
     pub now: Timestamp,
 }
 
-/// Ends a lease; false when it had ended before.
+/// Ends a lease; false when it had ended before. What a cut or something above it ended keeps that reason in its row, and a
+/// revocation of it is told all the same.
 pub(in crate::ledger) fn lease(tx: &mut Tx<'_>, end: &EndLease) -> Result<bool, Refused> {
     let lease = match tx.lease(end.lease) {
         Ok(Some(lease)) => lease,
@@ -50,16 +52,26 @@ pub(in crate::ledger) fn lease(tx: &mut Tx<'_>, end: &EndLease) -> Result<bool, 
     if !lease.own_standing(end.now).is_live() {
         return Ok(false);
     }
+    let first = ended_by(standing_of_lease(tx, &lease, end.now)?);
+    let is_news = first.is_none() || end.why == EndReason::Revoked;
     let mut exposed = Exposed::default();
-    exposed.note(&lease, end.why);
+    if is_news {
+        exposed.note(&lease, end.why);
+    } else if let Some(cut) = ended_by(scopes_standing(tx, &lease.scopes(), lease.basis)) {
+        // The walk behind the cut will find it ended, and say nothing of it.
+        exposed.note(&lease, cut);
+    }
     tx.mark_time(end.now);
-    tx.audit(&end.event)?;
-    exposed.tell(tx, &end.event.reason, end.now)?;
-    end_lease(tx, lease, end.why, end.now)?;
-    Ok(true)
+    if is_news {
+        tx.audit(&end.event)?;
+    }
+    exposed.tell(tx, if is_news { &end.event.reason } else { CUT_BEFORE }, end.now)?;
+    end_lease(tx, lease, first.unwrap_or(end.why), end.now)?;
+    Ok(is_news)
 }
 
-/// Ends a task; false when it had ended before. What lives under it, child tasks included, ends with its row.
+/// Ends a task; false when it had ended before. What lives under it, child tasks included, ends with its row. What a cut or
+/// something above it ended is treated as of a lease.
 pub(in crate::ledger) fn task(tx: &mut Tx<'_>, end: &EndTask) -> Result<bool, Refused> {
     let task = match tx.task(end.task) {
         Ok(Some(task)) => task,
@@ -70,13 +82,26 @@ pub(in crate::ledger) fn task(tx: &mut Tx<'_>, end: &EndTask) -> Result<bool, Re
     if !task.own_standing(end.now).is_live() {
         return Ok(false);
     }
-    let exposed = exposed_by_task(tx, &task, end.why)?;
+    let first = ended_by(task_standing(tx, &task, end.now)?);
+    let is_news = first.is_none() || end.why == EndReason::Revoked;
     tx.mark_time(end.now);
-    tx.audit(&end.event)?;
-    exposed.tell(tx, &end.event.reason, end.now)?;
-    mark_ended(tx, task, end.why, end.now);
-    free_below(tx, end.task, end.why, end.now, &mut { BELOW_MOST })?;
-    Ok(true)
+    if is_news {
+        let exposed = exposed_by_task(tx, &task, end.why)?;
+        tx.audit(&end.event)?;
+        exposed.tell(tx, &end.event.reason, end.now)?;
+    }
+    let why = first.unwrap_or(end.why);
+    mark_ended(tx, task, why, end.now);
+    free_below(tx, end.task, why, end.now, &mut { BELOW_MOST })?;
+    Ok(is_news)
+}
+
+/// What ended something that its own row does not say.
+fn ended_by(standing: Standing) -> Option<EndReason> {
+    match standing {
+        Standing::Ended(why) => Some(why),
+        Standing::Live | Standing::Suspended => None,
+    }
 }
 
 /// Ends a task in whose place another one is begun in the same commit. One that is gone or over is left as it is.
@@ -111,12 +136,15 @@ fn free_below(tx: &mut Tx<'_>, above: TaskId, why: EndReason, now: Timestamp, le
         *left = left.saturating_sub(1);
         // A damaged one counts as ended.
         let Some(task) = ended_or(tx.task(id))?.filter(|task| task.own_standing(now).is_live()) else { continue };
+        let why = ended_by(own_task_standing(tx, &task, now)).unwrap_or(why);
         mark_ended(tx, task, why, now);
         free_below(tx, id, why, now, left)?;
     }
     Ok(())
 }
 
+/// Why a secret has to be rotated whose lease was cut before its holder released it.
+const CUT_BEFORE: &str = "its lease was revoked";
 /// Tasks under one that ends whose quota is freed in the same commit.
 const BELOW_MOST: usize = 64;
 

@@ -31,6 +31,8 @@ pub struct IssueDraft {
     pub spend: Option<Spend>,
     /// The approval that it rests on.
     pub approval: Option<ApprovalUse>,
+    /// Approvals that it rests on too, each with the task above that uses it: of those who passed its task on.
+    pub above: Vec<(TaskId, ApprovalUse)>,
     /// How fast its task may go on.
     pub velocity: Velocity,
     /// The lease it takes the place of.
@@ -123,6 +125,9 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, draft: &IssueDraft) -> Result<Issu
     }
     check_quota(tx, draft, &task, replaced.as_ref())?;
     let approval = approved(tx, draft, &task, replaced.as_ref())?;
+    for (user, wanted) in &draft.above {
+        approve::still_used(tx, *user, wanted, now)?;
+    }
     let paced = pace::count(tx, &task, draft.velocity, &lease.audiences, now)?;
     if let Counted::Beyond(first, tripped) = &paced {
         // A task that is not there yet needs no suspension: nothing would ever remove its rows.

@@ -40,6 +40,11 @@ pub(super) fn lease_standing(tx: &Tx<'_>, id: LeaseId, now: Timestamp) -> Result
     lease_within(tx, id, now, Task::MAX_ANCESTORS)
 }
 
+/// As [`lease_standing`], of a row at hand.
+pub(super) fn standing_of_lease(tx: &Tx<'_>, lease: &Lease, now: Timestamp) -> Result<Standing, Refused> {
+    within(tx, lease, now, Task::MAX_ANCESTORS)
+}
+
 /// The standing of the lease that the caller proved itself with, as one above what is to begin.
 pub(super) fn proof_standing(tx: &Tx<'_>, lease: Option<LeaseId>, now: Timestamp) -> Result<Standing, Refused> {
     above(tx, Standing::Live, lease, now, Task::MAX_ANCESTORS)
@@ -53,9 +58,13 @@ fn lease_within(tx: &Tx<'_>, id: LeaseId, now: Timestamp, left: usize) -> Result
         Err(Refused::LeaseEnded(why)) => return Ok(Standing::Ended(why)),
         Err(refused) => return Err(refused),
     };
+    within(tx, &lease, now, left)
+}
+
+fn within(tx: &Tx<'_>, lease: &Lease, now: Timestamp, left: usize) -> Result<Standing, Refused> {
     let mut standing = lease.own_standing(now).and(scopes_standing(tx, &lease.scopes(), lease.basis));
-    standing = standing.and(tx.shared.lapse(&lease, now));
-    standing = standing.and(match ended_or(tx.task(id.task()))? {
+    standing = standing.and(tx.shared.lapse(lease, now));
+    standing = standing.and(match ended_or(tx.task(lease.id.task()))? {
         Some(task) => task_within(tx, &task, now, left)?,
         None => Standing::Ended(EndReason::Expired),
     });

@@ -72,8 +72,7 @@ pub(in crate::ledger) fn pick_up(tx: &mut Tx<'_>, draft: &PickupDraft) -> Result
         return Err(Refused::Held(hold.explanation()));
     }
     let mut record = read(tx, id)?.ok_or(Refused::Unknown)?;
-    let handle = Digest::from_slice(&record.handle_sha256).ok_or(Refused::Unknown)?;
-    if !handle.matches(&draft.handle) {
+    if !is_of(&record, &draft.handle) {
         return Err(Refused::Unknown);
     }
     let mut lease = tx.lease(id)?.ok_or(Refused::Unknown)?;
@@ -85,9 +84,10 @@ pub(in crate::ledger) fn pick_up(tx: &mut Tx<'_>, draft: &PickupDraft) -> Result
             if !proof_standing(tx, draft.parent, now)?.is_live() {
                 return Err(Refused::LeaseEnded(EndReason::Revoked));
             }
-            if let Some(spend) = &draft.spend {
-                spend::check_key(tx, spend)?;
-            }
+            let spent = match &draft.spend {
+                Some(spend) => spend::judge_taking(tx, spend)?.map(|record| (spend, record)),
+                None => None,
+            };
             match lease_standing(tx, id, now)? {
                 Standing::Live => {}
                 Standing::Suspended => return Err(Refused::TaskSuspended),
@@ -96,6 +96,9 @@ pub(in crate::ledger) fn pick_up(tx: &mut Tx<'_>, draft: &PickupDraft) -> Result
             let task = live_task(tx, id.task(), now)?;
             tx.mark_time(now);
             tx.audit(&draft.taken)?;
+            if let Some((spend, record)) = &spent {
+                spend::write(tx, spend, record);
+            }
             if let Some(until) = lease.pickup_until.take() {
                 tx.delete(Table::Pickups, keys::pickup_due(until, id));
             }
@@ -189,6 +192,11 @@ pub(super) fn clear(tx: &mut Tx<'_>, id: LeaseId, until: Timestamp) -> Result<()
     drop_sealed(tx, id)?;
     tx.delete(Table::Pickups, keys::pickup_due(until, id));
     Ok(())
+}
+
+/// Whether a row is one of this handle.
+pub(in crate::ledger) fn is_of(record: &records::PickupRecord, handle: &Digest) -> bool {
+    Digest::from_slice(&record.handle_sha256).is_some_and(|known| known.matches(handle))
 }
 
 /// One that cannot be read is picked up by nobody.

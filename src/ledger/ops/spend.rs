@@ -35,6 +35,13 @@ pub(super) enum Use {
 /// INVARIANT: a key has at most one task by a token. So what a token opens is one task, or one for each of its keys.
 pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refused> {
     let mut record = read(tx, &spend.token)?;
+    // What its key has only taken something by opened no task yet.
+    let taken_by = record.uses.iter().position(|one| one.client_key == spend.key.0 && one.task.is_empty());
+    if let Some(own) = taken_by.and_then(|at| record.uses.get_mut(at)) {
+        *own = used(spend, Some(task.id));
+        record.expires = record.expires.max(spend.until.millis());
+        return Ok(Use::Fresh(record));
+    }
     let own = record.uses.iter().find(|one| one.client_key == spend.key.0);
     match (own, spend.opens) {
         (Some(own), Some(asked)) if own.request_sha256 == asked.0 => {
@@ -47,28 +54,42 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refu
         (None, _) if record.uses.len() >= spend.keys => {
             Err(Refused::TokenSpent { first: record.uses.first().and_then(|first| TaskId::from_bytes(&first.task)) })
         }
-        (None, opens) => {
-            record.uses.push(records::SpentUse {
-                client_key: spend.key.0.to_vec(),
-                task: task.id.as_bytes().to_vec(),
-                request_sha256: opens.map(|asked| asked.0.to_vec()).unwrap_or_default(),
-            });
+        (None, _) => {
+            record.uses.push(used(spend, Some(task.id)));
             record.expires = record.expires.max(spend.until.millis());
             Ok(Use::Fresh(record))
         }
     }
 }
 
-/// Refuses a token that others have used up. What is only taken by it is not noted as a use.
-pub(super) fn check_key(tx: &Tx<'_>, spend: &Spend) -> Result<(), Refused> {
-    let record = read(tx, &spend.token)?;
-    let is_own = record.uses.iter().any(|one| one.client_key == spend.key.0);
-    if !is_own && record.uses.len() >= spend.keys {
+/// Judges a use by which something is taken that another task has: its key opened a task with the token, or may open one
+/// later, and nobody else may. `None` when there is nothing to write.
+///
+/// # Errors
+/// [`Refused::TokenSpent`] when others have used it up.
+pub(super) fn judge_taking(tx: &Tx<'_>, spend: &Spend) -> Result<Option<records::SpentRecord>, Refused> {
+    let mut record = read(tx, &spend.token)?;
+    if record.uses.iter().any(|one| one.client_key == spend.key.0) {
+        return Ok(None);
+    }
+    if record.uses.len() >= spend.keys {
         return Err(Refused::TokenSpent {
             first: record.uses.first().and_then(|first| TaskId::from_bytes(&first.task)),
         });
     }
-    Ok(())
+    record.uses.push(used(spend, None));
+    record.expires = record.expires.max(spend.until.millis());
+    Ok(Some(record))
+}
+
+/// A use for a task, or for none yet.
+fn used(spend: &Spend, task: Option<TaskId>) -> records::SpentUse {
+    let asked = spend.opens.filter(|_| task.is_some());
+    records::SpentUse {
+        client_key: spend.key.0.to_vec(),
+        task: task.map(|task| task.as_bytes().to_vec()).unwrap_or_default(),
+        request_sha256: asked.map(|asked| asked.0.to_vec()).unwrap_or_default(),
+    }
 }
 
 /// Whether a task, which may not be written yet, is one or below it.

@@ -25,6 +25,8 @@ on_each_engine! {
     what_was_decided_before_the_trust_map_changed_uses_no_approval_and_gives_none,
     a_word_whose_proof_was_cut_no_longer_counts,
     a_damaged_approval_gives_nothing,
+    who_is_written_down_twice_counts_once,
+    what_was_passed_on_rests_on_the_words_that_still_count_for_who_passed_it_on,
     an_approval_is_swept_when_nobody_can_use_it,
     a_task_that_would_open_beyond_its_pace_leaves_no_row,
     a_task_beyond_its_pace_is_suspended_after_reopening_too_and_forgotten_with_its_row,
@@ -73,6 +75,53 @@ fn agree(bed: &Bed, id: ApprovalId, proof: Scope) -> Result<Approval, Refused> {
     let event = bed.event("approval.approved", None);
     let draft = AgreeDraft { id, vote, terms: terms(bed), valid: Duration::from_secs(900), event, now: bed.now };
     wait(bed.ledger().agree_approval(draft)).map(|(approval, _)| approval)
+}
+
+/// One that says twice over who has agreed.
+fn who_is_written_down_twice_counts_once(bed: &mut Bed) {
+    let person = Some(Digest::of(b"anna"));
+    let vote = |operator: &str, key: &str, person| ApprovalVote {
+        operator: operator.parse().unwrap(),
+        at: bed.now,
+        key: key.into(),
+        person,
+        voter: None,
+        proofs: Vec::new(),
+        basis: bed.ledger().basis().1,
+    };
+    let both = |second: ApprovalVote, first_person| {
+        let votes = vec![vote("anna", "k1", first_person), second];
+        let approval = Approval { votes, until: Some(bed.now.after(Duration::from_secs(900))), ..asked(bed) };
+        let id = approval.id;
+        let event = bed.event("approval.requested", None);
+        wait(bed.ledger().ask_approval(AskDraft { approval, event, now: bed.now })).unwrap();
+        let (_, mut draft) = draft(bed, id);
+        draft.approval.as_mut().unwrap().terms.needed = 2;
+        wait(bed.ledger().issue(draft)).map(drop)
+    };
+    let open = Err(Refused::Approval(ApprovalStanding::Open));
+    assert_eq!(both(vote("anna", "k2", None), None), open, "one operator");
+    assert_eq!(both(vote("bert", "k1", None), None), open, "one key");
+    assert_eq!(both(vote("bert", "k2", person), person), open, "one person");
+    assert_eq!(both(vote("bert", "k2", Some(Digest::of(b"bert"))), person), Ok(()));
+}
+
+fn what_was_passed_on_rests_on_the_words_that_still_count_for_who_passed_it_on(bed: &mut Bed) {
+    let id = granted(bed);
+    let above = issue(bed, id).unwrap();
+    let child = bed.child(&above);
+    let below = |bed: &Bed, user: &Task| {
+        let lease = bed.new_lease(&child);
+        let wanted = ApprovalUse { id, grant: lease.grant.clone(), terms: terms(bed) };
+        wait(bed.ledger().issue(IssueDraft { above: vec![(user.id, wanted)], ..bed.draft(&lease) })).map(drop)
+    };
+    below(bed, &above).unwrap();
+    assert_eq!(below(bed, &child), Err(Refused::Approval(ApprovalStanding::Used)), "it is another task's");
+    bed.cut(Scope::Proof(Digest::of(b"anna")), false).unwrap();
+    for _ in 0..2 {
+        assert_eq!(below(bed, &above), Err(Refused::Approval(ApprovalStanding::Open)), "anna's word is gone");
+        bed.reopen();
+    }
 }
 
 /// A request that enough have agreed to.

@@ -305,6 +305,7 @@ impl Bed {
             retry: None,
             supersedes: None,
             approval: None,
+            above: Vec::new(),
             velocity: Velocity::default(),
             spend: None,
             hand_out: None,

@@ -18,6 +18,7 @@ on_each_engine! {
     expiry_beats_stored_state,
     a_completed_task_ends_its_leases_and_children_for_good,
     a_renewal_ends_the_old_lease_in_the_same_commit,
+    what_a_cut_or_a_task_above_ended_keeps_that_reason_whatever_its_holder_says_later,
     what_a_cut_ended_has_no_successor,
     a_retry_never_leaves_two_live_and_another_request_is_refused,
     quotas_are_exact_under_concurrency,
@@ -133,6 +134,32 @@ fn a_completed_task_ends_its_leases_and_children_for_good(bed: &mut Bed) {
             let refused = bed.issue(&bed.new_lease(task));
             assert_eq!(refused, Err(Refused::TaskEnded(EndReason::Completed)));
         }
+        bed.reopen();
+    }
+}
+
+fn what_a_cut_or_a_task_above_ended_keeps_that_reason_whatever_its_holder_says_later(bed: &mut Bed) {
+    let (above, task) = (bed.task(), bed.task());
+    let (child, below) = (bed.child(&above), bed.child(&task));
+    let leases = [&child, &task, &below].map(|task| bed.lease(task));
+    bed.complete(above.id).unwrap();
+    let events = bed.audited().len();
+    let is_late = |bed: &Bed, lease: &Lease| {
+        assert_eq!((bed.release(lease.id), bed.complete(lease.id.task())), (Ok(false), Ok(false)));
+    };
+    is_late(bed, &leases[0]);
+    bed.cut(Scope::Workload("acme".parse().unwrap(), "runner".parse().unwrap()), false).unwrap();
+    leases[1..].iter().for_each(|lease| is_late(bed, lease));
+    assert_eq!(bed.audited().len(), events + 1, "the cut's event, and none that says otherwise");
+    let after = [EndReason::Completed, EndReason::Revoked, EndReason::Revoked];
+    for _ in 0..2 {
+        for (lease, why) in leases.iter().zip(after) {
+            assert_eq!(bed.standing(lease.id), Standing::Ended(why));
+            assert_eq!(bed.ledger().lease(lease.id).unwrap().unwrap().ended.map(|(why, _)| why), Some(why));
+            let row = bed.ledger().task(lease.id.task()).unwrap().unwrap();
+            assert_eq!(row.ended.map(|(why, _)| why), Some(why));
+        }
+        assert_eq!(bed.live(&tenant()), 0);
         bed.reopen();
     }
 }

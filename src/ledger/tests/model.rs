@@ -355,12 +355,13 @@ impl Pair {
         let now = self.model.now;
         let Some(lease) = Self::pick(&self.model.leases, at) else { return Ok(()) };
         let id = lease.row.id;
-        let expected = !lease.ended && lease.row.expires.millis() > now;
+        let own = !lease.ended && lease.row.expires.millis() > now;
+        let expected = own && !matches!(self.model.lease(id), Standing::Ended(_));
         let event = self.bed.event("lease.released", Some(id));
         let end = EndLease { lease: id, why: EndReason::Released, event, now: self.bed.now };
         let changed = wait(self.bed.ledger().end_lease(end)).is_ok_and(|(changed, _)| changed);
         prop_assert_eq!(changed, expected);
-        for lease in self.model.leases.iter_mut().filter(|lease| changed && lease.row.id == id) {
+        for lease in self.model.leases.iter_mut().filter(|lease| own && lease.row.id == id) {
             lease.ended = true;
         }
         Ok(())
@@ -369,9 +370,10 @@ impl Pair {
     fn complete(&mut self, at: usize) -> Result<(), TestCaseError> {
         let now = self.model.now;
         let Some(task) = Self::pick(&self.model.tasks, at) else { return Ok(()) };
-        let (id, expected) = (task.row.id, !task.ended && task.row.deadline.millis() > now);
+        let (id, own) = (task.row.id, !task.ended && task.row.deadline.millis() > now);
+        let expected = own && !matches!(self.model.task(id), Standing::Ended(_));
         prop_assert_eq!(self.bed.complete(id).unwrap_or(false), expected);
-        if expected {
+        if own {
             self.model.end(id);
         }
         Ok(())

@@ -30,6 +30,8 @@ on_each_engine! {
     what_waits_for_a_lease_that_ended_is_gone,
     what_a_revoked_task_got_is_told_whatever_was_begun_since,
     what_is_not_noted_is_told_to_be_missing,
+    a_secret_whose_lease_is_released_after_a_cut_is_told_of,
+    a_token_that_only_took_something_is_used_up_for_others_and_opens_one_task_for_its_own_key,
 }
 
 /// Another workload that comes with the handle.
@@ -85,11 +87,64 @@ fn what_waits_for_a_lease_that_ended_is_gone(bed: &mut Bed) {
     assert!(rows.iter().all(|(_, value)| !value.windows(40).any(|part| part == [9; 40])));
 }
 
+fn a_token_that_only_took_something_is_used_up_for_others_and_opens_one_task_for_its_own_key(bed: &mut Bed) {
+    let lease = waiting(bed);
+    let by = |key: &[u8], opens: Option<&[u8]>| Spend {
+        token: Digest::of(b"token"),
+        key: Digest::of(key),
+        keys: 1,
+        opens: opens.map(Digest::of),
+        until: lease.expires,
+    };
+    let taking = PickupDraft { spend: Some(by(b"mine", None)), ..pickup(bed, &lease) };
+    wait(bed.ledger().pick_up(taking)).unwrap();
+    bed.reopen();
+    let open = |bed: &Bed, spend: Spend| {
+        let task = bed.new_task();
+        let lease = bed.new_lease(&task);
+        let draft = IssueDraft { new_task: Some(task.clone()), spend: Some(spend), ..bed.draft(&lease) };
+        wait(bed.ledger().issue(draft)).map(|_| task.id)
+    };
+    assert_eq!(open(bed, by(b"a thief's", Some(b"a"))), Err(Refused::TokenSpent { first: None }));
+    let task = open(bed, by(b"mine", Some(b"a"))).unwrap();
+    assert_eq!(open(bed, by(b"mine", Some(b"b"))), Err(Refused::TokenOpened), "one task, and no second one");
+    assert_eq!(open(bed, by(b"a thief's", Some(b"a"))), Err(Refused::TokenSpent { first: Some(task) }));
+    // When the token is over, nothing is left of it.
+    bed.advance(3_600);
+    bed.sweep();
+    assert!(bed.rows(Table::Spent).is_empty());
+}
+
+fn a_secret_whose_lease_is_released_after_a_cut_is_told_of(bed: &mut Bed) {
+    put(bed, "stripe");
+    let lease = secret_lease(bed, &bed.task(), "stripe");
+    issue(bed, &lease).unwrap();
+    bed.cut(super::harness::partner(), false).unwrap();
+    // The walk behind the cut finds it ended.
+    assert_eq!(bed.release(lease.id), Ok(false));
+    let [told] = rotations(bed).try_into().unwrap();
+    assert_eq!(
+        (told.lease_id.as_str(), told.reason.as_str()),
+        (lease.id.to_string().as_str(), "its lease was revoked")
+    );
+    // What its own holder ends before a cut is nobody's concern.
+    let lease = secret_lease(bed, &bed.task(), "stripe");
+    issue(bed, &lease).unwrap();
+    assert_eq!(bed.release(lease.id), Ok(true));
+    bed.cut(super::harness::partner(), false).unwrap();
+    assert_eq!(rotations(bed).len(), 1);
+}
+
 /// Revokes a task, and says which events ask for a rotation then.
 fn told_by_revoking(bed: &Bed, task: &Task) -> Vec<pb::Event> {
     let event = bed.event("task.revoked", None);
     let end = EndTask { task: task.id, why: EndReason::Revoked, event, now: bed.now };
     assert!(wait(bed.ledger().end_task(end)).unwrap().0);
+    rotations(bed)
+}
+
+/// Events that ask for a rotation.
+fn rotations(bed: &Bed) -> Vec<pb::Event> {
     let pages = bed.ledger().audit_pages(&crate::ledger::stream_id("acme", "north"), 0, usize::MAX).unwrap();
     let events = pages.into_iter().flat_map(|(_, page)| page.unwrap().events);
     let events = events.map(|bytes| <pb::Event as prost::Message>::decode(bytes.as_slice()).unwrap());

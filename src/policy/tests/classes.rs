@@ -103,6 +103,51 @@ fn an_hour_of_what_is_sensitive_is_refused_and_so_is_a_token_that_anyone_could_u
 }
 
 #[test]
+fn a_static_secret_of_a_class_goes_to_who_holds_a_key_or_is_on_this_host() {
+    let class = CLASS.replace("https://ledger.test/*", "secret:stripe");
+    let grants = "kinds = [\"secret\"]\nsecrets = [\"stripe\", \"twilio\"]\naudiences = []\nttl_max = 120\npurposes = [\"deploy\"]";
+    let given = |class: &str, secret: &str, has_certificate, origin| {
+        let trust = tenant(&map(&with(class, grants)), "acme");
+        let audiences = [format!("secret:{secret}")];
+        let asked = Asked {
+            workload: &"ci".parse().expect("a name"),
+            partner: &"payco".parse().expect("a name"),
+            purpose: &"deploy".parse().expect("a name"),
+            grant: None,
+            kind: CredentialKind::Secret,
+            audiences: &audiences,
+            actions: &[],
+            dns_names: &[],
+            ttl_seconds: 0,
+            binding: BindingWish::Default,
+        };
+        let facts = Facts {
+            basis: (1, 2),
+            task_deadline: None,
+            proof_expires: None,
+            issuer_expires: None,
+            has_certificate,
+            attest_by: &|_: &GrantName| None::<Timestamp>,
+            proofs: vec![],
+            origin,
+            approved: &[],
+            scene: Scene::default(),
+        };
+        decide(&trust, &asked, &facts, now()).map(drop).map_err(|why| why.reason())
+    };
+    let afar = Origin::Network("192.0.2.7".parse().expect("an address"));
+    assert_eq!(given(&class, "stripe", false, afar), Err("BINDING_REQUIRED"));
+    assert_eq!(given(&class, "stripe", true, afar), Ok(()));
+    assert_eq!(given(&class, "stripe", false, Origin::Local), Ok(()));
+    assert_eq!(given(&class, "twilio", false, afar), Ok(()), "another secret");
+    let free = class.replace("ttl_max", "require_binding = false\nttl_max");
+    assert_eq!(given(&free, "stripe", false, afar), Ok(()));
+    // And it is held down as all that reaches a class.
+    let found = problems(&with(&class, &grants.replace("120", "121")));
+    assert!(found.len() == 1 && found[0].contains("121 s exceed the 120 s"), "{found:?}");
+}
+
+#[test]
 fn a_credential_is_renewed_as_often_as_its_grant_says_and_not_once_more() {
     let of = |more: &str| tenant(&map(&with("", &format!("{FITTING}\n{more}"))), "acme");
     for (more, allowed, refused) in [("max_renewals = 0", None, 1), ("max_renewals = 3", Some(3), 4)] {

@@ -22,6 +22,12 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
+    /// What a client says that is wrong with what it was told last.
+    pub(super) fn complaint<'r>(&self, request: &'r DiscoveryRequest) -> Option<&'r str> {
+        let is_of_last = request.response_nonce == nonce(self.told);
+        request.error_detail.as_ref().filter(|_| is_of_last).map(|error| error.message.as_str())
+    }
+
     /// A request: the response to it, when it needs one.
     ///
     /// # Errors
@@ -38,9 +44,6 @@ impl Subscription {
         // An answer to an older response than the last: what the client has to say of that one follows.
         if !request.response_nonce.is_empty() && request.response_nonce != nonce(self.told) {
             return Ok(None);
-        }
-        if let Some(error) = &request.error_detail {
-            tracing::warn!(message = %error.message.escape_debug(), "a client of SDS cannot use its secrets");
         }
         let mut names = request.resource_names;
         names.sort_unstable();

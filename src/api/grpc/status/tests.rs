@@ -40,6 +40,7 @@ fn denials() -> Vec<Denied> {
         Denied::BeyondTask { what: "action", value: text() },
         Denied::TaskTooLong { asked, max },
         Denied::ParentEndsSooner(at),
+        Denied::ProofEndsSooner(at),
         policy(RefusedBy::Policy),
         policy(RefusedBy::Error),
         policy(RefusedBy::Unreadable),

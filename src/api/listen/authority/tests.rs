@@ -124,6 +124,14 @@ fn a_packed_authority_is_mended_up_to_the_length_that_a_path_can_have_and_one_th
 }
 
 #[test]
+fn of_several_authorities_the_first_is_looked_at() {
+    let line = |value: &[u8]| [&[0x41][..], &text(value)].concat();
+    let mut block = [line(b"/a"), line(b"/b")].concat();
+    mend_headers(&mut block, 0);
+    assert_eq!(block, [line(b"-a"), line(b"/b")].concat());
+}
+
+#[test]
 fn every_header_block_is_read_to_its_end_or_left() {
     // Whatever the bytes: no panic, and no byte more or less.
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;

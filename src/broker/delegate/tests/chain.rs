@@ -82,7 +82,7 @@ async fn a_task_is_passed_on_for_no_longer_than_who_does_so_is_proven() {
     assert!(deadline(&own) > end, "its own lives on: whoever acts in it proves himself");
     let child = open(&broker, &short, &own, "x").await.expect("passed on");
     assert_eq!(deadline(&child), end);
-    assert_eq!(open_as(&broker, &short, &own, "x", 300).await, Err("PARENT_ENDS_SOONER"));
+    assert_eq!(open_as(&broker, &short, &own, "x", 300).await, Err("PROOF_ENDS_SOONER"));
     open_as(&broker, &short, &own, "x", 60).await.expect("shorter than that");
     open_as(&broker, &short, &own, "", 300).await.expect("its own");
     let long = open_as(&broker, &worker(), &own, "x", 300).await.expect("with a longer proof");

@@ -52,6 +52,17 @@ fn told(response: &DiscoveryResponse) -> Vec<String> {
 }
 
 #[test]
+fn a_complaint_counts_of_what_was_told_last() {
+    let (mut client, update) = (Subscription::default(), update(&["a"]));
+    let answer = client.asked(request(&["default"], ""), Some(&update)).expect("known").expect("told");
+    let error_detail = Some(crate::foreign::google::rpc::Status { message: "no".into(), ..Default::default() });
+    let refused = |nonce: &str| DiscoveryRequest { error_detail: error_detail.clone(), ..request(&["default"], nonce) };
+    assert_eq!(client.complaint(&refused(&answer.nonce)), Some("no"));
+    assert_eq!((client.complaint(&refused("")), client.complaint(&refused("older"))), (None, None));
+    assert_eq!(client.complaint(&request(&["default"], &answer.nonce)), None);
+}
+
+#[test]
 fn what_is_acknowledged_is_not_told_again_until_it_changes() {
     let (mut client, first, second) = (Subscription::default(), update(&["a", "b"]), update(&["a", "b"]));
     let answer = client.asked(request(&["default", "ROOTCA"], ""), Some(&first)).expect("known").expect("told");
