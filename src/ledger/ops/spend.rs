@@ -53,7 +53,7 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refu
                 task: task.id.as_bytes().to_vec(),
                 request_sha256: opens.map(|asked| asked.0.to_vec()).unwrap_or_default(),
             });
-            record.expires = record.expires.max(spend.until.millis());
+            record.expires = spend.until.millis();
             Ok(Use::Fresh(record))
         }
     }

@@ -8,6 +8,7 @@ mod federated;
 mod limits;
 mod parse;
 mod select;
+mod template;
 
 use crate::model::Timestamp;
 

@@ -1,0 +1,130 @@
+//! What Cedar is told, and which policies are asked.
+
+use cedar_policy::Request;
+
+use super::{
+    super::{
+        cell::{self, cell},
+        compile::VOCABULARY,
+        judge::Said,
+        question::Needs,
+    },
+    *,
+};
+
+/// A question as [`decide`] asks it.
+fn question<'a>(
+    map: &'a TrustMap,
+    action: PolicyAction,
+    intent: Option<&'a Intent>,
+    audiences: &'a [String],
+) -> Question<'a> {
+    let trust = acme(map);
+    let (name, value) = trust.grants.iter().next().expect("a grant");
+    let (workload, purpose) = (trust.workloads.iter().next().expect("a workload"), value.purposes.iter().next());
+    Question {
+        action,
+        workload,
+        partner: &value.partner,
+        tenant: "acme",
+        grant: (action != PolicyAction::OpenTask).then_some((name, value)),
+        purpose: purpose.expect("a purpose"),
+        intent,
+        audiences,
+        actions: &[],
+        dns_names: &[],
+        kind: CredentialKind::Jwt,
+        life_seconds: 300,
+        origin: Origin::Network([10, 0, 0, 7].into()),
+        bound: true,
+        renewals: 1,
+        owner: "team".into(),
+        attest_by: now(),
+        is_child: false,
+        now: now(),
+    }
+}
+
+const ACTIONS: [PolicyAction; 5] = [
+    PolicyAction::OpenTask,
+    PolicyAction::IssueToken,
+    PolicyAction::IssueCertificate,
+    PolicyAction::IssueSecret,
+    PolicyAction::Renew,
+];
+
+#[test]
+fn what_is_asked_fits_the_schema() {
+    let map = Folder { own: PERMIT, ..Folder::default() }.map();
+    let own = acme(&map).sets.of(acme(&map).policy.as_ref(), Side::Tenant);
+    let (intent, audiences) = (told("release", &[("ticket", "INC-1")]), ids(&[AUDIENCE]));
+    for action in ACTIONS {
+        let question = question(&map, action, intent.as_ref(), &audiences);
+        let cell = cell(own, None, &question, AUDIENCE).expect("a cell");
+        let all = Needs::of(action, std::iter::once("[context]"));
+        let context = question.context(all, &cell.parameters).expect("a context");
+        let (principal, uid, resource) = (cell.principal.clone(), cell.action.clone(), cell.resource.clone());
+        if let Err(why) = Request::new(principal, uid, resource, context, VOCABULARY.as_ref()) {
+            panic!("{action:?}: {why}");
+        }
+        assert!(cell::parameters(&cell, &question).expect("parameters").is_some());
+    }
+}
+
+#[test]
+fn asking_only_the_policies_that_can_concern_it_changes_no_answer() {
+    let scopes = [
+        "principal, action, resource",
+        "principal == Workload::\"ci\", action, resource",
+        "principal == Workload::\"lab\", action, resource",
+        "principal in Partner::\"payco\", action, resource",
+        "principal in Partner::\"other\", action, resource",
+        "principal in Tenant::\"acme\", action, resource",
+        "principal is Workload in Partner::\"payco\", action, resource",
+        "principal is Workload, action, resource",
+        "principal, action == Action::\"Renew\", resource",
+        "principal, action in Action::\"Issue\", resource",
+        "principal, action in [Action::\"OpenTask\", Action::\"IssueToken\"], resource",
+        "principal, action in Action::\"Issue\", resource == Audience::\"https://api.test\"",
+        "principal, action in Action::\"Issue\", resource == Audience::\"https://other.test\"",
+        "principal, action in Action::\"Issue\", resource in Grant::\"g\"",
+        "principal, action in Action::\"Issue\", resource in Grant::\"h\"",
+        "principal, action in Action::\"Issue\", resource in Partner::\"payco\"",
+        "principal, action, resource in Tenant::\"acme\"",
+        "principal, action == Action::\"OpenTask\", resource == Tenant::\"acme\"",
+        "principal, action in Action::\"Issue\", resource is Audience in Grant::\"g\"",
+    ];
+    let audiences = ids(&[AUDIENCE]);
+    for scope in scopes {
+        for (effect, rest) in [("permit", ""), ("forbid", PERMIT)] {
+            let own = format!("@id(\"p\") {effect}({scope});\n{rest}");
+            let map = Folder { own: &own, ..Folder::default() }.map();
+            let sets = acme(&map).sets.of(acme(&map).policy.as_ref(), Side::Tenant);
+            let all = sets.enforce.as_ref().expect("a set").as_ref().expect("compiled");
+            let all = cedar_policy::PolicySet::from_policies(all.policies.iter().map(|entry| entry.policy.clone()));
+            for action in ACTIONS {
+                let question = question(&map, action, None, &audiences);
+                let cell = cell(sets, None, &question, AUDIENCE).expect("a cell");
+                let context = question.context(cell.enforce.needs, &cell.parameters).expect("a context");
+                let (principal, uid, resource) = (cell.principal.clone(), cell.action.clone(), cell.resource.clone());
+                let request = Request::new(principal, uid, resource, context, None).expect("a request");
+                let narrowed = Said::of(&request, cell.enforce.own.as_ref().expect("a set"), &cell.entities);
+                let whole = Said::of(&request, all.as_ref().expect("unique ids"), &cell.entities);
+                assert_eq!(narrowed, whole, "{action:?}: {own}");
+            }
+        }
+    }
+}
+
+#[test]
+fn whose_a_grant_is_can_be_asked() {
+    for (when, allowed) in [
+        ("Grant::\"g\" in Partner::\"payco\" && Grant::\"g\" in Tenant::\"acme\"", true),
+        ("Grant::\"g\" in Partner::\"other\"", false),
+        ("Grant::\"h\" in Tenant::\"acme\"", false),
+    ] {
+        let own = format!("@id(\"of\") permit(principal, action in Action::\"Issue\", resource) when {{ {when} }};");
+        let folder = Folder { own: &own, ..Folder::default() };
+        assert_eq!(said(&folder, &Ask::default()).0, if allowed { "" } else { "POLICY_REFUSED" }, "{when}");
+    }
+}
