@@ -41,19 +41,24 @@ fn grant(name: &str) -> Scope {
     Scope::Grant("acme".parse().unwrap(), name.parse().unwrap())
 }
 
+/// Has the trust map change a scope.
+fn change(bed: &Bed, scope: Scope) {
+    let events = vec![bed.event("trust.applied", None)];
+    let commit = TrustCommit { changed: vec![scope], events, ..trust_commit(bed) };
+    wait(bed.ledger().apply(commit, || {})).unwrap();
+}
+
 fn acts_that_were_computed_before_one_of_their_grants_changed_do_nothing(bed: &mut Bed) {
     let all = || ["read", "write"].map(|name| suspend(grant(name), Suspension::Dormant)).to_vec();
     for changed in [grant("write"), grant("read"), tenant()] {
         let basis = bed.ledger().basis().1;
-        let commit = TrustCommit { changed: vec![changed.clone()], ..trust_commit(bed) };
-        wait(bed.ledger().apply(commit, || {})).unwrap();
+        change(bed, changed.clone());
         assert_eq!(acts(bed, all(), Some(basis)), Err(Refused::Moved), "{changed}");
         assert_eq!(bed.ledger().held_for(Suspension::Dormant), [], "{changed}");
     }
     // A change of something else is none of theirs.
     let basis = bed.ledger().basis().1;
-    let commit = TrustCommit { changed: vec![grant("other")], ..trust_commit(bed) };
-    wait(bed.ledger().apply(commit, || {})).unwrap();
+    change(bed, grant("other"));
     assert_eq!(acts(bed, all(), Some(basis)), Ok(2));
 }
 

@@ -174,9 +174,9 @@ impl Bed {
         assert_eq!(self.store.engine().commit(&batch).unwrap(), Committed::Applied);
     }
 
-    /// Flips one bit in the middle of every row of a table.
+    /// Flips one bit in the middle of every row of a table that holds something.
     pub fn damage(&mut self, table: Table) {
-        let rows = self.rows(table);
+        let rows: Vec<Row> = self.rows(table).into_iter().filter(|(_, value)| !value.is_empty()).collect();
         assert!(!rows.is_empty());
         self.edit(rows.into_iter().map(|(key, mut value)| {
             let middle = value.len() / 2;

@@ -64,7 +64,9 @@ fn what_ends_within_the_minute_takes_room_in_the_very_commit_that_begins_it(bed:
 /// One less than a workload may have asked for and not got.
 fn all_but_one(bed: &Bed) -> Vec<Approval> {
     let approvals: Vec<_> = (1..Approval::OPEN_PER_WORKLOAD).map(|_| asked(bed)).collect();
-    approvals.iter().for_each(|approval| drop(wait(bed.ledger().ask_approval(asking(bed, approval))).unwrap()));
+    for approval in &approvals {
+        wait(bed.ledger().ask_approval(asking(bed, approval))).unwrap();
+    }
     approvals
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ledger::{
         CheckReport, PeopleCommit, SignInDraft, TenantChange, TrustCommit, UseRow, check,
-        engine::{Engine, Op, Table, memory::Memory},
+        engine::{Op, Table, memory::Memory},
         fits, keys,
     },
     model::{Digest, PersonId, TenantNumber, id::hex},
