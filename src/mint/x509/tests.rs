@@ -304,6 +304,7 @@ fn a_leaf_never_outlives_its_issuer() {
     };
     let end = pki.tenant.key.not_after();
     assert_eq!(end, now().after(seconds(5 * 3600)));
+    assert_eq!((CaKey::end_of(&pki.tenant.key.chain_der()[0]), CaKey::end_of(b"no certificate")), (Some(end), None));
     assert_eq!(until(end), Ok(()));
     let past = end.after(seconds(1));
     assert_eq!(until(past), Err(NotIssued::OutlivesIssuer { not_after: past, issuer: end }));

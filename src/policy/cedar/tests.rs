@@ -340,6 +340,7 @@ fn an_earlier_answer_is_given_to_no_other_question() {
         "context.hour < 12 && context.renewals < 2",
         "Parameters::\"task\".hasTag(\"ticket\")",
         "context has source_ip && context.source_ip.isInRange(ip(\"10.0.0.0/8\"))",
+        "Parameters::\"task\".hasTag(\"k\") && Parameters::\"task\".getTag(\"k\") == \"yes\"",
     ];
     let one = |(id, when)| {
         format!("@id(\"p{id}\") permit(principal, action in Action::\"Issue\", resource) when {{ {when} }};\n")
@@ -356,9 +357,11 @@ fn an_earlier_answer_is_given_to_no_other_question() {
         Ask { at: hours(13), intent: told("x", &[("tick", "1")]), ..Ask::default() },
         Ask { at: hours(13), origin: Origin::Network([10, 1, 1, 1].into()), ..Ask::default() },
         Ask { at: hours(13), origin: Origin::Network([11, 1, 1, 1].into()), ..Ask::default() },
+        Ask { at: hours(13), intent: told("x", &[("k", "no")]), ..Ask::default() },
+        Ask { at: hours(13), intent: told("x", &[("k", "yes")]), ..Ask::default() },
     ];
     let fresh: Vec<bool> = asks.iter().map(|ask| ask.decide(&folder.map()).is_ok()).collect();
-    assert_eq!(fresh, [false, true, false, true, false, true, false]);
+    assert_eq!(fresh, [false, true, false, true, false, true, false, false, true]);
     for _ in 0..2 {
         let again: Vec<bool> = asks.iter().map(|ask| ask.decide(&kept).is_ok()).collect();
         assert_eq!(again, fresh);

@@ -280,6 +280,26 @@ fn a_claim_has_a_name_of_1_to_255_bytes() {
 }
 
 #[test]
+fn a_binding_holds_its_own_fields_and_each_claim_at_its_limits() {
+    let claims = |more: &str| bound("github", &format!("repository_id = \"74\", {more}"));
+    for (bytes, good) in [(1, true), (1_024, true), (1_025, false)] {
+        assert_eq!(read(&claims(&format!("ref = \"{}\"", "x".repeat(bytes)))).is_ok(), good, "{bytes} bytes");
+    }
+    for (count, good) in [(14, true), (15, true), (16, false)] {
+        let more: Vec<String> = (0..count).map(|n| format!("c{n} = \"x\"")).collect();
+        assert_eq!(read(&claims(&more.join(", "))).is_ok(), good, "{count} beside the first");
+    }
+    let job = bound("github", "repository_id = \"74\"").replace(" }]", ", event = \"push\" }]");
+    assert!(problem(&job).contains(".event: is not known"));
+    // One spelling of what says the same.
+    let hash = |list: &str| trust(&claims(&format!("ref = [{list}]"))).hash();
+    assert_eq!(hash("\"b\", \"a\", \"b\""), hash("\"a\", \"b\""));
+    // An issuer that we know nothing of: a claim beside `sub`, exactly.
+    assert!(read(&bound("generic", r#"sub = "x", team = "payments""#)).is_ok());
+    assert!(read(&bound("generic", r#"team = "payments""#)).is_ok());
+}
+
+#[test]
 fn a_binding_reads_back_as_itself_and_holds_as_long_as_it_says() {
     let text = r#"
 [[workload]]

@@ -5,6 +5,7 @@ mod decide;
 mod demand;
 mod diff;
 mod federated;
+mod fields;
 mod limits;
 mod parse;
 mod select;

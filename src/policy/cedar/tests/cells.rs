@@ -128,3 +128,40 @@ fn whose_a_grant_is_can_be_asked() {
         assert_eq!(said(&folder, &Ask::default()).0, if allowed { "" } else { "POLICY_REFUSED" }, "{when}");
     }
 }
+
+#[test]
+fn a_certificate_is_bound_and_a_token_where_it_is() {
+    let own = "@id(\"bound\") permit(principal, action in Action::\"Issue\", resource) when { context.bound };";
+    let map = Folder { own, ..Folder::default() }.map();
+    for kind in [CredentialKind::Jwt, CredentialKind::X509] {
+        assert_eq!(Ask { kind, ..Ask::default() }.said(&map).0, "", "{kind:?}");
+    }
+}
+
+#[test]
+fn what_was_compiled_is_taken_for_the_very_same_trust_map_and_no_other() {
+    let rails = "@id(\"x\") forbid(principal, action, resource) when { context.task_type == \"x\" };";
+    let map = Folder { own: PERMIT, rails, ..Folder::default() }.map();
+    let stored = |trust: &TenantTrust| TenantTrust::from_bytes(&trust.to_bytes()).expect("a row");
+    let (compiled, mut again) = (acme(&map), stored(acme(&map)));
+    assert!(compiled.is_compiled() && !again.is_compiled());
+    assert!(stored(acme(&Folder::default().map())).is_compiled(), "there is nothing to compile");
+    again.adopt(&stored(acme(&map)).compiled());
+    assert!(!again.is_compiled(), "nothing was compiled there");
+    let other = format!("{PERMIT}// another\n");
+    again.adopt(&acme(&Folder { own: &other, ..Folder::default() }.map()).compiled());
+    assert!(!again.is_compiled(), "that was another one");
+    again.adopt(&compiled.compiled());
+    assert!(again.is_compiled());
+    let fresh = stored(compiled);
+    fresh.compile();
+    assert!(fresh.is_compiled());
+    // And so of what is global.
+    let stored = |global: &GlobalTrust| GlobalTrust::from_bytes(&global.to_bytes()).expect("a row");
+    let (mut again, fresh) = (stored(&map.global), stored(&map.global));
+    assert!(map.global.is_compiled() && !again.is_compiled());
+    assert!(stored(&Folder::default().map().global).is_compiled());
+    again.adopt(&map.global.compiled());
+    fresh.compile();
+    assert!(again.is_compiled() && fresh.is_compiled());
+}
