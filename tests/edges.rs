@@ -1,11 +1,14 @@
 //! The crate's edges: what untrusted bytes can do to its readers, and what a feature pulls in.
 //!
-//! The readers are those that fuzz/ drives without end; here proptest drives them for a moment, on stable.
+//! The readers are those that fuzz/ drives without end; here they are driven for a moment, on stable: by proptest, and with
+//! the seeds that are kept.
 
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "tests may")]
 
-#[path = "../fuzz/readers.rs"]
+#[path = "../fuzz/readers/mod.rs"]
 mod readers;
+#[path = "edges/served.rs"]
+mod served;
 
 use std::{path::Path, process::Command};
 
@@ -30,12 +33,18 @@ fn read_all(bytes: &[u8]) {
     readers::audit_export(bytes);
     readers::certificate(bytes);
     readers::row(bytes);
+    readers::anchor(bytes);
+    readers::authority(bytes);
+    readers::backup(bytes);
+    readers::claims(bytes);
+    readers::presented(bytes);
     let text = String::from_utf8_lossy(bytes);
     readers::token(&text);
     readers::identity_token(&text);
     readers::trust(&text);
     readers::policies(&text);
     readers::config(&text);
+    readers::files(&text);
 }
 
 fn now() -> Timestamp {
@@ -110,6 +119,8 @@ fn valid() -> Vec<Vec<u8>> {
             when { context.parameters.hasTag("t") && context has source_ip && context.source_ip.isIpv4() };"#
             .to_vec(),
         br#"{"keys":[{"kty":"EC","kid":"k","crv":"P-256","x":"AAAA","y":"AAAA"}]}"#.to_vec(),
+        [b"\x07", HTTP2].concat(),
+        EVENT.to_vec(),
         br"octo-org/automation/\.github/workflows/[a-z]+\.yml@refs/tags/v[0-9.]+".to_vec(),
     ]
 }
@@ -168,66 +179,6 @@ proptest! {
     }
 }
 
-/// One sound message for each of some methods, and bytes that are none.
-fn messages() -> Vec<(&'static str, Vec<u8>)> {
-    use prost::Message;
-    let issue = pb::IssueRequest {
-        tenant: "acme".into(),
-        partner: "globex".into(),
-        purpose: "export".into(),
-        audiences: vec!["https://api.example".into()],
-        actions: vec!["read".into()],
-        csr_der: Key::fresh().and_then(|key| key.request()).expect("entropy").into(),
-        ..pb::IssueRequest::default()
-    };
-    let scope = pb::Scope { kind: pb::ScopeKind::Partner.into(), partner: "globex".into(), ..pb::Scope::default() };
-    let revoke = pb::RevokeRequest { scope: Some(scope), reason: "test".into(), ..pb::RevokeRequest::default() };
-    let presented = Some(pb::introspect_request::Credential::Token(token()));
-    let introspect = pb::IntrospectRequest { credential: presented, ..pb::IntrospectRequest::default() };
-    let document = Some(pb::TrustDocument { path: "trust.toml".into(), text: TRUST.into() });
-    let apply = pb::ApplyRequest { options: Some(pb::ApplyOptions::default()), document };
-    vec![
-        ("Issue", issue.encode_to_vec()),
-        ("Revoke", revoke.encode_to_vec()),
-        ("Introspect", introspect.encode_to_vec()),
-        ("Apply", apply.encode_to_vec()),
-    ]
-}
-
-#[test]
-fn no_message_makes_the_server_panic() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    static PANICS: AtomicUsize = AtomicUsize::new(0);
-    let told = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        // The server's own threads bear no test's name.
-        if std::thread::current().name().is_none_or(|name| name.starts_with("tokio") || name.contains("mayfly")) {
-            PANICS.fetch_add(1, Ordering::Relaxed);
-        }
-        told(info);
-    }));
-    let ask = |method: usize, message: &[u8]| {
-        let method = u8::try_from(method).expect("few methods");
-        readers::message(&[&[method], message].concat());
-    };
-    let mut seed = 1_u32;
-    for (method, path) in readers::METHODS.iter().enumerate() {
-        ask(method, &[]);
-        ask(method, &[0xff; 40]);
-        let sound = messages().into_iter().find(|(name, _)| path.ends_with(&format!("/{name}")));
-        let sound = sound.map_or_else(|| b"\x0a\x04acme\x12\x06globex".to_vec(), |(_, message)| message);
-        ask(method, &sound);
-        for _ in 0..12 {
-            let mut damaged = sound.clone();
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let at = usize::try_from(seed >> 8).expect("a number") % damaged.len();
-            damaged[at] = seed.to_be_bytes()[0];
-            ask(method, &damaged);
-        }
-    }
-    assert_eq!(PANICS.load(Ordering::Relaxed), 0);
-}
-
 #[test]
 fn a_resource_server_links_no_store() {
     let cargo = std::env::var_os("CARGO").expect("run by cargo");
@@ -245,3 +196,12 @@ fn a_resource_server_links_no_store() {
         assert!(!names.contains(&foreign), "the verifier links {foreign}");
     }
 }
+
+/// That somebody's account was closed; whoever signs it is believed.
+pub(crate) const EVENT: &[u8] = b"\x05{\"iss\":\"https://issuer.example\",\"aud\":\"https://mayfly.example\",\
+    \"iat\":1790000000,\"jti\":\"e1\",\"sub_id\":{\"format\":\"email\",\"email\":\"ann@acme.example\"},\"events\":\
+    {\"https://schemas.openid.net/secevent/risc/event-type/account-disabled\":{}}}";
+
+/// Preface, settings, and a request whose authority is a path.
+pub(crate) const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+    \0\0\x19\x01\x05\0\0\0\x01\x82\x86\x44\x04/abc\x41\x0f%2Ftmp%2Fa.sock";

@@ -1,7 +1,7 @@
 //! Reading an audit export.
 #![no_main]
 
-#[path = "../readers.rs"]
+#[path = "../readers/mod.rs"]
 mod readers;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,7 +1,7 @@
 //! Answering a gRPC message, through all layers of a real server.
 #![no_main]
 
-#[path = "../readers.rs"]
+#[path = "../readers/mod.rs"]
 mod readers;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,7 +1,7 @@
 //! Reading a trust document.
 #![no_main]
 
-#[path = "../readers.rs"]
+#[path = "../readers/mod.rs"]
 mod readers;
 
 libfuzzer_sys::fuzz_target!(|data: &str| {

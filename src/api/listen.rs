@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use self::{arriving::Arriving, authority::Mended, connection::Protocol, unix_socket::SocketFile, workers::Moved};
+use self::{arriving::Arriving, connection::Protocol, unix_socket::SocketFile, workers::Moved};
 use crate::{
     config::{Limits, Socket},
     identity::{Process, UnixProof, unix},
@@ -29,6 +29,7 @@ mod tls;
 mod unix_socket;
 mod workers;
 
+pub use authority::Mended;
 pub use peer::{Connections, Link, Peer};
 pub use tls::{ServerIdentity, TlsError, TlsSwap, certificates};
 pub use workers::{OperatorCheck, Workers};

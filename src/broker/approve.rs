@@ -8,8 +8,9 @@ mod tests;
 use std::time::Duration;
 
 use super::{
-    Broker, event,
-    issue::DECIDED_AT_MOST,
+    Broker,
+    decided::decided,
+    event,
     refusal::{INVOLVED, Refusal},
     registry::Tenant,
     sign_in::Person,
@@ -75,8 +76,7 @@ impl Broker {
     ) -> Result<pb::RequestApprovalResponse, Refusal> {
         let tenant: TenantName = view::id("tenant", &request.tenant)?;
         let wanted = Wanted::of(&request.grant, &request.purpose, &request.task_id, &request.reason)?;
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        for _ in 0..DECIDED_AT_MOST {
+        let asked = decided(|| async {
             let (basis, now) = (self.ledger.basis(), self.now());
             let workload = self.workload(caller, &tenant, now).inspect_err(|why| {
                 self.refused(caller, None, &tenant, REFUSED, why, now);
@@ -92,15 +92,12 @@ impl Broker {
                 Ok(()) => self.ask(&workload.tenant, &workload.name, wanted.clone_names(), asker).await,
                 Err(why) => Err(why),
             };
-            outcome = asked.inspect_err(|why| {
+            asked.inspect_err(|why| {
                 let refused = event::by(caller, workload.actor(), REFUSED, now);
                 self.tell_refused(tenant.as_str(), refused, why, now, about);
-            });
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        let (approval, receipt) = outcome?;
+            })
+        });
+        let (approval, receipt) = asked.await?;
         let approval = Some(self.approval_view(&approval, false, self.now())?);
         Ok(pb::RequestApprovalResponse { approval, revision: Some(revision(&receipt)) })
     }
@@ -117,8 +114,7 @@ impl Broker {
         let tenant: TenantName = view::id("tenant", &request.tenant)?;
         let workload: WorkloadName = view::id("workload", &request.workload)?;
         let wanted = Wanted::of(&request.grant, &request.purpose, &request.task_id, &request.reason)?;
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        for _ in 0..DECIDED_AT_MOST {
+        let asked = decided(|| async {
             let (basis, now) = (self.ledger.basis(), self.now());
             let operator = self.operator(caller)?;
             let known = self.registry.tenant(&self.ledger, &tenant)?;
@@ -132,7 +128,7 @@ impl Broker {
                 Some(known) => self.ask(known, &workload, wanted.clone_names(), asker).await,
                 None => Err(Refusal::Unknown("grant")),
             };
-            outcome = asked.inspect_err(|why| {
+            asked.inspect_err(|why| {
                 let refused = event::by(caller, operator.actor(), REFUSED, now);
                 // What it may not know of is its claim only.
                 match reached {
@@ -145,12 +141,9 @@ impl Broker {
                             .extend([format!("claimed_tenant={tenant}"), format!("claimed_grant={}", wanted.grant)]);
                     }),
                 }
-            });
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        let (approval, receipt) = outcome?;
+            })
+        });
+        let (approval, receipt) = asked.await?;
         let approval = Some(self.approval_view(&approval, true, self.now())?);
         Ok(pb::RequestApprovalForResponse { approval, revision: Some(revision(&receipt)) })
     }
@@ -223,14 +216,7 @@ impl Broker {
         if !request.approve && request.reason.trim().is_empty() {
             return Err(Refusal::invalid("reason", "is missing; say why it is denied"));
         }
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.try_decide(caller, &request).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        let (approval, receipt) = outcome?;
+        let (approval, receipt) = decided(|| self.try_decide(caller, &request)).await?;
         let approval = Some(self.approval_view(&approval, true, self.now())?);
         Ok(pb::DecideApprovalResponse { approval, revision: Some(revision(&receipt)) })
     }

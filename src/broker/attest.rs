@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Broker, event, issue::DECIDED_AT_MOST, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision,
-    view, who::Operator,
+    Broker, decided::decided, event, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision, view,
+    who::Operator,
 };
 use crate::{
     identity::Caller,
@@ -24,14 +24,7 @@ impl Broker {
     /// grant's expiry.
     pub async fn attest(&self, caller: &Caller, request: pb::AttestRequest) -> Result<pb::AttestResponse, Refusal> {
         check_reason(&request.reason)?;
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.try_attest(caller, &request).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+        decided(|| self.try_attest(caller, &request)).await
     }
 
     async fn try_attest(&self, caller: &Caller, request: &pb::AttestRequest) -> Result<pb::AttestResponse, Refusal> {

@@ -3,15 +3,16 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    Broker, event,
-    issue::DECIDED_AT_MOST,
+    Broker,
+    decided::decided,
+    event,
     keys::{ca_key_id, not_issued},
     refusal::Refusal,
     rings::{KeyRow, KeyUse, new_row},
 };
 use crate::{
     identity::Caller,
-    ledger::{KeyCommit, Refused, TrustCommit},
+    ledger::{KeyCommit, TrustCommit},
     mint::{
         SecretBytes,
         audit_key::AuditKey,
@@ -230,9 +231,8 @@ impl Broker {
     async fn put_admin(&self, name: &OperatorName, kind: &str, now: Timestamp) -> Result<(), Refusal> {
         let mut added = event::own(kind, now);
         added.details = vec![format!("operator={name}"), "role=admin".into()];
-        let mut outcome = Err(Refused::Moved);
         // An apply that came between changed what is written here: it is read again.
-        for _ in 0..DECIDED_AT_MOST {
+        decided(|| async {
             let basis = self.ledger.basis().1;
             let mut global = GlobalTrust::clone(&self.registry.global());
             let (tenants, partners) = (Reach::All, Reach::All);
@@ -253,13 +253,10 @@ impl Broker {
                 now,
             };
             let (registry, ledger) = (Arc::clone(&self.registry), Arc::clone(&self.ledger));
-            outcome = self.ledger.apply(commit, move || registry.reload_global(&ledger)).await;
-            if !matches!(outcome, Err(Refused::Moved)) {
-                break;
-            }
-        }
-        outcome?;
-        Ok(())
+            self.ledger.apply(commit, move || registry.reload_global(&ledger)).await?;
+            Ok(())
+        })
+        .await
     }
 
     fn new_cas(&self, now: Timestamp) -> Result<(NewCa, NewCa), Refusal> {

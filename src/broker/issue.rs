@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Broker,
     approve::{Leave, approved},
+    decided::decided,
     delegate::{Above, check_limits, end_within},
     event,
     federate::{job_url, spend},
@@ -48,13 +49,11 @@ impl Broker {
         svid: bool,
     ) -> Result<pb::IssueResponse, Refusal> {
         check_fields(&request)?;
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        // What a decision rests on may change while it is on its way: then it is made anew, a few times.
-        for _ in 0..DECIDED_AT_MOST {
+        decided(|| async {
             let now = self.now();
             let basis = self.ledger.basis();
             let (tenant, task) = self.place(&request)?;
-            outcome = match self.workload(caller, &tenant, now) {
+            match self.workload(caller, &tenant, now) {
                 Ok(workload) => {
                     let task = match (task, workload.confined_to()) {
                         // Partner and purpose are those of the task, also when it is not named.
@@ -77,12 +76,9 @@ impl Broker {
                         why
                     })
                 }
-            };
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
             }
-        }
-        outcome
+        })
+        .await
     }
 
     /// Replaces a live lease by a successor for the same workload, task and bound key. Policy is asked again.
@@ -92,8 +88,7 @@ impl Broker {
     pub async fn renew(&self, caller: &Caller, request: pb::RenewRequest) -> Result<pb::IssueResponse, Refusal> {
         let id: LeaseId = request.lease_id.parse().map_err(|_| Refusal::Unknown("lease"))?;
         check_idempotency_key(&request.idempotency_key)?;
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        for _ in 0..DECIDED_AT_MOST {
+        decided(|| async {
             let now = self.now();
             let basis = self.ledger.basis();
             let lease = self.ledger.lease(id)?.ok_or(Refusal::Unknown("lease"))?;
@@ -106,12 +101,9 @@ impl Broker {
                 Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
                 Err(why) => Err(why),
             };
-            outcome = done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now));
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+            done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
+        })
+        .await
     }
 
     /// The workload that a caller is, when it is the one that a lease or task belongs to; else there is no such thing.
@@ -576,5 +568,3 @@ pub(super) fn check_awake(tenant: &Tenant, grant: &GrantName, now: Timestamp) ->
 }
 
 const NO_KEYS: Refusal = Refusal::Unavailable("the tenant's keys are not readable");
-/// How often a request is decided when what it rests on keeps changing.
-pub(super) const DECIDED_AT_MOST: usize = 4;

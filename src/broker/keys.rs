@@ -1,25 +1,26 @@
 //! Tenants' key rings: made, stepped by themselves and by hand.
 
-use std::{collections::BTreeSet, sync::Arc};
+mod maker;
+mod turn;
 
+use std::collections::BTreeSet;
+
+use self::{maker::Maker, turn::Turn};
 use super::{
     Broker, event,
-    found::{KeyPut, blank, in_state},
+    found::{KeyPut, blank},
     refusal::Refusal,
-    rings::{KeyRow, KeyUse, new_row},
+    rings::{KeyRow, KeyUse},
 };
 use crate::{
     identity::Caller,
-    ledger::{Hold, KeyCommit, keys},
+    ledger::{Hold, keys},
     mint::{
-        SecretBytes,
-        ca::{self, CaName, Validity},
         keyring::{self, KeyFacts, KeyState, RingPolicy, Step},
-        seal::Wrapping,
-        signing::{Algorithm, SigningKey},
+        signing::Algorithm,
         x509::{CaKey, NotIssued},
     },
-    model::{Digest, Scope, TenantName, TenantNumber, Timestamp, id::hex, time::SKEW},
+    model::{Digest, Scope, TenantName, TenantNumber, Timestamp, id::hex},
     pb,
     policy::{Role, TokenAlgorithm},
     records,
@@ -48,70 +49,6 @@ pub fn algorithm(word: TokenAlgorithm) -> Algorithm {
     match word {
         TokenAlgorithm::Es256 => Algorithm::Es256,
         TokenAlgorithm::EdDsa => Algorithm::EdDsa,
-    }
-}
-
-/// What one step of a ring writes.
-#[derive(Debug, Default)]
-struct Turn {
-    puts: Vec<KeyPut>,
-    deletes: Vec<Vec<u8>>,
-    changed: Vec<String>,
-    events: Vec<pb::Event>,
-}
-
-/// Makes keys for one tenant.
-struct Maker<'a> {
-    broker: &'a Broker,
-    number: TenantNumber,
-    tenant: &'a TenantName,
-    algorithm: Algorithm,
-    wrapping: &'a Wrapping,
-    now: Timestamp,
-}
-
-impl Maker<'_> {
-    fn make(&self, key_use: KeyUse, state: KeyState) -> Result<KeyPut, Refusal> {
-        match key_use {
-            KeyUse::Token => self.token(state),
-            KeyUse::Ca => self.ca(state),
-            KeyUse::Issuing | KeyUse::Root | KeyUse::Audit | KeyUse::Wrapping => {
-                Err(Refusal::invalid("use", "is no ring of a tenant; `token` and `ca` are"))
-            }
-        }
-    }
-
-    fn token(&self, state: KeyState) -> Result<KeyPut, Refusal> {
-        let (key, pkcs8) = SigningKey::generate(self.algorithm)?;
-        let record = records::KeyRecord {
-            key_id: key.key_id().to_owned(),
-            algorithm: self.algorithm.code().into(),
-            public_key: key.public().as_bytes().to_vec(),
-            ..blank(state, self.now)
-        };
-        self.row(KeyUse::Token, record, &pkcs8)
-    }
-
-    fn ca(&self, state: KeyState) -> Result<KeyPut, Refusal> {
-        let issuing = self.broker.issuing()?;
-        let domain = self.broker.settings.trust_domain.of_tenant(self.tenant);
-        let name = CaName {
-            organization: self.broker.settings.trust_domain.as_str(),
-            name: self.tenant.as_str(),
-            trust_domain: Some(&domain),
-        };
-        let not_after = self.now.after(ca_life(&self.broker.settings.ca_ring)).min(issuing.not_after());
-        let validity = Validity { not_before: self.now.before(SKEW), not_after: not_after.floor_second() };
-        let made = ca::create_tenant(&issuing, &name, validity).map_err(not_issued)?;
-        let chain_der = made.key.chain_der().to_vec();
-        let key_id = chain_der.first().map(|own| ca_key_id(own)).unwrap_or_default();
-        let record = records::KeyRecord { key_id, chain_der, ..blank(state, self.now) };
-        self.row(KeyUse::Ca, record, &made.pkcs8)
-    }
-
-    fn row(&self, key_use: KeyUse, record: records::KeyRecord, private: &SecretBytes) -> Result<KeyPut, Refusal> {
-        let seal = |location: &[u8]| self.wrapping.seal(location, private.expose()).map_err(Refusal::fault);
-        new_row(seal, self.number, key_use, record)
     }
 }
 
@@ -266,142 +203,6 @@ impl Broker {
         .collect()
     }
 
-    fn mark_cut(
-        &self,
-        turn: &mut Turn,
-        rows: &[KeyRow],
-        facts: &[KeyFacts],
-        (tenant, key_use): (&TenantName, KeyUse),
-        now: Timestamp,
-    ) {
-        for facts in facts.iter().filter(|facts| facts.state == KeyState::Cut) {
-            let row = rows.iter().find(|row| row.key_use == key_use && row.record.key_id == facts.key_id);
-            let Some(row) = row.filter(|row| row.facts().state != KeyState::Cut) else { continue };
-            if ca_end(row).is_some() && facts.since < now {
-                // Not cut, but thrown away for its age: it is destroyed in this turn.
-                continue;
-            }
-            turn.puts.push((row.row_key.clone(), in_state(&row.record, KeyState::Cut, now)));
-            turn.changed.push(facts.key_id.clone());
-            turn.events.push(describe(event::own("key.cut", now), tenant, key_use, &facts.key_id));
-        }
-    }
-
-    fn take(
-        &self,
-        turn: &mut Turn,
-        rows: &[KeyRow],
-        (number, tenant, key_use): (TenantNumber, &TenantName, KeyUse),
-        steps: &[Step],
-        now: Timestamp,
-        event: &dyn Fn(&str) -> pb::Event,
-    ) -> Result<(), Refusal> {
-        let find = |id: &str| rows.iter().find(|row| row.key_use == key_use && row.record.key_id == id);
-        for step in steps {
-            let (kind, key_id) = match step {
-                Step::Prepare => {
-                    let put = self.make(rows, (number, tenant, key_use), KeyState::Prepared, now)?;
-                    let key_id = put.1.key_id.clone();
-                    turn.puts.push(put);
-                    ("key.prepared", key_id)
-                }
-                Step::Activate(id) => {
-                    let puts = find(id).map(|row| (row.row_key.clone(), in_state(&row.record, KeyState::Active, now)));
-                    turn.puts.extend(puts);
-                    ("key.activated", id.clone())
-                }
-                Step::Retire(id) => {
-                    let puts = find(id).map(|row| (row.row_key.clone(), in_state(&row.record, KeyState::Retired, now)));
-                    turn.puts.extend(puts);
-                    turn.changed.push(id.clone());
-                    ("key.retired", id.clone())
-                }
-                Step::Destroy(id) => {
-                    turn.deletes.extend(find(id).map(|row| row.row_key.clone()));
-                    turn.changed.push(id.clone());
-                    ("key.destroyed", id.clone())
-                }
-            };
-            turn.events.push(describe(event(kind), tenant, key_use, &key_id));
-        }
-        self.never_without(turn, rows, (number, tenant, key_use), now, event)
-    }
-
-    /// When nothing would sign after this turn, a new key does at once.
-    fn never_without(
-        &self,
-        turn: &mut Turn,
-        rows: &[KeyRow],
-        of: (TenantNumber, &TenantName, KeyUse),
-        now: Timestamp,
-        event: &dyn Fn(&str) -> pb::Event,
-    ) -> Result<(), Refusal> {
-        let (_, tenant, key_use) = of;
-        let facts = self.facts(rows, key_use, now);
-        let over = |id: &str| {
-            let stepped = turn.puts.iter().find(|(_, record)| record.key_id == id);
-            stepped.is_some_and(|(_, record)| KeyState::from_code(record.state) != KeyState::Active)
-        };
-        let signs = facts.iter().any(|facts| facts.state == KeyState::Active && !over(&facts.key_id));
-        let code = u32::from(key_use.code());
-        let begins = turn
-            .puts
-            .iter()
-            .any(|(_, record)| record.key_use == code && KeyState::from_code(record.state) == KeyState::Active);
-        if signs || begins {
-            return Ok(());
-        }
-        let put = self.make(rows, of, KeyState::Active, now)?;
-        turn.events.push(describe(event("key.activated"), tenant, key_use, &put.1.key_id));
-        turn.puts.push(put);
-        Ok(())
-    }
-
-    fn replace_now(
-        &self,
-        turn: &mut Turn,
-        rows: &[KeyRow],
-        of: (TenantNumber, &TenantName, KeyUse),
-        now: Timestamp,
-        event: &dyn Fn(&str) -> pb::Event,
-    ) -> Result<(), Refusal> {
-        let facts = self.facts(rows, of.2, now);
-        let put = self.make(rows, of, KeyState::Active, now)?;
-        turn.events.push(describe(event("key.activated"), of.1, of.2, &put.1.key_id));
-        turn.puts.push(put);
-        let active = facts.iter().filter(|facts| facts.state == KeyState::Active);
-        let retire: Vec<Step> = active.map(|facts| Step::Retire(facts.key_id.clone())).collect();
-        self.take(turn, rows, of, &retire, now, event)
-    }
-
-    fn make(
-        &self,
-        rows: &[KeyRow],
-        (number, tenant, key_use): (TenantNumber, &TenantName, KeyUse),
-        state: KeyState,
-        now: Timestamp,
-    ) -> Result<KeyPut, Refusal> {
-        let trust = self.registry.by_number(&self.ledger, number)?.ok_or(Refusal::Unknown("tenant"))?;
-        let row = rows.iter().find(|row| row.key_use == KeyUse::Wrapping);
-        let row = row.ok_or(Refusal::Unavailable("the tenant's keys are not readable"))?;
-        let wrapping = self.rings.seal().open_wrapping(&row.row_key, &row.record.sealed_pkcs8);
-        let wrapping = wrapping.map_err(Refusal::fault)?;
-        let algorithm = algorithm(trust.trust.token_algorithm());
-        Maker { broker: self, number, tenant, algorithm, wrapping: &wrapping, now }.make(key_use, state)
-    }
-
-    async fn commit_turn(
-        &self,
-        number: TenantNumber,
-        turn: Turn,
-        now: Timestamp,
-    ) -> Result<crate::ledger::Receipt, Refusal> {
-        let Turn { puts, deletes, changed, events } = turn;
-        let rings = Arc::clone(&self.rings);
-        let commit = KeyCommit { puts, deletes, changed, events, now };
-        Ok(self.ledger.step_keys(commit, move || rings.changed(number)).await?)
-    }
-
     /// Rows as stored: the steps of tenants that nobody uses must not open their keys.
     fn key_rows(&self, number: TenantNumber) -> Result<Vec<KeyRow>, Refusal> {
         let rows = self.ledger.tenant_keys(number)?.into_iter();
@@ -525,11 +326,6 @@ fn due(key: &KeyFacts, ring: &[KeyFacts], policy: &RingPolicy) -> Option<Timesta
     }
 }
 
-/// How long a tenant's CA is valid: it stands by for as long as it signs, and what it signed outlives its signing.
-fn ca_life(policy: &RingPolicy) -> std::time::Duration {
-    policy.active_for() * 2 + policy.publish_before() + policy.retire_keep() * 2
-}
-
 /// When a CA's certificate ends; `None` for other keys. A CA that cannot be read has ended.
 fn ca_end(row: &KeyRow) -> Option<Timestamp> {
     if row.key_use != KeyUse::Ca {
@@ -553,12 +349,6 @@ fn ending(facts: KeyFacts, end: Timestamp, policy: &RingPolicy, now: Timestamp) 
         }
         KeyState::Prepared | KeyState::Active | KeyState::Retired | KeyState::Cut => facts,
     }
-}
-
-fn describe(mut event: pb::Event, tenant: &TenantName, key_use: KeyUse, key_id: &str) -> pb::Event {
-    tenant.as_str().clone_into(&mut event.tenant);
-    event.details = vec![format!("use={}", key_use.word()), format!("key_id={key_id}")];
-    event
 }
 
 fn algorithm_word(row: &KeyRow) -> &'static str {

@@ -7,6 +7,8 @@ pub mod backup;
 mod bars;
 pub mod bundle;
 mod confirm;
+mod covered;
+mod decided;
 mod decommission;
 mod delegate;
 pub mod directory;

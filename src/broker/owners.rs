@@ -1,10 +1,13 @@
 //! Ownership: a grant that changes hands, or whose owner leaves, is suspended until its new owner attests it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::{
-    Broker, event, issue::DECIDED_AT_MOST, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision,
-    view, who::Operator,
+    Broker, decided::decided, event, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision, view,
+    who::Operator,
 };
 use crate::{
     identity::Caller,
@@ -28,14 +31,7 @@ impl Broker {
         if !request.dry_run {
             check_reason(&request.reason)?;
         }
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.try_transfer(caller, &request).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+        decided(|| self.try_transfer(caller, &request)).await
     }
 
     async fn try_transfer(
@@ -113,21 +109,15 @@ impl Broker {
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         check_owner("owner", &request.owner)?;
         // What an attempt has suspended before it was overtaken counts.
-        let (mut suspended, mut outcome) = (0, Err(Refusal::Busy { retry_ms: 50 }));
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.try_leave(caller, &request, &mut suspended).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+        let suspended = AtomicU64::new(0);
+        decided(|| self.try_leave(caller, &request, &suspended)).await
     }
 
     async fn try_leave(
         &self,
         caller: &Caller,
         request: &pb::LeaveOwnerRequest,
-        suspended: &mut u64,
+        suspended: &AtomicU64,
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         let basis = self.ledger.basis().1;
         let operator = self.operator(caller)?;
@@ -155,14 +145,8 @@ impl Broker {
     /// # Errors
     /// When the store failed: what was suspended until then stays so; it is to be told again.
     pub(super) async fn person_leaves(&self, leaving: &Leaving<'_>) -> Result<pb::LeaveOwnerResponse, Refusal> {
-        let (mut suspended, mut outcome) = (0, Err(Refusal::Busy { retry_ms: 50 }));
-        for _ in 0..DECIDED_AT_MOST {
-            outcome = self.leave_once(leaving, self.ledger.basis().1, self.now(), &mut suspended).await;
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+        let suspended = AtomicU64::new(0);
+        decided(|| self.leave_once(leaving, self.ledger.basis().1, self.now(), &suspended)).await
     }
 
     async fn leave_once(
@@ -170,7 +154,7 @@ impl Broker {
         leaving: &Leaving<'_>,
         basis: u64,
         now: Timestamp,
-        suspended: &mut u64,
+        suspended: &AtomicU64,
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         let mut response = pb::LeaveOwnerResponse::default();
         let mut acts = Vec::new();
@@ -198,10 +182,10 @@ impl Broker {
         while !acts.is_empty() {
             let some: Vec<_> = acts.drain(..acts.len().min(AT_ONCE)).collect();
             let (changed, receipt) = self.ledger.custody(CustodyDraft { acts: some, basis: Some(basis), now }).await?;
-            *suspended += changed as u64;
+            suspended.fetch_add(changed as u64, Ordering::Relaxed);
             response.revision = Some(revision(&receipt));
         }
-        response.suspended = *suspended;
+        response.suspended = suspended.load(Ordering::Relaxed);
         if response.suspended > 0 {
             let mut event = pb::Event { kind: "owner.left".to_owned(), ..leaving.event.clone() };
             event.details = vec![format!("owner={}", leaving.name), format!("grants={}", response.suspended)];

@@ -3,10 +3,10 @@
 use super::{
     Broker,
     approve::{Leave, approved},
+    decided::decided,
     delegate::{confined, end_passed, passed},
     event,
     federate::{job_url, spend},
-    issue::DECIDED_AT_MOST,
     refusal::Refusal,
     view,
     who::Workload,
@@ -38,9 +38,7 @@ impl Broker {
             return Err(Refusal::invalid("deadline_seconds", format!("is more than {TASK_MAX_SECONDS}")));
         }
         let tenant: TenantName = view::id("tenant", &request.tenant)?;
-        let mut outcome = Err(Refusal::Busy { retry_ms: 50 });
-        // As for issue: what a decision rests on may change while it is on its way.
-        for _ in 0..DECIDED_AT_MOST {
+        decided(|| async {
             let now = self.now();
             // Before the caller is looked at: a cut that comes after that look is one after the decision.
             let basis = self.ledger.basis();
@@ -51,13 +49,9 @@ impl Broker {
                 Ok(()) => self.try_open(caller, &workload, &request, basis, now).await,
                 Err(why) => Err(why),
             };
-            outcome =
-                opened.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "task.refused", why, now));
-            if !matches!(outcome, Err(Refusal::Busy { .. })) {
-                break;
-            }
-        }
-        outcome
+            opened.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "task.refused", why, now))
+        })
+        .await
     }
 
     async fn try_open(

@@ -3,7 +3,10 @@
 use clap::{Args, ValueEnum};
 use prost_types::Timestamp;
 
-use crate::{model::id::unhex, pb};
+use crate::{
+    model::{PartnerName, TenantName, id::unhex},
+    pb,
+};
 
 /// Limits of a list.
 #[derive(Args, Clone, Copy, Debug)]
@@ -11,6 +14,22 @@ pub struct LimitArgs {
     /// Stop after this many records; 0 means no limit.
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub limit: u32,
+}
+
+/// What of a tenant, partner and owner is listed.
+#[derive(Args, Clone, Debug)]
+pub struct OwnedArgs {
+    /// Only this tenant's.
+    #[arg(long)]
+    pub tenant: Option<TenantName>,
+    /// Only this partner's.
+    #[arg(long)]
+    pub partner: Option<PartnerName>,
+    /// Only what this owner answers for.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub owner: String,
+    #[command(flatten)]
+    pub limit: LimitArgs,
 }
 
 /// The form of a credential.

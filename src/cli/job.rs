@@ -2,7 +2,7 @@
 
 mod control;
 mod env_file;
-mod file;
+pub(super) mod file;
 mod finish;
 mod holder;
 mod lint;

@@ -53,6 +53,8 @@ mod status;
 mod task;
 mod trust;
 mod unmanaged;
+#[cfg(feature = "server")]
+pub mod untrusted;
 mod verify;
 
 #[cfg(feature = "server")]

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    arg::LimitArgs,
+    arg::{LimitArgs, OwnedArgs},
     cell::{Fields, Record},
     failure::{Failure, Outcome},
     issue::text,
@@ -37,7 +37,7 @@ pub enum SecretCommand {
     /// Destroys the value and ends its leases; who had it stays known.
     Retire(RetireArgs),
     /// Lists them, without their values.
-    List(ListArgs),
+    List(OwnedArgs),
     /// Shows one with its versions, without its value.
     Show(ShowArgs),
     /// Says who has it, or had it, by version and task.
@@ -119,22 +119,6 @@ pub struct RetireArgs {
     /// Why, for the audit.
     #[arg(long)]
     reason: String,
-}
-
-/// Arguments of `secret list`.
-#[derive(Args, Clone, Debug)]
-pub struct ListArgs {
-    /// Only this tenant's.
-    #[arg(long)]
-    tenant: Option<TenantName>,
-    /// Only this partner's.
-    #[arg(long)]
-    partner: Option<PartnerName>,
-    /// Only what this owner answers for.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    owner: String,
-    #[command(flatten)]
-    limit: LimitArgs,
 }
 
 /// Arguments of `secret show`.

@@ -1,6 +1,6 @@
 //! `mayfly unmanaged`: credentials that other systems issued, known by name, owner and place.
 
-mod file;
+pub(super) mod file;
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use prost_types::Timestamp;
 
 use crate::{
     model::{
-        Digest, PartnerName, TenantName,
+        Digest, PartnerName,
         shape::looks_like_a_secret,
         unmanaged::{AT_ONCE, KINDS},
     },
@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    arg::{self, LimitArgs},
+    arg::{self, OwnedArgs},
     cell::{Fields, Record},
     failure::{Failure, Outcome},
     found,
@@ -37,7 +37,7 @@ pub enum UnmanagedCommand {
     /// Forgets one.
     Remove(RemoveArgs),
     /// Lists them, with what is wrong with each.
-    List(ListArgs),
+    List(OwnedArgs),
 }
 
 /// Arguments of `unmanaged add`.
@@ -107,22 +107,6 @@ pub struct RemoveArgs {
     /// Why, for the audit.
     #[arg(long)]
     reason: String,
-}
-
-/// Arguments of `unmanaged list`.
-#[derive(Args, Clone, Debug)]
-pub struct ListArgs {
-    /// Only this tenant's.
-    #[arg(long)]
-    tenant: Option<TenantName>,
-    /// Only this partner's.
-    #[arg(long)]
-    partner: Option<PartnerName>,
-    /// Only what this owner answers for.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    owner: String,
-    #[command(flatten)]
-    limit: LimitArgs,
 }
 
 impl UnmanagedCommand {

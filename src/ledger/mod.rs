@@ -31,14 +31,16 @@ mod refused;
 mod secrets;
 mod shared;
 mod snapshot;
+mod standings;
 #[cfg(test)]
 mod tests;
+mod told;
 mod tx;
 
 pub use anchor::{Anchor, FileAnchor, Mark};
 pub use book::ScopeState;
 pub use check::{CheckReport, check, fits};
-pub use codec::{Unreadable, scope_from, scope_name};
+pub use codec::{Codec, Unreadable, scope_from, scope_name};
 pub use custody::{Lapses, Voices};
 pub use journal::{Head, stream_id, stream_name};
 pub use lanes::{LaneFull, LaneLimits};
@@ -63,8 +65,9 @@ pub use ops::{
     task::OpenDraft,
     upkeep::{CheckpointDraft, SweepReport, TrimReport, WalkReport},
 };
-pub use read::{BarRow, CutRow, LogRow};
+pub use read::{BarRow, CutRow};
 pub use refused::Refused;
 pub use secrets::{HolderRow, SecretRow};
 pub use shared::{Aside, AsideRow, Hold, Published};
 pub use snapshot::{Filler, Snapshot, hold_restored};
+pub use told::LogRow;

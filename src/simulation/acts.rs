@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    callers::Upkeep,
     disk::Trouble,
     ground::{self},
+    upkeep::Upkeep,
     world::{Fine, Marks, Sabotage, World, Wrong},
 };
 use crate::{

@@ -13,6 +13,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a world picks out what it acts on; the rest is nothing to it")]
 
 mod acts;
+mod brokered;
 mod callers;
 mod chance;
 mod disk;
@@ -20,6 +21,8 @@ mod ground;
 mod hands;
 mod laws;
 mod model;
+mod operators;
 mod said;
 mod seeds;
+mod upkeep;
 mod world;

@@ -46,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "model"]),
     ("config", &["model", "settings"]),
     ("settings", &[]),
+    ("generated", &[]),
     ("wire", &[]),
     ("model", &[]),
 ];
@@ -76,10 +77,10 @@ const FREE: &[&str] = &["pb", "records", "foreign"];
 
 /// Where each foreign library may be named: paths below `src/` that start so.
 const PLACES: &[(&[&str], &[&str])] = &[
-    // The contract's surface, and the clients of it. The generated code is included at the root.
+    // The contract's surface, and the clients of it.
     (
         &["tonic", "tonic_types", "tonic_health", "tonic_reflection"],
-        &["api/", "client/", "verifier/", "cli/", "lib.rs", "wire.rs"],
+        &["api/", "client/", "verifier/", "cli/", "generated.rs", "wire.rs"],
     ),
     (&["axum"], &["api/"]),
     // The config checks mail addresses.

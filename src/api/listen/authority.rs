@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A local connection whose requests come with an authority that is one.
 #[derive(Debug)]
-pub(super) struct Mended<I> {
+pub struct Mended<I> {
     io: I,
     reader: Reader,
 }
@@ -43,7 +43,8 @@ enum At {
 }
 
 impl<I> Mended<I> {
-    pub(super) fn new(io: I) -> Self {
+    /// Over `io`, from its beginning.
+    pub fn new(io: I) -> Self {
         Self { io, reader: Reader { held: Vec::new(), ready: 0, at: At::Preface } }
     }
 }
@@ -288,8 +289,12 @@ fn code_of(symbol: u8) -> Option<Code> {
     Some(Code { symbol, bits: usize::from(bits), word, at: 0 })
 }
 
-/// The characters of a value; `None` when it has one that is not visible ASCII, or ends within one.
+/// The characters of a value; `None` when it has one that is not visible ASCII, ends within one, or is longer than any
+/// socket's path: each bit of it is looked up.
 fn unpack(value: &[u8]) -> Option<Vec<Code>> {
+    if value.len() > PACKED_MOST {
+        return None;
+    }
     let mut found = Vec::new();
     let (mut word, mut bits, mut begin) = (0_u32, 0_usize, 0_usize);
     for place in 0..value.len() * 8 {
@@ -333,6 +338,9 @@ const NAME: &[u8] = b":authority";
 /// [`NAME`] in Huffman code.
 const PACKED_NAME: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
 const CHUNK_BYTES: usize = 4 << 10;
+/// Of a value in Huffman code: a path of 107 bytes (unix(7)), all of them percent-encoded, has 3 * 107 characters, and the
+/// longest code of one of these has 7 bits.
+const PACKED_MOST: usize = 512;
 /// One for each length that a character of a host has.
 const STAND_INS: &[u8] = b"a-jX";
 /// The first character of [`CODES`].

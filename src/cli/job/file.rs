@@ -59,7 +59,11 @@ pub fn read(path: &Path) -> Outcome<JobFile> {
     parse(path, &text).map_err(|problems| Failure::Usage(problems.to_string()))
 }
 
-fn parse(path: &Path, text: &str) -> Result<JobFile, Problems> {
+/// Reads the text of a job file.
+///
+/// # Errors
+/// All that is wrong with it, at once.
+pub fn parse(path: &Path, text: &str) -> Result<JobFile, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let notes = Notes::new(text);
     for error in &errors {

@@ -5,7 +5,7 @@ mod offline;
 #[cfg(feature = "server")]
 mod run;
 #[cfg(feature = "server")]
-mod table;
+pub(super) mod table;
 
 use clap::Subcommand;
 

@@ -33,7 +33,7 @@ struct Entry {
 }
 
 /// Entries, each with the line that it begins in.
-pub(super) type Entries = Vec<(u64, pb::UnmanagedCredential)>;
+pub(in crate::cli) type Entries = Vec<(u64, pb::UnmanagedCredential)>;
 
 /// Reads a file: JSON when it begins with `[`, else CSV.
 ///
@@ -46,15 +46,22 @@ pub(super) fn read(path: &Path) -> Outcome<Entries> {
     if text.len() as u64 > MAX_BYTES {
         return Err(Failure::Usage(format!("{} holds more than {MAX_BYTES} bytes", path.display())));
     }
-    let parsed = if text.trim_start().starts_with('[') { json(&text) } else { csv(&text) };
-    parsed.map_err(|wrong| {
+    parse(&text).map_err(|wrong| {
         let lines = wrong.into_iter().map(|(line, wrong)| format!("{}:{line}: {wrong}", path.display()));
         Failure::Usage(format!("{}\nnothing was sent", lines.collect::<Vec<_>>().join("\n")))
     })
 }
 
+/// Reads the text of a file.
+///
+/// # Errors
+/// All that is wrong with it, at once.
+pub(in crate::cli) fn parse(text: &str) -> Result<Entries, Wrong> {
+    if text.trim_start().starts_with('[') { json(text) } else { csv(text) }
+}
+
 /// What is wrong, by line. Never what was found there: it may be a secret.
-type Wrong = Vec<(u64, String)>;
+pub(in crate::cli) type Wrong = Vec<(u64, String)>;
 
 fn csv(text: &str) -> Result<Entries, Wrong> {
     let mut reader = csv::ReaderBuilder::new().flexible(false).trim(csv::Trim::All).from_reader(text.as_bytes());

@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
+    config::CompressionPolicy,
+};
 
 pub use journal::set_damaged_journal_aside;
 
@@ -191,9 +194,9 @@ impl Open {
                 .open()?;
             let mut hot = Vec::new();
             for table in Table::ALL.into_iter().filter(|table| is_hot(*table)) {
-                hot.push((table, db.keyspace(table.name(), || options(expects_hits(table)))?));
+                hot.push((table, db.keyspace(table.name(), || options(Some(table)))?));
             }
-            let shared = db.keyspace(SHARED_KEYSPACE, || options(false))?;
+            let shared = db.keyspace(SHARED_KEYSPACE, || options(None))?;
             Ok(Self { db, hot, shared, pins: Mutex::default() })
         };
         open().map_err(|error| not_opened(dir, error))
@@ -357,6 +360,12 @@ fn is_hot(table: Table) -> bool {
     }
 }
 
+/// Whether the table is worth the processor time of being compressed: written once, kept for long, seldom read. The
+/// others' blocks are merged again and again while leases come and go; compressing them cost issuing a twentieth.
+fn is_compressed(table: Table) -> bool {
+    matches!(table, Table::Audit)
+}
+
 /// Whether nearly every read of one key finds it, so that filters on the last level are not worth their memory.
 fn expects_hits(table: Table) -> bool {
     matches!(table, Table::Leases | Table::Tasks)
@@ -367,8 +376,13 @@ fn discriminant(table: Table) -> u8 {
     table as u8
 }
 
-fn options(expects_hits: bool) -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).expect_point_read_hits(expects_hits)
+/// Of a table's own keyspace, or of the shared one. They are kept with the keyspace: changing them changes new stores only.
+fn options(table: Option<Table>) -> KeyspaceCreateOptions {
+    let compression = if table.is_some_and(is_compressed) { CompressionType::Lz4 } else { CompressionType::None };
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .expect_point_read_hits(table.is_some_and(expects_hits))
+        .data_block_compression_policy(CompressionPolicy::all(compression))
 }
 
 /// More would stall commits for longer when a memtable is written out.

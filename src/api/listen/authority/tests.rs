@@ -113,6 +113,17 @@ async fn what_is_not_http_2_or_malformed_passes_as_it_is() {
 }
 
 #[test]
+fn a_packed_authority_is_mended_up_to_the_length_that_a_path_can_have_and_one_that_is_longer_costs_nothing() {
+    // Four slashes (`011000` each) in three bytes.
+    let slashes = |count: usize| [0x61, 0x86, 0x18].repeat(count);
+    for (sent, is_mended) in [(slashes(PACKED_MOST / 3), true), (slashes(PACKED_MOST / 3 + 1), false)] {
+        let mut value = sent.clone();
+        assert_eq!(mend_packed(&mut value).is_some(), is_mended);
+        assert_eq!((value.len(), value != sent), (sent.len(), is_mended));
+    }
+}
+
+#[test]
 fn every_header_block_is_read_to_its_end_or_left() {
     // Whatever the bytes: no panic, and no byte more or less.
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
