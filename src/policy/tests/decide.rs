@@ -215,6 +215,16 @@ fn two_grants_that_fit_are_ambiguous_until_one_is_named_and_the_closest_misfit_i
 }
 
 #[test]
+fn a_grant_that_is_named_is_still_for_its_own_partner_alone() {
+    let trust = tenant(&map(&format!("{BASE}{}{}", grant("g", ""), grant("h", "partner = \"other\""))), "acme");
+    for (partner, own, others) in [("payco", "g", "h"), ("other", "h", "g")] {
+        let ask = |name| Ask { partner, grant: Some(name), ..fitting() }.decide(&trust);
+        assert_eq!(ask(own).expect("its own").grant().as_str(), own);
+        assert_eq!(ask(others).expect_err("another's").reason(), "PARTNER_NOT_GRANTED");
+    }
+}
+
+#[test]
 fn a_grant_that_names_networks_is_used_from_within_them_only() {
     let (narrow, free) = (trust("sources = [\"10.0.0.0/8\", \"2001:db8::/32\"]"), trust(""));
     let from = |address: &str| Origin::Network(address.parse().expect("an address"));

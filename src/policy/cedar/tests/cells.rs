@@ -165,3 +165,29 @@ fn what_was_compiled_is_taken_for_the_very_same_trust_map_and_no_other() {
     fresh.compile();
     assert!(again.is_compiled() && fresh.is_compiled());
 }
+
+/// An answer is remembered by these bytes: were those of two questions the same, one would get the other's answer.
+#[test]
+fn questions_that_differ_in_anything_that_is_looked_at_differ_in_their_bytes() {
+    let map = Folder { own: PERMIT, ..Folder::default() }.map();
+    let all = Needs::of(PolicyAction::IssueToken, std::iter::once("[context]"));
+    let audiences = ids(&[AUDIENCE]);
+    let base = question(&map, PolicyAction::IssueToken, None, &audiences);
+    let lists = [&[][..], &["a"], &["b"], &["a", "b"], &["ab"], &["a", ""], &["", "a"], &["", ""]].map(ids);
+    let intents: Vec<Intent> = [("x", "1", "2"), ("x", "2", "1"), ("x", "12", ""), ("x", "", "12"), ("y", "1", "2")]
+        .into_iter()
+        .filter_map(|(task_type, one, two)| told(task_type, &[("a", one), ("b", two)]))
+        .collect();
+    assert_eq!(intents.len(), 5);
+    let mut seen = Vec::new();
+    for (actions, dns_names) in lists.iter().flat_map(|one| lists.iter().map(move |other| (one, other))) {
+        seen.push(Question { actions, dns_names, ..base.clone() }.values(all));
+    }
+    seen.extend(intents.iter().map(|intent| Question { intent: Some(intent), ..base.clone() }.values(all)));
+    seen.push(Question { origin: Origin::Local, ..base.clone() }.values(all));
+    seen.push(Question { bound: false, ..base.clone() }.values(all));
+    let count = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!((count, seen.len()), (71, 71));
+}
