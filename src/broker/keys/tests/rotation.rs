@@ -1,10 +1,11 @@
 //! Rotation as resource servers see it, each with a copy of the key set that is as old as may be.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
     broker::testing::{Hands, TRUST, apply, worker},
+    model::time::SKEW,
     verifier::{Freshness, OfflineVerifier, TrustBundle},
 };
 
