@@ -108,17 +108,18 @@ impl Ledger {
         Ok(rows.first().and_then(|(key, value)| self.log_row(key, value)))
     }
 
-    /// The last commit at or before a time that the log still knows, by bisection over revisions.
+    /// The last commit before a time that the log still knows, by bisection over revisions; the first one when none is
+    /// before it.
     ///
     /// # Errors
     /// When the store failed.
     pub fn log_before(&self, at: Timestamp) -> Result<u64, Refused> {
         let (mut low, mut high) = (self.log_begin()?.map_or(0, |row| row.number), self.shared.number());
         while low < high {
-            let middle = low + (high - low) / 2;
+            let middle = low.midpoint(high);
             let next = self.log_after(middle, 1)?.into_iter().next();
             match next {
-                Some(row) if row.at < at => low = row.number.max(middle + 1),
+                Some(row) if row.at < at => low = row.number,
                 Some(_) | None => high = middle,
             }
         }

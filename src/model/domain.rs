@@ -62,3 +62,34 @@ impl fmt::Display for TrustDomain {
 }
 
 const TRUST_DOMAIN_MAX_BYTES: usize = 191;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trust_domain_is_of_plain_labels_and_holds_at_its_limit() {
+        for good in ["mayfly.internal", "a", "a-1.b", "0.1", &"x".repeat(191)] {
+            assert_eq!(good.parse::<TrustDomain>().expect(good).as_str(), good);
+        }
+        for bad in ["", ".", "a.", ".a", "a..b", "A", "a_b", "ä", "a.b.C", &"x".repeat(192)] {
+            assert!(bad.parse::<TrustDomain>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_domain_covers_itself_and_what_is_under_it_and_nothing_that_only_ends_alike() {
+        let domain: TrustDomain = "mayfly.example".parse().expect("a domain");
+        assert_eq!(domain.of_tenant(&"acme".parse().expect("a name")), "acme.mayfly.example");
+        for (other, covered) in [
+            ("mayfly.example", true),
+            ("acme.mayfly.example", true),
+            ("evilmayfly.example", false),
+            ("example", false),
+            ("mayfly.example.evil", false),
+            ("", false),
+        ] {
+            assert_eq!(domain.covers(other), covered, "{other}");
+        }
+    }
+}

@@ -134,6 +134,16 @@ mod tests {
     }
 
     #[test]
+    fn an_event_tells_what_was_told_and_no_more() {
+        let of = |task_type: &str, count| Intent::new(task_type, parameters(count, 1, 1)).expect("within limits");
+        assert_eq!(
+            of("release", 2).map(|intent| intent.details()).unwrap_or_default(),
+            ["task_type=release", "parameter.0=v", "parameter.1=v"]
+        );
+        assert_eq!(of("", 1).map(|intent| intent.details()).unwrap_or_default(), ["parameter.0=v"]);
+    }
+
+    #[test]
     fn what_could_forge_a_line_is_no_intent() {
         let one = |name: &str, value: &str| Intent::new("", BTreeMap::from([(name.to_owned(), value.to_owned())]));
         assert!(one("ticket", "INC-1 späť").is_ok());

@@ -229,3 +229,15 @@ pub const LONGEST_JOB: Duration = Duration::from_secs(21_600);
 
 /// Programs of one job that may each open a task with the job's one token.
 const KEYS_OF_ONE_TOKEN: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_token_that_may_be_used_at_will_comes_without_a_key() {
+        let known = Reuse::ALL.map(|(word, reuse)| (word, reuse.needs_key(), reuse.keys()));
+        let wanted = [("single", true, 1), ("once-per-task-key", true, 32), ("until-expiry", false, usize::MAX)];
+        assert_eq!(known, wanted);
+    }
+}

@@ -165,3 +165,48 @@ impl Lease {
         ids
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{TaskId, TenantNumber};
+
+    #[test]
+    fn what_no_key_signed_falls_under_no_key_and_every_proof_counts() {
+        let task = TaskId::fresh(TenantNumber::new(3).expect("in range")).expect("entropy");
+        let lease = Lease {
+            id: LeaseId::fresh(task).expect("entropy"),
+            tenant: "acme".parse().expect("name"),
+            partner: "zeta".parse().expect("name"),
+            grant: "read".parse().expect("name"),
+            workload: "w".parse().expect("name"),
+            purpose: "work".parse().expect("name"),
+            kind: CredentialKind::Opaque,
+            audiences: vec![],
+            actions: vec![],
+            dns_names: vec![],
+            issued: Timestamp::from_seconds(1),
+            expires: Timestamp::from_seconds(2),
+            basis: (1, 1),
+            credential: Digest::of(b"credential"),
+            key_id: String::new(),
+            bound: None,
+            spki: None,
+            parent: None,
+            proofs: vec![],
+            renewals: 0,
+            broker_made_key: false,
+            ended: None,
+            delegated: vec![],
+            ruling: None,
+            secret: None,
+            pickup_until: None,
+            svid: false,
+        };
+        let own = lease.scopes();
+        assert_eq!(own.len(), 6, "everything, tenant, partner, both together, grant, workload");
+        let proof = ScopeId::from_slice(&[9; 12]).expect("12 bytes");
+        let signed = Lease { key_id: "k1".into(), proofs: vec![proof], ..lease };
+        assert_eq!(signed.scopes(), [own, vec![ScopeId::signing_key("k1"), proof]].concat());
+    }
+}

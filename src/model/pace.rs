@@ -178,6 +178,8 @@ mod tests {
         let wide = [("a", 0), ("b", 1), ("a", 2), ("c", 3)];
         assert_eq!(passed(only(|l| l.resources = Some(2)), &wide), (3, Some("resources")));
         assert_eq!(passed(only(|l| l.resources_per_minute = Some(2)), &wide), (3, Some("resources_per_minute")));
+        let at_once = [("a", 0), ("b", 0)];
+        assert_eq!(passed(only(|l| l.resources_per_minute = Some(1)), &at_once), (1, Some("resources_per_minute")));
     }
 
     #[test]
@@ -187,6 +189,14 @@ mod tests {
         assert_eq!(passed(only(|l| l.resources_per_minute = Some(1)), &slow), (4, None));
         assert_eq!(passed(only(|l| l.derivations = Some(2)), &slow), (2, Some("derivations")));
         assert_eq!(passed(only(|l| l.resources = Some(3)), &slow), (3, Some("resources")));
+    }
+
+    #[test]
+    fn of_two_grants_the_lower_limit_holds() {
+        let one = only(|l| (l.derivations, l.resources) = (Some(3), None));
+        let other = only(|l| (l.derivations, l.resources) = (Some(2), Some(5)));
+        let both = only(|l| (l.derivations, l.resources) = (Some(2), Some(5)));
+        assert_eq!((one.least(other), other.least(one)), (both, both));
     }
 
     #[test]

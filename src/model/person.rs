@@ -164,6 +164,16 @@ mod tests {
     use crate::model::IssuerKind;
 
     #[test]
+    fn no_two_ids_are_the_same_nor_are_the_keys_of_two_names() {
+        assert_ne!(PersonId::fresh().expect("entropy"), PersonId::fresh().expect("entropy"));
+        let keys =
+            [PersonKey::name("anna"), PersonKey::name("bert"), PersonKey::subject("anna"), PersonKey::operator("anna")];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(keys.iter().skip(at + 1).all(|other| other.0 != key.0), "{at}");
+        }
+    }
+
+    #[test]
     fn a_letter_that_folds_into_another_is_the_same_only_to_take_away() {
         assert!(same_address("Kim@Acme.example", "kim@acme.example"));
         assert_eq!(folded("\u{212a}im@acme.example"), folded("kim@acme.example"));

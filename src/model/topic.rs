@@ -120,6 +120,16 @@ mod tests {
     #[test]
     fn a_bar_that_suspends_nothing_is_told_nobody() {
         assert_eq!(Topic::of("scope.barred", &["scope=grant a/b".to_owned()]), None);
+        let suspends = ["scope=grant a/b", "suspend=true"].map(str::to_owned);
+        assert_eq!(Topic::of("scope.barred", &suspends), Some(Topic::Suspension));
+    }
+
+    #[test]
+    fn a_suspension_that_waits_for_an_owner_is_told_as_such() {
+        let told =
+            |cause: &str| Topic::of("scope.suspended", &["scope=grant a/b".to_owned(), format!("cause={cause}")]);
+        assert_eq!(told("attestation overdue"), Some(Topic::Attestation));
+        assert_eq!(told("velocity"), Some(Topic::Suspension));
     }
 
     #[test]

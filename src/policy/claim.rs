@@ -230,6 +230,11 @@ mod tests {
             ("acme(/[a-z]+)*", CrossesSlash),
             ("acme(?:/[a-z]+)?", CrossesSlash),
             ("[!-~]+", CrossesSlash),
+            ("[!-/]+x", CrossesSlash),
+            ("[/-9]+x", CrossesSlash),
+            ("(?-u:[!-~])+x", CrossesSlash),
+            ("(?-u:[!-/])+x", CrossesSlash),
+            ("(?-u:[/-9])+x", CrossesSlash),
             ("(?s:.)x", CrossesSlash),
             ("[^/]*", FitsAnything),
             ("[a-z]+", FitsAnything),
@@ -240,6 +245,9 @@ mod tests {
             (r"main\b", Anchor),
         ] {
             assert_eq!(pattern.parse::<ClaimPattern>(), Err(why), "{pattern}");
+        }
+        for good in ["[!-.]+x", "[0-9]+x", "(?-u:[!-.])+x", "(?-u:[0-9])+x", "acme/[a-z]+/main"] {
+            assert!(good.parse::<ClaimPattern>().is_ok(), "{good}");
         }
         for bad in ["(", "a{1000000}", "[z-a]"] {
             assert!(bad.parse::<ClaimPattern>().is_err(), "{bad}");

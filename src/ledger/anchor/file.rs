@@ -223,6 +223,22 @@ mod tests {
     }
 
     #[test]
+    fn an_anchor_of_another_version_is_not_read_as_this_one() {
+        let folder = tempfile::tempdir().expect("folder");
+        let anchor = anchor(folder.path());
+        for (title, found) in [
+            (TITLE, Found::Mark(Mark { closed: false, ..mark(7) })),
+            ("mayfly-anchor 3", Found::Damaged("it has another version")),
+        ] {
+            let head = hex(&Digest::of(b"audit").0);
+            let text = format!("{title}\nwrite 1\nincarnation f00d\nrevision 7\naudit-head {head}\nclosed no\n");
+            let code = hex(&anchor.key.tag(&[text.as_bytes()]));
+            fs::write(anchor.path(), format!("{text}code {code}\n")).expect("written");
+            assert_eq!(anchor.read().expect("reads"), found);
+        }
+    }
+
+    #[test]
     fn an_anchor_of_another_seal_key_is_damaged() {
         let folder = tempfile::tempdir().expect("folder");
         anchor(folder.path()).write(&mark(1)).expect("writes");

@@ -37,6 +37,7 @@ laws! {
     recovering_a_sound_store_keeps_every_row,
     readers_see_whole_batches,
     a_pinned_state_stays_as_it_was_while_commits_go_on,
+    pinned_states_are_kept_and_let_go_each_by_itself,
 }
 
 fn folder() -> TempDir {
@@ -217,6 +218,21 @@ fn a_pinned_state_stays_as_it_was_while_commits_go_on(engine: &dyn Engine) {
     assert_eq!(engine.scan_pinned(pin, Table::Tasks, (Unbounded, Unbounded), 9).unwrap(), Vec::<Row>::new());
     engine.unpin(pin);
     assert!(engine.scan_pinned(pin, Table::Leases, (Unbounded, Unbounded), 9).is_err());
+}
+
+fn pinned_states_are_kept_and_let_go_each_by_itself(engine: &dyn Engine) {
+    let mut pins = Vec::new();
+    for n in 0..3 {
+        apply(engine, [put(Table::Leases, b"l", &[n])]);
+        pins.push(engine.pin().unwrap());
+    }
+    apply(engine, [delete(Table::Leases, b"l")]);
+    let seen = |n: usize| engine.scan_pinned(pins[n], Table::Leases, (Unbounded, Unbounded), 9);
+    let state = |n: u8| vec![(b"l".to_vec(), vec![n])];
+    assert_eq!([0, 1, 2].map(|n| seen(n).unwrap()), [0, 1, 2].map(state));
+    engine.unpin(pins[1]);
+    assert!(seen(1).is_err());
+    assert_eq!([0, 2].map(|n| seen(n).unwrap()), [0, 2].map(|n| state(u8::try_from(n).unwrap())));
 }
 
 fn a_prefix_scan_ends_after_the_last_0xff(engine: &dyn Engine) {

@@ -133,7 +133,9 @@ fn free_below(tx: &mut Tx<'_>, above: TaskId, why: EndReason, now: Timestamp, le
     let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
     for (key, _) in tx.scan(Table::Children, (Bound::Included(prefix), upper), *left)? {
         let Some(id) = key.get(TaskId::BYTES..).and_then(TaskId::from_bytes) else { continue };
-        *left = left.saturating_sub(1);
+        // Those below a task before this one may have used it up.
+        let Some(less) = left.checked_sub(1) else { break };
+        *left = less;
         // A damaged one counts as ended.
         let Some(task) = ended_or(tx.task(id))?.filter(|task| task.own_standing(now).is_live()) else { continue };
         let why = ended_by(own_task_standing(tx, &task, now)).unwrap_or(why);

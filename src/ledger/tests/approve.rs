@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{
     harness::{Bed, Kind, wait},
     on_each_engine,
-    tells::change_trust,
+    tells::{change_trust, trust_commit},
 };
 use crate::{
     ledger::{
-        AgreeDraft, ApprovalUse, AskDraft, CloseDraft, IssueDraft, Refused, Retry, SweepReport, Terms, engine::Table,
+        AgreeDraft, ApprovalUse, AskDraft, CloseDraft, IssueDraft, Refused, Retry, SweepReport, Terms, TrustCommit,
+        engine::Table,
     },
     model::{
         Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, EndReason, Lease, Pace, Scope, Standing,
@@ -24,6 +25,8 @@ on_each_engine! {
     what_was_withdrawn_or_changed_between_decision_and_commit_refuses,
     what_was_decided_before_the_trust_map_changed_uses_no_approval_and_gives_none,
     a_word_whose_proof_was_cut_no_longer_counts,
+    a_word_that_is_given_after_the_cut_counts,
+    what_becomes_of_an_approval_is_in_the_audit_and_what_is_over_stays_as_it_ended,
     a_damaged_approval_gives_nothing,
     who_is_written_down_twice_counts_once,
     what_was_passed_on_rests_on_the_words_that_still_count_for_who_passed_it_on,
@@ -37,7 +40,8 @@ fn terms(bed: &Bed) -> Terms {
     Terms { needed: 1, by, hash: Digest::of(b"terms"), basis: bed.ledger().basis().1 }
 }
 
-fn asked(bed: &Bed) -> Approval {
+/// A request that was not made yet.
+pub(super) fn asked(bed: &Bed) -> Approval {
     let task = bed.new_task();
     Approval {
         id: ApprovalId::fresh(TenantNumber::new(1).unwrap()).unwrap(),
@@ -62,7 +66,12 @@ fn asked(bed: &Bed) -> Approval {
     }
 }
 
-fn agree(bed: &Bed, id: ApprovalId, proof: Scope) -> Result<Approval, Refused> {
+pub(super) fn asking(bed: &Bed, approval: &Approval) -> AskDraft {
+    AskDraft { approval: approval.clone(), event: bed.event("approval.requested", None), now: bed.now }
+}
+
+/// One yes of `needed`.
+pub(super) fn agreeing(bed: &Bed, id: ApprovalId, proof: Scope, needed: u32) -> AgreeDraft {
     let vote = ApprovalVote {
         operator: "anna".parse().unwrap(),
         at: bed.now,
@@ -73,8 +82,18 @@ fn agree(bed: &Bed, id: ApprovalId, proof: Scope) -> Result<Approval, Refused> {
         basis: bed.ledger().basis().1,
     };
     let event = bed.event("approval.approved", None);
-    let draft = AgreeDraft { id, vote, terms: terms(bed), valid: Duration::from_secs(900), event, now: bed.now };
-    wait(bed.ledger().agree_approval(draft)).map(|(approval, _)| approval)
+    let terms = Terms { needed, ..terms(bed) };
+    AgreeDraft { id, vote, terms, valid: Duration::from_secs(900), event, now: bed.now }
+}
+
+pub(super) fn agree(bed: &Bed, id: ApprovalId, proof: Scope) -> Result<Approval, Refused> {
+    wait(bed.ledger().agree_approval(agreeing(bed, id, proof, 1))).map(|(approval, _)| approval)
+}
+
+pub(super) fn ask(bed: &Bed) -> ApprovalId {
+    let approval = asked(bed);
+    wait(bed.ledger().ask_approval(asking(bed, &approval))).unwrap();
+    approval.id
 }
 
 /// One that says twice over who has agreed.
@@ -125,16 +144,13 @@ fn what_was_passed_on_rests_on_the_words_that_still_count_for_who_passed_it_on(b
 }
 
 /// A request that enough have agreed to.
-fn granted(bed: &Bed) -> ApprovalId {
-    let approval = asked(bed);
-    let id = approval.id;
-    let event = bed.event("approval.requested", None);
-    wait(bed.ledger().ask_approval(AskDraft { approval, event, now: bed.now })).unwrap();
+pub(super) fn granted(bed: &Bed) -> ApprovalId {
+    let id = ask(bed);
     assert!(agree(bed, id, Scope::Proof(Digest::of(b"anna"))).unwrap().until.is_some());
     id
 }
 
-fn close(bed: &Bed, id: ApprovalId) {
+pub(super) fn close(bed: &Bed, id: ApprovalId) {
     let event = bed.event("approval.withdrawn", None);
     wait(bed.ledger().close_approval(CloseDraft { id, why: Closed::Withdrawn, event, now: bed.now })).unwrap();
 }
@@ -231,19 +247,9 @@ fn what_was_decided_before_the_trust_map_changed_uses_no_approval_and_gives_none
     let (open, before) = (asked(bed), terms(bed));
     change_trust(bed);
     assert_eq!(wait(bed.ledger().issue(decided)), Err(Refused::Moved));
-    let ask = |approval| AskDraft { approval, event: bed.event("approval.requested", None), now: bed.now };
-    wait(bed.ledger().ask_approval(ask(Approval { basis: bed.ledger().basis(), ..open.clone() }))).unwrap();
-    let vote = ApprovalVote {
-        operator: "anna".parse().unwrap(),
-        at: bed.now,
-        key: "k1".into(),
-        person: None,
-        voter: None,
-        proofs: Vec::new(),
-        basis: bed.ledger().basis().1,
-    };
-    let event = bed.event("approval.approved", None);
-    let agree = AgreeDraft { id: open.id, vote, terms: before, valid: Duration::from_secs(900), event, now: bed.now };
+    let open = Approval { basis: bed.ledger().basis(), ..open };
+    wait(bed.ledger().ask_approval(asking(bed, &open))).unwrap();
+    let agree = AgreeDraft { terms: before, ..agreeing(bed, open.id, Scope::Proof(Digest::of(b"anna")), 1) };
     assert_eq!(wait(bed.ledger().agree_approval(agree)), Err(Refused::Moved));
     // Decided anew, both go on.
     issue(bed, id).unwrap();
@@ -255,10 +261,7 @@ fn a_word_whose_proof_was_cut_no_longer_counts(bed: &mut Bed) {
     assert_eq!(issue(bed, id), Err(Refused::Approval(ApprovalStanding::Open)));
     assert_eq!(agree(bed, id, Scope::Proof(Digest::of(b"new"))), Err(Refused::Approval(ApprovalStanding::Granted)));
     // One of several proofs is enough.
-    let approval = asked(bed);
-    let (id, basis) = (approval.id, bed.ledger().basis().1);
-    let ask = AskDraft { approval, event: bed.event("approval.requested", None), now: bed.now };
-    wait(bed.ledger().ask_approval(ask)).unwrap();
+    let (basis, id) = (bed.ledger().basis().1, ask(bed));
     let proofs = [b"bert", b"root"].map(|proof| Scope::Proof(Digest::of(proof)).id()).to_vec();
     let vote = ApprovalVote {
         operator: "bert".parse().unwrap(),
@@ -274,6 +277,32 @@ fn a_word_whose_proof_was_cut_no_longer_counts(bed: &mut Bed) {
     wait(bed.ledger().agree_approval(draft)).unwrap();
     bed.cut(Scope::Proof(Digest::of(b"root")), false).unwrap();
     assert_eq!(issue(bed, id), Err(Refused::Approval(ApprovalStanding::Open)));
+}
+
+fn a_word_that_is_given_after_the_cut_counts(bed: &mut Bed) {
+    let (id, anna) = (ask(bed), Scope::Proof(Digest::of(b"anna")));
+    let cut = bed.cut(anna.clone(), false).unwrap().cut;
+    assert_eq!(bed.ledger().basis().1, cut, "the word is given knowing of it");
+    assert!(agree(bed, id, anna).unwrap().until.is_some());
+    issue(bed, id).unwrap();
+}
+
+fn what_becomes_of_an_approval_is_in_the_audit_and_what_is_over_stays_as_it_ended(bed: &mut Bed) {
+    let (withdrawn, open) = (granted(bed), granted(bed));
+    assert_eq!(bed.audited().len(), 4, "asked for and agreed to");
+    close(bed, withdrawn);
+    assert_eq!(bed.audited().len(), 5);
+    let closed_at = bed.now;
+    bed.advance(60);
+    for _ in 0..2 {
+        let voided = [withdrawn, open].map(|id| (id, bed.event("approval.void", None))).to_vec();
+        wait(bed.ledger().apply(TrustCommit { voided, ..trust_commit(bed) }, || {})).unwrap();
+        assert_eq!(bed.audited().len(), 6, "one of them was not over");
+        let closed = [withdrawn, open].map(|id| bed.ledger().approval(id).unwrap().unwrap().closed.unwrap());
+        assert_eq!(closed, [(Closed::Withdrawn, closed_at), (Closed::Void, closed_at.after(Duration::from_secs(60)))]);
+        bed.advance(60);
+        bed.reopen();
+    }
 }
 
 fn a_damaged_approval_gives_nothing(bed: &mut Bed) {

@@ -139,6 +139,7 @@ fn a_damaged_ledger_row_begins_a_new_incarnation_in_which_the_old_leases_are_dea
     assert_ne!(after.0, before.0);
     assert!(after.1 > before.1);
     assert!(!bed.is_live(lease.id));
+    assert_eq!(bed.ledger().task_standing(&task, bed.now), Ok(Standing::Ended(EndReason::Revoked)));
     // Nothing begins under what is dead, and everything else goes on.
     assert_eq!(bed.issue(&bed.new_lease(&task)), Err(Refused::TaskEnded(EndReason::Revoked)));
     let lease = bed.lease(&bed.task());

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     ops::Bound::Unbounded,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -12,12 +13,14 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::tap::{Gate, Tap};
 use crate::{
     ledger::{
         Anchor, BarDraft, CutDraft, EndLease, EndTask, IssueDraft, LaneLimits, Ledger, OpenDraft, OpenError, Opening,
         Quota, Receipt, Refused, Revoked,
+        codec::Codec,
         engine::{
-            Batch, Committed, Engine, EngineError, Limits, Op, Order, Pin, Range, Row, Table, Usage,
+            Batch, Committed, Engine, Op, Order, Row, Table,
             faulty::{Fault, Faulty},
             fjall::Fjall,
             memory::Memory,
@@ -62,47 +65,6 @@ impl Store {
     }
 }
 
-/// Counts operations.
-#[derive(Debug)]
-struct Tap {
-    below: Arc<dyn Engine>,
-    ops: Arc<AtomicU64>,
-}
-
-impl Engine for Tap {
-    fn name(&self) -> &'static str {
-        self.below.name()
-    }
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        self.below.get(table, key)
-    }
-    fn scan(&self, table: Table, range: Range<'_>, order: Order, limit: usize) -> Result<Vec<Row>, EngineError> {
-        self.below.scan(table, range, order, limit)
-    }
-    fn commit(&self, batch: &Batch) -> Result<Committed, EngineError> {
-        self.ops.fetch_add(batch.ops.len() as u64, Ordering::SeqCst);
-        self.below.commit(batch)
-    }
-    fn pin(&self) -> Result<Pin, EngineError> {
-        self.below.pin()
-    }
-    fn scan_pinned(&self, pin: Pin, table: Table, range: Range<'_>, limit: usize) -> Result<Vec<Row>, EngineError> {
-        self.below.scan_pinned(pin, table, range, limit)
-    }
-    fn unpin(&self, pin: Pin) {
-        self.below.unpin(pin);
-    }
-    fn limits(&self) -> Limits {
-        self.below.limits()
-    }
-    fn usage(&self) -> Usage {
-        self.below.usage()
-    }
-    fn recover(&self) -> Result<(), EngineError> {
-        self.below.recover()
-    }
-}
-
 pub type Plan = Arc<Mutex<VecDeque<Fault>>>;
 
 /// A ledger, its store and the time.
@@ -115,6 +77,7 @@ pub struct Bed {
     /// Faults of the next commits.
     pub plan: Plan,
     ops: Arc<AtomicU64>,
+    gate: Arc<Gate>,
 }
 
 pub const ROW_KEY: u8 = 7;
@@ -135,6 +98,24 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
+/// Something that is proposed.
+pub type Proposal<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Polls all of them from the first time on; answers in their order.
+async fn all<T>(mut futures: Vec<Proposal<'_, T>>) -> Vec<T> {
+    let mut answers: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, answer) in futures.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
+            if let std::task::Poll::Ready(done) = future.as_mut().poll(context) {
+                *answer = Some(done);
+            }
+        }
+        if answers.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    answers.into_iter().flatten().collect()
+}
+
 impl Bed {
     pub fn new(kind: Kind) -> Self {
         let now = Timestamp::from_seconds(1_800_000_000);
@@ -145,6 +126,7 @@ impl Bed {
             anchor: None,
             plan: Arc::default(),
             ops: Arc::default(),
+            gate: Arc::default(),
         };
         bed.open(1).unwrap();
         bed
@@ -153,15 +135,15 @@ impl Bed {
     /// With an anchor from the beginning.
     pub fn anchored(kind: Kind, anchor: Arc<dyn Anchor>) -> Self {
         let now = Timestamp::from_seconds(1_800_000_000);
-        let (plan, ops) = (Arc::default(), Arc::default());
-        let mut bed = Self { store: Store::new(kind), now, ledger: None, anchor: Some(anchor), plan, ops };
+        let (plan, ops, gate) = (Arc::default(), Arc::default(), Arc::default());
+        let mut bed = Self { store: Store::new(kind), now, ledger: None, anchor: Some(anchor), plan, ops, gate };
         bed.reopen();
         bed
     }
 
     pub fn open(&mut self, seal: u8) -> Result<(), OpenError> {
         self.close();
-        let tap = Tap { below: self.store.engine(), ops: Arc::clone(&self.ops) };
+        let tap = Tap { below: self.store.engine(), ops: Arc::clone(&self.ops), gate: Arc::clone(&self.gate) };
         let plan = Arc::clone(&self.plan);
         let engine = Faulty::new(tap, move |_| plan.lock().unwrap().pop_front().unwrap_or(Fault::None));
         let opening = Opening {
@@ -192,15 +174,24 @@ impl Bed {
         assert_eq!(self.store.engine().commit(&batch).unwrap(), Committed::Applied);
     }
 
-    /// Flips one bit in the middle of every row of a table.
+    /// Flips one bit in the middle of every row of a table that holds something.
     pub fn damage(&mut self, table: Table) {
-        let rows = self.rows(table);
+        let rows: Vec<Row> = self.rows(table).into_iter().filter(|(_, value)| !value.is_empty()).collect();
         assert!(!rows.is_empty());
         self.edit(rows.into_iter().map(|(key, mut value)| {
             let middle = value.len() / 2;
             value[middle] ^= 1;
             Op::Put(table, key, value)
         }));
+    }
+
+    /// Writes rows of leases that no proposal would.
+    pub fn put_leases(&mut self, leases: &[Lease]) {
+        let codec = Codec::new(row_key());
+        self.edit(
+            leases.iter().map(|lease| Op::Put(Table::Leases, lease.id.as_bytes().to_vec(), codec.encode_lease(lease))),
+        );
+        self.reopen();
     }
 
     /// Every row of a table; the ledger is closed for it.
@@ -222,6 +213,27 @@ impl Bed {
         let before = self.ops.load(Ordering::SeqCst);
         act();
         self.ops.load(Ordering::SeqCst) - before
+    }
+
+    /// Makes proposals that are decided and written in one commit; each is proposed when it is polled first.
+    pub fn in_one_commit<T>(&self, proposals: Vec<Proposal<'_, T>>) -> Vec<T> {
+        let gate = self.gate.close();
+        wait(async {
+            let before = async { self.ledger().note(vec![self.event("before", None)], self.now).await.unwrap() };
+            let behind = async {
+                gate.reached().await;
+                let waiting = all(proposals);
+                tokio::pin!(waiting);
+                std::future::poll_fn(|context| {
+                    assert!(waiting.as_mut().poll(context).is_pending(), "refused before it came to the committer");
+                    std::task::Poll::Ready(())
+                })
+                .await;
+                drop(gate);
+                waiting.await
+            };
+            tokio::join!(before, behind).1
+        })
     }
 
     pub fn event(&self, kind: &str, lease: Option<LeaseId>) -> pb::Event {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     ledger::{Custody, CustodyDraft, IssueDraft, OpenDraft, Quota, Refused, Retry, TrustCommit},
-    model::{Digest, EndReason, Lease, Scope, Standing, Suspension, Task, TenantNumber, Timestamp, Velocity},
+    model::{Digest, EndReason, Lease, Scope, Standing, Suspension, Task, Timestamp, Velocity},
 };
 
 on_each_engine! {
@@ -423,38 +423,4 @@ fn a_chain_of_leases_longer_than_is_followed_counts_as_ended(bed: &mut Bed) {
     bed.release(chain[0].id).unwrap();
     assert!(!chain.iter().any(|lease| bed.is_live(lease.id)));
     assert!(!bed.is_live(sixth.id));
-}
-
-#[test]
-fn one_flooding_tenant_delays_another_by_no_more_than_its_share() {
-    use crate::ledger::{
-        lanes::{Lane, LaneLimits, Lanes},
-        tx::{Tx, Work},
-    };
-    struct Named(&'static str, Sent);
-    type Sent = std::sync::mpsc::Sender<&'static str>;
-    impl Work for Named {
-        fn run(&mut self, _: &mut Tx<'_>) {}
-        fn finish(self: Box<Self>, _: Result<u64, Refused>) {
-            self.1.send(self.0).unwrap();
-        }
-        fn is_end(&self) -> bool {
-            self.0 == "end"
-        }
-    }
-    let (sent, order) = std::sync::mpsc::channel();
-    let lanes = Lanes::new(LaneLimits { begin_per_tenant: 100, ..LaneLimits::default() });
-    let push = |name, lane| lanes.push(lane, Box::new(Named(name, sent.clone())));
-    let begin = |n| Lane::Begin(TenantNumber::new(n).unwrap());
-    (0..100).for_each(|_| push("flood", begin(1)).unwrap());
-    assert!(push("flood", begin(1)).is_err());
-    push("other", begin(2)).unwrap();
-    push("other", begin(2)).unwrap();
-    push("background", Lane::Background).unwrap();
-    push("end", Lane::End).unwrap();
-    for work in lanes.take(6, std::time::Duration::ZERO).unwrap() {
-        work.finish(Ok(0));
-    }
-    let order: Vec<_> = order.try_iter().collect();
-    assert_eq!(order, ["end", "flood", "other", "flood", "other", "flood", "background"]);
 }

@@ -1,16 +1,23 @@
 //! The laws of the ledger, the same on every engine.
 
+mod acts;
 mod anchor;
 mod approve;
+mod custody;
 mod damage;
 mod faults;
 mod harness;
+mod lanes;
 mod laws;
 mod model;
 mod people;
+mod reads;
+mod room;
 mod secrets;
 mod sign_ins;
 mod spend;
+mod store_check;
+mod tap;
 mod tells;
 mod upkeep;
 

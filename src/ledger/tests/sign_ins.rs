@@ -20,7 +20,7 @@ on_each_engine! {
     what_happens_to_people_is_in_the_audit,
 }
 
-fn draft(bed: &Bed, id: u8, token: &[u8]) -> SignInDraft {
+pub(super) fn draft(bed: &Bed, id: u8, token: &[u8]) -> SignInDraft {
     let record =
         records::SignInRecord { operator: "anna".into(), expires: bed.now.after(HOUR).millis(), ..Default::default() };
     SignInDraft {

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use super::{
+    custody::{act, suspend},
     harness::{Bed, Kind, wait},
     on_each_engine,
 };
 use crate::{
-    ledger::{IssueDraft, OpenDraft, Refused, Spend, engine::Table},
-    model::{Digest, EndReason, Standing, Task, TaskId, Velocity},
+    ledger::{Custody, IssueDraft, OpenDraft, Refused, Spend, engine::Table},
+    model::{Digest, EndReason, Scope, Standing, Suspension, Task, TaskId, Velocity},
 };
 
 on_each_engine! {
     a_token_is_spent_in_the_commit_of_its_task_and_stays_so_after_reopening,
     of_many_who_come_at_once_with_one_token_one_gets_a_task,
     a_retry_puts_a_task_in_the_place_of_the_first,
+    a_retry_in_a_task_that_is_suspended_waits_for_it_and_in_one_that_is_over_is_none,
     a_use_is_remembered_until_nobody_would_take_the_token,
     a_damaged_use_counts_as_used_up,
 }
@@ -101,6 +103,18 @@ fn a_retry_puts_a_task_in_the_place_of_the_first(bed: &mut Bed) {
     let other = bed.task();
     let stray = IssueDraft { spend: Some(on), ..bed.draft(&bed.new_lease(&other)) };
     assert_eq!(wait(bed.ledger().issue(stray)).map(drop), Err(Refused::TokenOpened), "in another task");
+}
+
+fn a_retry_in_a_task_that_is_suspended_waits_for_it_and_in_one_that_is_over_is_none(bed: &mut Bed) {
+    let before = issue(bed, spend(bed, 1, 1, b"a")).unwrap();
+    let scope = Scope::Task(before.id);
+    act(bed, suspend(scope.clone(), Suspension::Dormant)).unwrap();
+    assert_eq!(issue(bed, spend(bed, 1, 1, b"a")).unwrap_err(), Refused::TaskSuspended);
+    let causes = [Suspension::Dormant].into_iter().collect();
+    act(bed, Custody::Release { scope, causes }).unwrap();
+    let after = issue(bed, spend(bed, 1, 1, b"a")).unwrap();
+    assert_eq!(bed.complete(after.id), Ok(true));
+    assert_eq!(issue(bed, spend(bed, 1, 1, b"a")).unwrap_err(), Refused::TokenOpened);
 }
 
 fn a_use_is_remembered_until_nobody_would_take_the_token(bed: &mut Bed) {

@@ -51,6 +51,8 @@ fn the_feed_tells_every_end_after_a_revision_in_order(bed: &mut Bed) {
         assert_eq!((numbers(cut, 9), bed.ledger().feed_floor()), (vec![], Ok(0)));
         bed.reopen();
     }
+    bed.sweep();
+    assert_eq!(bed.ledger().feed_after(0, 9).unwrap().len(), 3, "as long as one of them concerns something");
     bed.advance(30 * 3_600);
     bed.sweep();
     assert_eq!(bed.ledger().feed_floor(), Ok(cut), "who has seen less has missed something");
@@ -189,7 +191,8 @@ fn a_check_is_not_begun_with_another_seal_key_or_a_newer_schema(bed: &mut Bed) {
     }
 }
 
-fn open(bed: &Bed, request: &[u8]) -> Result<TaskId, Refused> {
+/// Opens a task with an idempotency key that is the same for all.
+pub(super) fn open(bed: &Bed, request: &[u8]) -> Result<TaskId, Refused> {
     let draft = OpenDraft {
         task: bed.new_task(),
         through: Vec::new(),
@@ -215,7 +218,7 @@ fn a_key_that_is_used_for_another_task_is_refused(bed: &mut Bed) {
     assert_eq!(open(bed, b"asked"), Err(Refused::RetryMismatch), "nobody can say what it was used for");
 }
 
-fn sign(bed: &Bed) -> Option<pb::Checkpoint> {
+pub(super) fn sign(bed: &Bed) -> Option<pb::Checkpoint> {
     let now = bed.now.after(Duration::from_millis(250));
     let draft = CheckpointDraft { key_id: "k".into(), public_key: [0; 32], sign: Arc::new(|_| [0; 64]), now };
     wait(bed.ledger().checkpoint(draft)).unwrap()
@@ -333,7 +336,13 @@ fn a_store_in_use_has_no_unreadable_row_and_each_changed_one_is_found(bed: &mut 
 
 /// A change of the trust map that writes no row but its own.
 pub(super) fn change_trust(bed: &Bed) {
-    let commit = TrustCommit {
+    let events = vec![bed.event("trust.applied", None)];
+    wait(bed.ledger().apply(TrustCommit { events, ..trust_commit(bed) }, || {})).unwrap();
+}
+
+/// A change of the trust map in which nothing changes.
+pub(super) fn trust_commit(bed: &Bed) -> TrustCommit {
+    TrustCommit {
         basis: bed.ledger().basis().1,
         tenants: Vec::new(),
         global: None,
@@ -344,8 +353,7 @@ pub(super) fn change_trust(bed: &Bed) {
         custody: Vec::new(),
         uses: Vec::new(),
         voided: Vec::new(),
-        events: vec![bed.event("trust.applied", None)],
+        events: Vec::new(),
         now: bed.now,
-    };
-    wait(bed.ledger().apply(commit, || {})).unwrap();
+    }
 }

@@ -3,10 +3,15 @@
 use super::{
     harness::{Bed, Kind, partner, tenant, wait},
     on_each_engine,
+    tells::open,
 };
 use crate::{
-    ledger::{Hold, engine::Table, keys},
-    model::{EndReason, Lease, Scope, Task},
+    ledger::{
+        Hold, IssueDraft, Retry, TrimReport, WalkReport,
+        engine::{Op, Table},
+        keys, stream_id,
+    },
+    model::{Digest, EndReason, Lease, Scope, Task, TaskId, TenantNumber},
 };
 
 on_each_engine! {
@@ -16,6 +21,9 @@ on_each_engine! {
     a_sweep_keeps_the_time_mark_though_nothing_is_due,
     a_cut_is_forgotten_only_when_it_can_concern_nothing_and_its_walk_is_done,
     an_older_cut_that_is_walked_or_forgotten_takes_no_newer_one_along,
+    a_walk_within_a_tenant_looks_at_no_other_tenants_leases,
+    an_idempotency_key_is_kept_as_long_as_what_it_began_last,
+    a_stream_whose_pages_are_gone_has_nothing_to_trim,
     churn_leaves_nothing_behind,
 }
 
@@ -138,6 +146,52 @@ fn an_older_cut_that_is_walked_or_forgotten_takes_no_newer_one_along(bed: &mut B
         assert_eq!(bed.rows(Table::Cuts).len(), 1);
         bed.reopen();
     }
+}
+
+fn a_walk_within_a_tenant_looks_at_no_other_tenants_leases(bed: &mut Bed) {
+    let number = TenantNumber::new(2).unwrap();
+    let globex = Task { id: TaskId::fresh(number).unwrap(), tenant: "globex".parse().unwrap(), ..bed.new_task() };
+    let (own, other) = (bed.open_task(globex), bed.task());
+    leases(bed, &other, 3);
+    leases(bed, &own, 2);
+    let cut = bed.cut(Scope::Tenant(own.tenant.clone()), false).unwrap().cut;
+    let scope = Scope::Tenant(own.tenant).id();
+    let walked = wait(bed.ledger().walk(scope, cut, Some(number)));
+    assert_eq!(walked, Ok(WalkReport { walked: 2, ended: 2, done: true }));
+    assert_eq!(bed.live(&tenant()), 3);
+}
+
+fn an_idempotency_key_is_kept_as_long_as_what_it_began_last(bed: &mut Bed) {
+    let task = bed.task();
+    open(bed, b"asked").unwrap();
+    let retry = Some(Retry { key: [9; 16], request: Digest::of(b"one") });
+    let issue = |bed: &Bed| {
+        let lease = bed.new_lease(&task);
+        wait(bed.ledger().issue(IssueDraft { retry, ..bed.draft(&lease) })).unwrap();
+        lease.id
+    };
+    issue(bed);
+    bed.advance(300);
+    let second = issue(bed);
+    bed.advance(400);
+    assert!(bed.sweep() > 0, "the first is over");
+    assert_eq!(bed.rows(Table::Retries).len(), 2);
+    bed.reopen();
+    let third = issue(bed);
+    assert_eq!([second, third].map(|id| bed.is_live(id)), [false, true], "it still knows the second");
+    bed.advance(4_000);
+    bed.sweep();
+    assert!(bed.rows(Table::Retries).is_empty());
+}
+
+fn a_stream_whose_pages_are_gone_has_nothing_to_trim(bed: &mut Bed) {
+    bed.task();
+    let later = bed.now.after(std::time::Duration::from_hours(1));
+    let rows = bed.rows(Table::Audit);
+    bed.edit(rows.into_iter().map(|(key, _)| Op::Delete(Table::Audit, key)));
+    bed.reopen();
+    let trimmed = wait(bed.ledger().trim_stream(stream_id("acme", "north"), later));
+    assert_eq!(trimmed, Ok(TrimReport::default()));
 }
 
 fn churn_leaves_nothing_behind(bed: &mut Bed) {

@@ -215,6 +215,21 @@ fn a_chain_that_does_not_hold_is_not_adopted() {
     assert_eq!(refused(narrow, top.clone()), CaRefusal::PathLength { path_len: 0 });
     let late = now().after(Duration::from_secs(21 * 3600));
     assert!(matches!(adopt_issuing(&pkcs8, &[good.clone(), top.clone()], late), Err(CaRefusal::Expired { .. })));
+    let mut forged = good.clone();
+    *forged.last_mut().expect("bytes") ^= 1;
+    assert_eq!(refused(forged, top.clone()), CaRefusal::BrokenChain { at: 0 }, "named right, signed wrong");
+    // The root's own key and name in a certificate that is no CA's, and its key under another name.
+    let signed_by_itself = |name: &CaName<'_>, is_ca: IsCa| {
+        let validity = hours(20);
+        let mut params = x509::params(validity.not_before, validity.not_after, &[0x42; 16]).expect("sound times");
+        params.distinguished_name = distinguished_name(name, outside.key.key());
+        (params.is_ca, params.key_usages) = (is_ca, CA_USAGES.to_vec());
+        params.self_signed(outside.key.key()).expect("signed").der().to_vec()
+    };
+    let no_ca = signed_by_itself(&named("root", None), IsCa::ExplicitNoCa);
+    assert_eq!(refused(good.clone(), no_ca), CaRefusal::NotACa { at: 1 });
+    let renamed = signed_by_itself(&named("other", None), IsCa::Ca(BasicConstraints::Unconstrained));
+    assert_eq!(refused(good.clone(), renamed), CaRefusal::BrokenChain { at: 0 });
     let (another, _) = issuing_request(&name).expect("request");
     assert_eq!(adopt_issuing(&another, &[good, top], now()).expect_err("other key"), CaRefusal::KeyMismatch);
 }

@@ -119,6 +119,19 @@ fn several_audiences_are_an_array_and_absent_claims_are_left_out() {
 }
 
 #[test]
+fn a_token_names_every_reseller_in_order_and_none_where_there_is_none() {
+    let (sample, key) = (Sample::new(), key());
+    for resellers in
+        [vec![], vec!["one \"x\"".to_owned()], vec!["one".to_owned(), "two".to_owned(), "three".to_owned()]]
+    {
+        let minted = mint(&key, &TokenClaims { resellers: &resellers, ..sample.claims() }).expect("sound claims");
+        let (_, claims) = verified(&key, minted.text.expose());
+        let named = (!resellers.is_empty()).then(|| serde_json::json!(resellers));
+        assert_eq!(claims.get("mf_resellers"), named.as_ref());
+    }
+}
+
+#[test]
 fn a_token_without_audience_is_refused() {
     let mut sample = Sample::new();
     sample.audiences.clear();

@@ -226,6 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_someone_else_is_refused() {
+        let folder = folder();
+        let path = folder.path().join("seal.key");
+        write(&path, &"ab".repeat(32), 0o600);
+        assert!(SealKey::read(&path).is_ok(), "one's own");
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(&path, Some(4_711), None).is_ok() {
+            assert!(matches!(SealKey::read(&path), Err(SealKeyError::Owner { owner: 4_711, .. })));
+        }
+    }
+
+    #[test]
     fn a_text_that_is_not_64_hex_digits_is_refused_without_showing_it() {
         let folder = folder();
         let path = folder.path().join("seal.key");

@@ -102,6 +102,39 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_of_a_policy_counts_also_in_texts_and_behind_escapes() {
+        for unit in ["x", "\"a\" ", "\"\\\"\" ", "\"\\\\\" ", "\"//\" ", "\";\" ", "1 / 2 ", "{;} "] {
+            let sized = |bytes: usize| {
+                let room = bytes - (when("").len() - 1);
+                when(&(unit.repeat(room / unit.len()) + &"x".repeat(room % unit.len())))
+            };
+            assert_eq!(sized(POLICY_BYTES_MOST).len(), POLICY_BYTES_MOST + 1, "with the `;` that ends it");
+            assert_eq!(beyond(&sized(POLICY_BYTES_MOST)), None, "{unit}");
+            assert!(beyond(&sized(POLICY_BYTES_MOST + 1)).is_some(), "{unit}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_no_comment_hides_what_is_behind_it_and_no_semicolon_within_ends_a_policy() {
+        let deep = "(".repeat(NESTED_MOST + 1);
+        for before in ["1 / ", "/", "/ /", "\"//\" ", "\"\\\"//\" ", "//\n"] {
+            assert!(beyond(&when(&format!("{before}{deep}"))).is_some(), "{before}");
+        }
+        assert_eq!(beyond(&format!("//{deep}\n")), None);
+        let ifs = "if true then true else ".repeat(IFS_MOST / 2 + 1);
+        assert!(beyond(&when(&format!("{ifs}; {ifs}"))).is_some());
+        // Words that begin or end like it are none, however many there are.
+        for word in ["iffy ", "a.iffy ", "elif ", "_if ", "if_ ", "if2 "] {
+            assert_eq!(beyond(&when(&word.repeat(4 * IFS_MOST))), None, "{word}");
+            assert_eq!(beyond(&format!("{}{}", " ".repeat(4_000), when(&word.repeat(4 * IFS_MOST)))), None, "{word}");
+        }
+        for word in ["if ", "if(", "if\n", "(if "] {
+            let many = format!("{}{}", word.repeat(IFS_MOST + 1), ")".repeat(IFS_MOST + 1));
+            assert!(beyond(&many).is_some(), "{word}");
+        }
+    }
+
+    #[test]
     fn the_deepest_that_is_read_overflows_nothing_wherever_it_is_read() {
         let chain =
             |link: &str, rest: &str| when(&format!("{}{rest}", link.repeat((POLICY_BYTES_MOST - 200) / link.len())));

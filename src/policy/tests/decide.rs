@@ -31,6 +31,7 @@ struct Ask {
     proof: Option<Timestamp>,
     issuer: Option<Timestamp>,
     attested: Option<Timestamp>,
+    origin: Origin,
 }
 
 fn fitting() -> Ask {
@@ -51,6 +52,7 @@ fn fitting() -> Ask {
         proof: None,
         issuer: None,
         attested: None,
+        origin: Origin::Unknown,
     }
 }
 
@@ -78,7 +80,7 @@ impl Ask {
             has_certificate: self.certificate,
             attest_by: &attested,
             proofs: vec![Scope::Everything.id()],
-            origin: Origin::Unknown,
+            origin: self.origin,
             approved: &[],
             scene: Scene::default(),
         };
@@ -206,6 +208,55 @@ fn two_grants_that_fit_are_ambiguous_until_one_is_named_and_the_closest_misfit_i
     assert_eq!(ask.decide(&trust).expect("one").grant().as_str(), "g");
     ask.ttl = 601;
     assert_eq!(ask.decide(&trust).expect_err("too long").reason(), "TTL_TOO_LONG");
+    // Of two that come equally close it is the first by name.
+    (ask.ttl, ask.kind) = (0, CredentialKind::Opaque);
+    let first = Denied::KindNotGranted { grant: "g".parse().expect("a name"), kind: CredentialKind::Opaque };
+    assert_eq!(ask.decide(&trust).expect_err("neither"), first);
+}
+
+#[test]
+fn a_grant_that_is_named_is_still_for_its_own_partner_alone() {
+    let trust = tenant(&map(&format!("{BASE}{}{}", grant("g", ""), grant("h", "partner = \"other\""))), "acme");
+    for (partner, own, others) in [("payco", "g", "h"), ("other", "h", "g")] {
+        let ask = |name| Ask { partner, grant: Some(name), ..fitting() }.decide(&trust);
+        assert_eq!(ask(own).expect("its own").grant().as_str(), own);
+        assert_eq!(ask(others).expect_err("another's").reason(), "PARTNER_NOT_GRANTED");
+    }
+}
+
+#[test]
+fn a_grant_that_names_networks_is_used_from_within_them_only() {
+    let (narrow, free) = (trust("sources = [\"10.0.0.0/8\", \"2001:db8::/32\"]"), trust(""));
+    let from = |address: &str| Origin::Network(address.parse().expect("an address"));
+    for (origin, within) in [
+        (from("10.1.2.3"), true),
+        (from("2001:db8::1"), true),
+        (from("11.1.2.3"), false),
+        (from("2001:db9::1"), false),
+        (Origin::Local, false),
+        (Origin::Unknown, true),
+    ] {
+        let told = if within { Ok(()) } else { Err("SOURCE_NOT_GRANTED") };
+        let decided = |trust| Ask { origin, ..fitting() }.decide(trust).map(drop).map_err(|why| why.reason());
+        assert_eq!((decided(&narrow), decided(&free)), (told, Ok(())), "{origin:?}");
+        let asked = TaskAsked {
+            workload: &"ci".parse().expect("a name"),
+            partner: &"payco".parse().expect("a name"),
+            purpose: &"deploy".parse().expect("a name"),
+            deadline_seconds: 0,
+        };
+        let facts = TaskFacts {
+            basis: (1, 2),
+            parent_deadline: None,
+            attest_by: &|_| None,
+            proofs: vec![],
+            origin,
+            approved: &[],
+            scene: Scene::default(),
+        };
+        let opened = |trust| decide_task(trust, &asked, &facts, now()).map(drop).map_err(|why| why.reason());
+        assert_eq!((opened(&narrow), opened(&free)), (told, Ok(())), "{origin:?}");
+    }
 }
 
 #[test]

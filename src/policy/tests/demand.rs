@@ -80,6 +80,10 @@ fn a_purpose_that_is_not_named_needs_no_approval() {
     let trust = trust(&more);
     assert!(!decided(&trust, &[]).expect("decided").needs_approval());
     assert_eq!(opened(&trust, &[]), Ok(()));
+    // One that stands for another purpose does not end it sooner.
+    let soon = [("g".parse().expect("a name"), now().after(Duration::from_secs(30)))];
+    assert_eq!(decided(&trust, &soon).expect("decided").bound_by(), Bound::GrantDefault);
+    assert!(decided(&trust, &[("g".parse().expect("a name"), now())]).is_ok());
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn each_grant_field_gives_takes_or_neither() {
         ("max_leases_per_task = 65", Widened),
         ("max_renewals = 5", Edited),
         ("environment = \"lab\"\nworkloads = [\"lab\"]", Narrowed),
+        ("sources = [\"10.0.0.0/8\"]", Narrowed),
     ];
     let bob = "[[operator]]\nname = \"bob\"\nrole = \"revoker\"\ntenants = \"all\"\npartners = \"all\"\n";
     let old = with(&format!("{bob}{}", grant("g", "")));
@@ -60,6 +61,13 @@ fn each_grant_field_gives_takes_or_neither() {
     assert!(diff(&old, &old.clone()).is_empty());
     let back = diff(&with(&format!("{bob}{}", grant("g", "require_binding = false"))), &old);
     assert_eq!((back[0].kind, back[0].details[0].as_str()), (Narrowed, "require_binding false -> true"));
+    for (more, told) in [
+        ("actions = [\"read\"]", "actions -write"),
+        ("actions = [\"delete\", \"list\", \"read\"]", "actions -write +delete +list"),
+        ("sources = [\"10.0.0.0/8\"]", "sources +10.0.0.0/8"),
+    ] {
+        assert_eq!(diff(&old, &with(&format!("{bob}{}", grant("g", more))))[0].details, [told]);
+    }
     let ttl = diff(&old, &with(&format!("{bob}{}", grant("g", "ttl_max = 120"))));
     assert!(ttl[0].details.contains(&"ttl_max 600s -> 120s".to_owned()), "{ttl:?}");
 }
@@ -89,16 +97,53 @@ fn what_is_removed_ends_in_the_narrowest_scope() {
 
 #[test]
 fn an_operators_role_and_reach_are_ordered() {
-    let old = map(BASE);
-    for (from, to, kind) in [
-        ("role = \"admin\"", "role = \"auditor\"", ChangeKind::Narrowed),
-        ("tenants = \"all\"", "tenants = [\"acme\"]", ChangeKind::Narrowed),
-        ("partners = \"all\"", "partners = [\"payco\"]", ChangeKind::Narrowed),
+    let with = |field: &str, value: &str| {
+        let alice = [("role", "\"admin\""), ("tenants", "\"all\""), ("partners", "\"all\""), ("speaks_for", "[]")];
+        let alice = alice.map(|(name, usual)| format!("{name} = {}\n", if name == field { value } else { usual }));
+        let (before, after) =
+            BASE.split_once("role = \"admin\"\ntenants = \"all\"\npartners = \"all\"\n").expect("alice");
+        map(&format!("{before}{}{after}[[tenant]]\nname = \"globex\"\n", alice.concat()))
+    };
+    for (field, more, less) in [
+        ("role", "\"admin\"", "\"auditor\""),
+        ("tenants", "\"all\"", "[\"acme\", \"globex\"]"),
+        ("tenants", "[\"acme\", \"globex\"]", "[\"acme\"]"),
+        ("partners", "\"all\"", "[\"payco\"]"),
+        ("partners", "[\"other\", \"payco\"]", "[\"payco\"]"),
+        ("speaks_for", "[\"night desk\"]", "[]"),
+        ("speaks_for", "[\"desk\", \"night desk\"]", "[\"desk\"]"),
     ] {
-        let new = map(&BASE.replace(from, to));
-        assert_eq!(diff(&old, &new)[0].kind, kind);
-        assert_eq!(diff(&new, &old)[0].kind, ChangeKind::Widened);
-        assert_eq!(diff(&old, &new)[0].cut_scope(), None);
+        let (old, new) = (with(field, more), with(field, less));
+        for (changes, kind) in [(diff(&old, &new), ChangeKind::Narrowed), (diff(&new, &old), ChangeKind::Widened)] {
+            assert_eq!((changes.len(), changes[0].noun), (1, Noun::Operator), "{changes:?}");
+            assert_eq!((changes[0].kind, changes[0].cut_scope()), (kind, None), "{field} {more} {less}");
+            assert!(changes[0].details[0].starts_with(field), "{changes:?}");
+        }
+    }
+    for (field, old, new) in [("tenants", "[\"acme\"]", "[\"globex\"]"), ("speaks_for", "[\"a\"]", "[\"b\"]")] {
+        assert_eq!(diff(&with(field, old), &with(field, new))[0].kind, ChangeKind::Narrowed, "another is no more");
+    }
+}
+
+#[test]
+fn a_workload_that_moves_or_may_come_from_fewer_networks_ends_what_it_has() {
+    let lab = |environment: &str, more: &str| {
+        map(&BASE.replace("environment = \"lab\"\n", &format!("environment = \"{environment}\"\n{more}")))
+    };
+    let all = || lab("lab", "");
+    let (wide, narrow) = (lab("lab", "sources = [\"10.0.0.0/8\"]\n"), lab("lab", "sources = [\"10.1.0.0/16\"]\n"));
+    let cut = Scope::Workload("acme".parse().expect("a name"), "lab".parse().expect("a name"));
+    for (old, new, kind) in [
+        (all(), lab("test", ""), ChangeKind::Narrowed),
+        (lab("test", ""), all(), ChangeKind::Narrowed),
+        (all(), wide.clone(), ChangeKind::Narrowed),
+        (wide.clone(), narrow.clone(), ChangeKind::Narrowed),
+        (narrow, wide.clone(), ChangeKind::Widened),
+        (wide, all(), ChangeKind::Widened),
+    ] {
+        let changes = diff(&old, &new);
+        assert_eq!((changes.len(), changes[0].noun, changes[0].kind), (1, Noun::Workload, kind), "{changes:?}");
+        assert_eq!(changes[0].cut_scope(), (kind == ChangeKind::Narrowed).then(|| cut.clone()));
     }
 }
 

@@ -252,6 +252,54 @@ fn events_that_run_code_of_strangers_must_be_named_by_the_binding_too() {
 }
 
 #[test]
+fn what_an_operator_is_shown_of_a_token_fits_where_it_selects_and_only_there() {
+    for (claims, event) in [
+        (r#"repository_id = "74""#, "push"),
+        (r#"repository_id = "75""#, "push"),
+        (r#"repository_id = "74""#, "workflow_run"),
+        (r#"repository_id = "75""#, "workflow_run"),
+        (r#"repository_id = "74", event_name = "workflow_run""#, "workflow_run"),
+        (r#"repository_id = "74", ref = "refs/heads/other""#, "push"),
+    ] {
+        let (trust, token) = (trust(&bound("github", claims)), with(&testing::github(AT), "event_name", json!(event)));
+        let caller = caller(&token);
+        let Proof::Federated(proof) = caller.proof() else { panic!("a token") };
+        let shown = trust.examine(proof);
+        assert_eq!((shown.len(), shown[0].fits()), (1, selects(&trust, &token)), "{claims}, {event}: {shown:?}");
+    }
+}
+
+#[test]
+fn a_claim_has_a_name_of_1_to_255_bytes() {
+    let named = |name: &str| bound("github", &format!("repository_id = \"74\", \"{name}\" = \"x\""));
+    for (bytes, good) in [(0, false), (1, true), (255, true), (256, false)] {
+        let read = read(&named(&"n".repeat(bytes)));
+        assert_eq!(read.is_ok(), good, "{bytes} bytes");
+        assert!(good || read.is_err_and(|problems| problems.to_string().contains("is no name of a claim")));
+    }
+}
+
+#[test]
+fn a_binding_holds_its_own_fields_and_each_claim_at_its_limits() {
+    let claims = |more: &str| bound("github", &format!("repository_id = \"74\", {more}"));
+    for (bytes, good) in [(1, true), (1_024, true), (1_025, false)] {
+        assert_eq!(read(&claims(&format!("ref = \"{}\"", "x".repeat(bytes)))).is_ok(), good, "{bytes} bytes");
+    }
+    for (count, good) in [(14, true), (15, true), (16, false)] {
+        let more: Vec<String> = (0..count).map(|n| format!("c{n} = \"x\"")).collect();
+        assert_eq!(read(&claims(&more.join(", "))).is_ok(), good, "{count} beside the first");
+    }
+    let job = bound("github", "repository_id = \"74\"").replace(" }]", ", event = \"push\" }]");
+    assert!(problem(&job).contains(".event: is not known"));
+    // One spelling of what says the same.
+    let hash = |list: &str| trust(&claims(&format!("ref = [{list}]"))).hash();
+    assert_eq!(hash("\"b\", \"a\", \"b\""), hash("\"a\", \"b\""));
+    // An issuer that we know nothing of: a claim beside `sub`, exactly.
+    assert!(read(&bound("generic", r#"sub = "x", team = "payments""#)).is_ok());
+    assert!(read(&bound("generic", r#"team = "payments""#)).is_ok());
+}
+
+#[test]
 fn a_binding_reads_back_as_itself_and_holds_as_long_as_it_says() {
     let text = r#"
 [[workload]]

@@ -5,9 +5,11 @@ mod decide;
 mod demand;
 mod diff;
 mod federated;
+mod fields;
 mod limits;
 mod parse;
 mod select;
+mod template;
 
 use crate::model::Timestamp;
 

@@ -155,40 +155,6 @@ fn a_broken_thing_is_not_also_reported_by_those_who_refer_to_it() {
 }
 
 #[test]
-fn a_template_is_as_if_written_out_and_may_not_clash() {
-    let template = |set: &str| {
-        let text = grant("t", "workloads = [\"bot\"]\nowner = \"{tenant}-team\"").replace("tenant = \"acme\"\n", "");
-        let text = text.replace("[[grant]]", "[[template.grant]]");
-        format!(
-            "[[template]]\nname = \"x\"\n{set}\n[[template.workload]]\nname = \"bot\"\nenvironment = \"prod\"\n\
-             selectors = [{{ spiffe_id = \"spiffe://{{tenant}}.test/bot\" }}]\n{text}"
-        )
-    };
-    let labelled = BASE.replacen("name = \"acme\"", "name = \"acme\"\nlabels = [\"eu\", \"x\"]", 1)
-        + "[[tenant]]\nname = \"globex\"\nlabels = [\"eu\"]\n";
-    let both = map(&format!("{labelled}{}", template("tenants_with = [\"eu\"]")));
-    let name = "t".parse().expect("a name");
-    assert_eq!(tenant(&both, "acme").grants()[&name].owner, "acme-team");
-    assert_eq!(tenant(&both, "globex").grants()[&name].owner, "globex-team");
-    let globex = tenant(&both, "globex");
-    let bot = &globex.workloads()[&"bot".parse().expect("a name")];
-    assert_eq!(bot.selectors[0].to_string(), "spiffe_id = \"spiffe://globex.test/bot\"");
-    let one = map(&format!("{labelled}{}", template("tenants_with = [\"eu\", \"x\"]")));
-    assert_eq!((tenant(&one, "acme").grants().len(), tenant(&one, "globex").grants().len()), (1, 0));
-    let listed = map(&format!("{labelled}{}", template("tenants = [\"globex\"]")));
-    assert_eq!((tenant(&listed, "acme").grants().len(), tenant(&listed, "globex").grants().len()), (0, 1));
-    for (set, more, wanted) in [
-        ("tenants = [\"gone\"]", String::new(), "tenant `gone` is not defined"),
-        ("", String::new(), "or tenants_with is missing"),
-        ("tenants = [\"acme\"]\ntenants_with = [\"eu\"]", String::new(), "exclude each other"),
-        ("tenants = [\"acme\"]", grant("t", ""), "`t` of tenant `acme` is defined twice"),
-    ] {
-        let found = problems(&format!("{labelled}{more}{}", template(set)));
-        assert!(found.len() == 1 && found[0].contains(wanted), "{wanted}: {found:?}");
-    }
-}
-
-#[test]
 fn named_tenants_refer_to_the_global_part_in_force_and_cannot_change_it() {
     let whole = map(&format!("{BASE}{}", grant("g", "")));
     let global = &whole.global;
