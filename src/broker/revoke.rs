@@ -391,6 +391,3 @@ pub(super) fn barrable(scope: Option<&pb::Scope>) -> Result<Scope, Refusal> {
 const TASK_MAX: Duration = Duration::from_secs(86_400);
 /// Bytes of a reason.
 const REASON_MAX: usize = 512;
-
-/// Leases of a task that are looked at for static secrets.
-const PAGE: usize = 1_024;
