@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{AppealAnswer, AppealDraft, Filed, appeal_id, appeal_key, appealed},
+    ledger::{AppealAnswer, AppealDraft, Filed, Refused, appeal_id, appeal_key, appealed},
     model::{Scope, Suspension, Task, TaskId, TenantName, Timestamp, shape::looks_like_a_secret},
     pb,
     policy::Role,
@@ -67,10 +67,10 @@ impl Broker {
             Self::check_client_key(caller, &task, "task")?;
             (Scope::Task(self.suspended_above(task)?), workload.actor())
         };
-        let cause = self.cause_of(&scope, "")?;
+        let cause = self.cause_of(&scope, &request.cause)?;
         let event = event::by(caller, actor.clone(), "appeal.filed", now);
-        let (appeal, is_new, receipt) = self.file(scope, cause, actor, request.reason, event).await?;
-        Ok(pb::AppealResponse { appeal: Some(appeal), changed: is_new, revision: receipt })
+        let (appeal, is_new, receipt) = self.file(scope, cause, actor.clone(), request.reason, event).await?;
+        Ok(pb::AppealResponse { appeal: Some(for_workload(appeal, &actor)), changed: is_new, revision: receipt })
     }
 
     /// Appeals within an operator's sight, in no order that means anything.
@@ -112,7 +112,8 @@ impl Broker {
         let (scope, cause) = appealed(&seen).ok_or(NONE)?;
         operator.require(Role::Admin)?;
         self.may_end(&operator, &scope)?;
-        if seen.appellant == operator.actor() {
+        // The same person, also by another way in.
+        if seen.appellant.strip_prefix("operator:").is_some_and(|by| operator.has_signed(by)) {
             return Err(Refusal::NotAllowed("who filed an appeal does not answer it; ask another admin"));
         }
         if request.granted {
@@ -158,12 +159,10 @@ impl Broker {
         let draft = AppealDraft { scope, cause, tenant, partner, appellant, reason, event, now };
         let filed = self.ledger.file_appeal(draft).await;
         // It was lifted meanwhile.
-        let (filed, receipt) = filed.map_err(|refused| match refused {
-            crate::ledger::Refused::Unknown => NOTHING,
-            refused => refused.into(),
-        })?;
+        let lifted = |refused| if matches!(refused, Refused::Unknown) { NOTHING } else { refused.into() };
+        let (filed, receipt) = filed.map_err(lifted)?;
         match filed {
-            Filed::New(record) => Ok((self.shown_appeal(&record)?, true, Some(revision(&receipt)))),
+            Filed::New(record) => Ok((self.shown_appeal(&record)?, true, receipt.as_ref().map(revision))),
             Filed::Waits(record) => Ok((self.shown_appeal(&record)?, false, None)),
             Filed::Refused(record, again) => {
                 let at = Timestamp::from_millis(record.answered);
@@ -217,7 +216,13 @@ impl Broker {
     fn concerning(&self, event: &mut pb::Event, scope: &Scope, cause: Suspension) -> Result<(), Refusal> {
         self.name_scope(event, scope)?;
         match scope {
-            Scope::Grant(_, grant) => event.grant = grant.to_string(),
+            Scope::Grant(tenant, name) => {
+                event.grant = name.to_string();
+                let known = self.registry.tenant(&self.ledger, tenant)?;
+                if let Some(grant) = known.as_ref().and_then(|known| known.trust.grants().get(name)) {
+                    event.partner = grant.partner.to_string();
+                }
+            }
             Scope::Workload(_, workload) => event.workload = workload.to_string(),
             Scope::Task(id) => {
                 event.task_id = id.to_string();
@@ -276,6 +281,19 @@ impl Broker {
             answer: record.answer.clone(),
         })
     }
+}
+
+/// What a workload is told: not which person suspended it and in which words, nor what somebody else said for it.
+fn for_workload(mut appeal: pb::Appeal, actor: &str) -> pb::Appeal {
+    if appeal.suspended_by != "broker" {
+        appeal.suspended_by.clear();
+        appeal.suspended_for.clear();
+    }
+    if appeal.appellant != actor {
+        appeal.appellant.clear();
+        appeal.reason.clear();
+    }
+    appeal
 }
 
 /// One line of words. What is not said here is said to nobody: it goes into mails and lists.

@@ -38,7 +38,11 @@ impl Broker {
         let scope = Scope::Grant(tenant.clone(), grant.clone());
         let held = self.ledger.scope(scope.id()).held;
         let handed_over = if held.has(Suspension::TransferPending) {
-            self.ledger.suspension(scope.id(), Suspension::TransferPending)?.map(|row| row.record.operator)
+            let row = self.ledger.suspension(scope.id(), Suspension::TransferPending)?;
+            let by = row.map(|row| row.record.operator).filter(|by| !by.is_empty());
+            Some(
+                by.ok_or_else(|| Refusal::invalid("grant", "was handed over by nobody knows whom: transfer it again"))?,
+            )
         } else {
             None
         };
@@ -98,8 +102,8 @@ impl Broker {
         handed_over: Option<&str>,
     ) -> Result<(), Refusal> {
         let (global, owner) = (self.registry.global(), known.owner(name, grant));
-        let has_handed =
-            |name: &OperatorName| handed_over.is_some_and(|by| by.split('/').next() == Some(name.as_str()));
+        // Of an operator of many people, the others can.
+        let has_handed = |name: &OperatorName| handed_over == Some(name.as_str());
         if handed_over.is_some_and(|by| operator.has_signed(by)) {
             let could = |other: &policy::Operator| {
                 let reaches = other.tenants.includes(known.trust.name()) && other.partners.includes(&grant.partner);

@@ -17,7 +17,7 @@ use crate::{
     identity::Caller,
     ledger::{PickedUp, PickupDraft, Refused, Waiting},
     mint::handle::Handle,
-    model::{Lease, LeaseId, ScopeId, Standing, Timestamp},
+    model::{Lease, LeaseId, ScopeId, SecretVersion, Standing, Timestamp},
     pb,
     policy::{Denied, Origin},
 };
@@ -66,17 +66,15 @@ impl Broker {
         };
         // Who is confined to a task takes what is in that task.
         let workload = workload.filter(|workload| within(workload, lease.id.task(), "handle").is_ok());
-        if let (Some(workload), Some(secret)) = (&workload, &lease.secret)
-            && workload.tenant.trust.asks_for_a_key(&secret.name)
-            && caller.shown_certificate().is_none()
-            && Origin::of(caller) != Origin::Local
-        {
-            return Err(Denied::BindingRequired(lease.grant).into());
-        }
         let draft = pickup_draft(caller, workload.as_ref(), &lease, &handle, basis, now);
         let (outcome, _) = match self.ledger.pick_up(draft).await {
             Ok(done) => done,
             Err(Refused::Unknown) => return Err(Refusal::Unknown("handle")),
+            Err(Refused::KeyNeeded) => {
+                let why = Denied::BindingRequired(lease.grant.clone()).into();
+                self.refused(caller, workload.as_ref(), &lease.tenant, "lease.refused", &why, now);
+                return Err(why);
+            }
             Err(refused) => {
                 return Err(match &workload {
                     Some(workload) => self.ledger_refused(caller, workload, refused, now).await,
@@ -91,7 +89,10 @@ impl Broker {
             (PickedUp::Misused | PickedUp::Taken(_), None) => return Err(Refusal::Unknown("handle")),
         };
         let ring = self.rings.ring(&self.ledger, lease.id.tenant())?;
-        let sealed = ring.wrapping()?.for_one(&location(lease.id)).open(&sealed).map_err(Refusal::fault)?;
+        let (wrapping, at) = (ring.wrapping()?, location(lease.id));
+        // What an earlier version had wait is sealed by the tenant's key itself.
+        let opened = wrapping.for_one(&at).open(&sealed).or_else(|_| wrapping.open(&at, &sealed));
+        let sealed = opened.map_err(Refusal::fault)?;
         let plain = handle.open(sealed.expose()).map_err(Refusal::fault)?;
         let mut reply = pb::IssueResponse::decode(plain.expose()).map_err(Refusal::fault)?;
         reply.lease = Some(view::lease(&Lease { pickup_until: None, ..lease }, Standing::Live));
@@ -128,6 +129,7 @@ fn pickup_draft(
         lease: lease.id,
         handle: handle.sha256(),
         by: workload.map(|workload| workload.name.clone()),
+        needs_key: workload.is_some_and(|workload| lacks_key(caller, workload, lease)),
         proofs: workload.map(|workload| inherited(workload, lease)).unwrap_or_default(),
         parent: workload.and_then(|workload| workload.lease.as_ref()).map(|lease| lease.id),
         spend: workload.and_then(|_| spend(caller, || None)),
@@ -142,6 +144,13 @@ fn pickup_draft(
 fn inherited(workload: &Workload, lease: &Lease) -> Vec<ScopeId> {
     let own = ScopeId::workload(&lease.tenant, &workload.name);
     workload.proofs.iter().copied().chain([own]).collect()
+}
+
+/// Whether what waits goes to nobody without a certificate who is not on this host, and this is such a one.
+fn lacks_key(caller: &Caller, workload: &Workload, lease: &Lease) -> bool {
+    let asks = |secret: &SecretVersion| workload.tenant.trust.asks_for_a_key(&secret.name);
+    let is_free = caller.shown_certificate().is_some() || Origin::of(caller) == Origin::Local;
+    !is_free && lease.secret.as_deref().is_some_and(asks)
 }
 
 /// Where a waiting credential is sealed for.

@@ -155,6 +155,7 @@ impl From<Refused> for Refusal {
             Refused::TokenSpent { .. } => Self::Identity(IdentityRefusal::Spent),
             Refused::TokenOpened => Self::Identity(IdentityRefusal::Opened),
             Refused::RetryMismatch => Self::RetryMismatch,
+            Refused::KeyNeeded => Self::NotAllowed("it goes to who comes with a certificate, or is on this host"),
             Refused::Held(why) => Self::Held(why),
             Refused::StoreFailed => Self::Unavailable("the store failed"),
             Refused::StoreFull => Self::Unavailable("no space is left for the store"),

@@ -36,7 +36,7 @@ pub struct FileArgs {
     scope: ScopeArgs,
     /// Which suspension, where there are several: `quarantine`, `attestation overdue`, `transfer pending`, `owner left`,
     /// `dormant` or `velocity`.
-    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, conflicts_with = "own")]
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     cause: String,
     /// As the workload that holds the task, or that the grant names.
     #[arg(long)]
@@ -89,7 +89,7 @@ impl FileArgs {
     async fn run(self, session: &Session) -> Outcome {
         let scope = self.scope.required()?;
         let (appeal, changed) = if self.own {
-            let request = own(&scope, self.reason)?;
+            let request = own(&scope, self.cause, self.reason)?;
             let reply = session.broker().await?.appeal(request).await?.into_inner();
             (reply.appeal, reply.changed)
         } else {
@@ -102,14 +102,14 @@ impl FileArgs {
 }
 
 /// What a workload can appeal for.
-fn own(scope: &pb::Scope, reason: String) -> Outcome<pb::AppealRequest> {
+fn own(scope: &pb::Scope, cause: String, reason: String) -> Outcome<pb::AppealRequest> {
     match pb::ScopeKind::try_from(scope.kind) {
         Ok(pb::ScopeKind::Task) => {
-            Ok(pb::AppealRequest { task_id: scope.task_id.clone(), reason, ..Default::default() })
+            Ok(pb::AppealRequest { task_id: scope.task_id.clone(), cause, reason, ..Default::default() })
         }
         Ok(pb::ScopeKind::Grant) => {
             let (tenant, grant) = (scope.tenant.clone(), scope.grant.clone());
-            Ok(pb::AppealRequest { tenant, grant, reason, ..Default::default() })
+            Ok(pb::AppealRequest { tenant, grant, cause, reason, ..Default::default() })
         }
         _ => Err(Failure::Usage(
             "a workload appeals for a task or a grant of its own: task ID, or grant TENANT/GRANT".into(),

@@ -2,6 +2,7 @@
 
 use super::{
     engine::Table,
+    keys,
     lanes::Lane,
     open::{Ledger, Receipt},
     ops::appeals::{self, AnswerDraft, FileDraft, Filed},
@@ -15,8 +16,18 @@ impl Ledger {
     ///
     /// # Errors
     /// Refused, with nothing done: nothing is suspended so, or there is no room.
-    pub async fn file_appeal(&self, draft: FileDraft) -> Result<(Filed, Receipt), Refused> {
-        self.propose(Lane::Background, move |tx| appeals::file(tx, &draft)).await
+    pub async fn file_appeal(&self, draft: FileDraft) -> Result<(Filed, Option<Receipt>), Refused> {
+        // Looked at here first: who asks in vain is no work for the thread that commits.
+        let (kept, _) = self.appeals(&[], appeals::ROWS_MOST)?;
+        let place = keys::suspension(draft.scope.id(), draft.cause);
+        let stands = self.suspension(draft.scope.id(), draft.cause)?.map_or(0, |row| row.record.revision);
+        let known = kept.iter().find(|record| appeals::key_of(record).as_ref() == Some(&place));
+        if let Some(filed) = known.and_then(|known| appeals::stands_in_the_way(known, stands, draft.now)) {
+            return Ok((filed, None));
+        }
+        appeals::check_counts(kept.iter().filter(|record| appeals::key_of(record).as_ref() != Some(&place)), &draft)?;
+        let (filed, receipt) = self.propose(Lane::Background, move |tx| appeals::file(tx, &draft)).await?;
+        Ok((filed, Some(receipt)))
     }
 
     /// Answers an appeal; false when it waits no more.

@@ -44,6 +44,9 @@ pub enum Refused {
     /// Who asked, or has agreed already, does not agree.
     #[error("who asked for it or has agreed to it does not agree to it")]
     Involved,
+    /// It goes to who holds a key only; it waits on.
+    #[error("it goes to who holds a key only")]
+    KeyNeeded,
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     RetryMismatch,

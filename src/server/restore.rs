@@ -130,7 +130,10 @@ pub async fn restore(config: &Config, from: &Sources<'_>) -> Result<Restored, Re
     };
     let heads = gleaned.heads();
     let newer = shipped.iter().flat_map(|shipped| &shipped.newer);
-    let end = proof::end(&contents, &heads, newer, &noted);
+    let mut end = proof::end(&contents, &heads, newer, &noted);
+    if let (Some(why), true) = (outdated(&own, &noted), end.is_proven()) {
+        end = End::Unproven(why);
+    }
     let keys = gleaned.keys_for(KeyUse::Audit.code());
     let doubts = shipped.as_ref().map(|shipped| shipped.doubts(&heads, &keys, end.is_proven())).transpose()?;
     if let (End::Unproven(why), false) = (&end, from.accept_unproven) {
@@ -142,7 +145,9 @@ pub async fn restore(config: &Config, from: &Sources<'_>) -> Result<Restored, Re
     let _lock = begin(folder)?;
     let clock = Arc::new(SystemClock);
     let engine = engine_of(config)?;
-    fill(&seal, from.backup, engine.as_ref())?;
+    if fill(&seal, from.backup, engine.as_ref())? != contents {
+        return Err(RestoreError::Backup(from.backup.to_path_buf(), BackupError::Form("it changed while it was read")));
+    }
     hold_restored(engine.as_ref(), seal.row_key(), past, contents.created, clock.wall())?;
     let (broker, start) = assemble(config, clock, engine, None)?;
     broker.settle_start(start).await?;
@@ -171,6 +176,18 @@ fn noted(file: &Path, seal: &Seal) -> Result<Found, RestoreError> {
         Ok(found) => Ok(found),
         Err(error) => Err(RestoreError::Anchor(anchor.place(), error)),
     }
+}
+
+/// Why an anchor that was given proves nothing beside the one in its own place, which may note what came later.
+fn outdated(own: &Found, given: &Found) -> Option<String> {
+    let (Found::Mark(own), Found::Mark(given)) = (own, given) else { return None };
+    let is_older = own.incarnation != given.incarnation || own.number > given.number;
+    is_older.then(|| {
+        let (incarnation, number) = (own.incarnation, own.number);
+        format!(
+            "the anchor in its own place notes {incarnation:016x}:{number}, which the one that was given does not reach"
+        )
+    })
 }
 
 fn number(found: &Found) -> Option<u64> {
@@ -212,17 +229,18 @@ fn begin(folder: &Path) -> Result<File, RestoreError> {
     Ok(lock(folder)?)
 }
 
-fn fill(seal: &Seal, path: &Path, engine: &dyn Engine) -> Result<(), RestoreError> {
+fn fill(seal: &Seal, path: &Path, engine: &dyn Engine) -> Result<Contents, RestoreError> {
     let opened = File::open(path).map_err(|error| RestoreError::Read(path.to_path_buf(), error))?;
     let mut filler = Filler::new(engine);
-    file::read(seal, BufReader::new(opened), crate::ledger::SCHEMA, |table, key, value| {
+    let contents = file::read(seal, BufReader::new(opened), crate::ledger::SCHEMA, |table, key, value| {
         filler.put(table, key, value).map_err(Failed::Engine)
     })
     .map_err(|failed| match failed {
         Failed::Backup(error) => RestoreError::Backup(path.to_path_buf(), error),
         Failed::Engine(error) => RestoreError::Engine(error),
     })?;
-    Ok(filler.flush()?)
+    filler.flush()?;
+    Ok(contents)
 }
 
 enum Failed {
@@ -242,3 +260,26 @@ fn sync(folder: &Path) -> io::Result<()> {
 
 const UNPROVEN_MEND: &str = "give the whole audit with --events, and the anchor of the lost store with --anchor where it is not in \
      its place, or say --accept-unproven and revoke by hand what may be missing";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::Mark, model::Digest};
+
+    fn found(incarnation: u64, number: u64) -> Found {
+        Found::Mark(Mark { incarnation, number, audit_head: Digest::of(b"") })
+    }
+
+    #[test]
+    fn an_older_copy_of_the_anchor_proves_nothing_beside_a_newer_one_in_its_place() {
+        for (own, given, is_outdated) in [
+            (found(1, 500), found(1, 300), true),
+            (found(2, 100), found(1, 300), true),
+            (found(1, 300), found(1, 300), false),
+            (found(1, 200), found(1, 300), false),
+            (Found::Absent, found(1, 300), false),
+        ] {
+            assert_eq!(outdated(&own, &given).is_some(), is_outdated, "{own:?} {given:?}");
+        }
+    }
+}

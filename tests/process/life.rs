@@ -40,10 +40,10 @@ async fn a_grant_changes_hands_and_its_owner_leaves_by_command() {
     assert_eq!(waits[0]["suspended_for"][0], "transfer pending");
     let own = world.operate(&["attest", "report", "--tenant", "alpha", "--until", &soon(), "--reason", "mine now"]);
     assert!(own.code == 1 && own.errors.contains("somebody else"), "who handed it over attests it: {own:?}");
-    let ask = mayfly::pb::AttestRequest {
+    let ask = pb::AttestRequest {
         tenant: "alpha".into(),
         grant: "report".into(),
-        attest_by: Some((std::time::SystemTime::now() + std::time::Duration::from_hours(20 * 24)).into()),
+        attest_by: Some(super::tenants::in_days(20)),
         reason: "seen".into(),
     };
     let attested = world.operator("op-alpha").await.attest(ask).await.expect("attested").into_inner();

@@ -319,7 +319,7 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
     answers
 }
 
-fn in_days(days: i64) -> prost_types::Timestamp {
+pub fn in_days(days: i64) -> prost_types::Timestamp {
     let at = time::OffsetDateTime::now_utc() + time::Duration::days(days);
     prost_types::Timestamp { seconds: at.unix_timestamp(), nanos: 0 }
 }

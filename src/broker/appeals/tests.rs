@@ -238,7 +238,7 @@ async fn who_is_not_concerned_learns_nothing_and_who_speaks_for_the_owner_is() {
         ..Default::default()
     };
     for grant in ["g", "none"] {
-        let why = bed.broker.appeal(&worker(), of_grant(grant)).await.err().expect("nothing is suspended");
+        let why = bed.broker.appeal(&worker(), of_grant(grant)).await.expect_err("nothing is suspended");
         assert_eq!(why.to_string(), "no such suspension");
     }
     bed.hands.advance(days(100));
@@ -307,13 +307,13 @@ async fn words_are_one_line_and_bounded_and_no_secret() {
     for bad in ["", "   ", "a\nb", &long, &secret] {
         let request = pb::AppealRequest { reason: bad.into(), ..own(&bed.task) };
         assert_eq!(
-            bed.broker.appeal(&worker(), request).await.err().expect("refused").reason(),
+            bed.broker.appeal(&worker(), request).await.expect_err("refused").reason(),
             "INVALID_FIELD",
             "{bad}"
         );
         let request = pb::FileAppealRequest { reason: bad.into(), ..filing(task_scope(&bed.task)) };
         assert_eq!(
-            bed.broker.file_appeal(&admin(), request).await.err().expect("refused").reason(),
+            bed.broker.file_appeal(&admin(), request).await.expect_err("refused").reason(),
             "INVALID_FIELD",
             "{bad}"
         );
@@ -321,7 +321,7 @@ async fn words_are_one_line_and_bounded_and_no_secret() {
     let most = pb::AppealRequest { reason: "x".repeat(512), ..own(&bed.task) };
     let id = id_of(&bed.broker.appeal(&worker(), most).await.expect("512 bytes").appeal);
     let answer = pb::AnswerAppealRequest { appeal_id: id, granted: true, reason: "a\nb".into() };
-    assert_eq!(bed.broker.answer_appeal(&admin(), answer).await.err().expect("refused").reason(), "INVALID_FIELD");
+    assert_eq!(bed.broker.answer_appeal(&admin(), answer).await.expect_err("refused").reason(), "INVALID_FIELD");
 }
 
 #[tokio::test]
@@ -335,9 +335,55 @@ async fn one_caller_has_sixteen_appeals_waiting_and_not_one_more() {
         ));
     }
     let task = bed.suspended().await;
-    assert_eq!(bed.broker.appeal(&worker(), own(&task)).await.err().expect("the 17th").reason(), "QUOTA_USED_UP");
+    assert_eq!(bed.broker.appeal(&worker(), own(&task)).await.expect_err("the 17th").reason(), "QUOTA_USED_UP");
     bed.file(&operator("op-z"), task_scope(&task)).await.expect("others have room of their own");
     bed.answer(&admin(), &ids[0], false).await.expect("answered");
     let task = bed.suspended().await;
     assert!(bed.broker.appeal(&worker(), own(&task)).await.expect("room again").changed);
+}
+
+fn quarantine(reason: &str, for_days: u32) -> pb::QuarantineRequest {
+    pb::QuarantineRequest {
+        scope: Some(grant_scope()),
+        duration_seconds: for_days * 86_400,
+        auto_lift: false,
+        reason: reason.into(),
+    }
+}
+
+#[tokio::test]
+async fn an_appeal_that_is_granted_lifts_what_it_was_against_and_nothing_declared_since() {
+    let bed = Bed::new().await;
+    bed.broker.quarantine(&admin(), quarantine("odd", 2)).await.expect("quarantined");
+    let first = bed.file(&operator("op-z"), grant_scope()).await.expect("filed");
+    bed.broker.quarantine(&operator("lead"), quarantine("a leak, confirmed", 20)).await.expect("again");
+    assert_eq!(bed.answer(&admin(), &id_of(&first.appeal), true).await, Err("NOT_FOUND"));
+    let held = bed.file(&operator("op-z"), grant_scope()).await.expect("against what stands now");
+    assert!(held.changed && held.appeal.as_ref().expect("one").suspended_for == "a leak, confirmed");
+    bed.answer(&admin(), &id_of(&held.appeal), true).await.expect("granted");
+    assert_eq!(bed.file(&operator("op-z"), grant_scope()).await.map(drop), Err("NOT_FOUND"), "it is lifted");
+}
+
+#[tokio::test]
+async fn a_workload_is_not_told_which_person_suspended_it_and_in_which_words_and_operators_are() {
+    let bed = Bed::new().await;
+    bed.broker.quarantine(&admin(), quarantine("the runner is suspected", 2)).await.expect("quarantined");
+    let of_grant = pb::AppealRequest {
+        tenant: "acme".into(),
+        grant: "g".into(),
+        reason: "please".into(),
+        cause: "quarantine".into(),
+        ..Default::default()
+    };
+    let told = bed.broker.appeal(&worker(), of_grant.clone()).await.expect("filed").appeal.expect("one");
+    assert_eq!((told.suspended_by.as_str(), told.suspended_for.as_str(), told.reason.as_str()), ("", "", "please"));
+    let listed = bed.listed(&operator("op-z")).await.pop().expect("of its partner");
+    assert_eq!((listed.suspended_by.as_str(), listed.suspended_for.as_str()), ("admin", "the runner is suspected"));
+    assert_eq!((listed.partner.as_str(), listed.appellant.as_str()), ("zeta", "workload:w"));
+    // What somebody else has said for it is not the workload's either.
+    bed.answer(&admin(), &listed.appeal_id, false).await.expect("refused");
+    bed.hands.advance(days(1));
+    bed.file(&operator("op-z"), grant_scope()).await.expect("filed");
+    let waits = bed.broker.appeal(&worker(), of_grant).await.expect("it waits").appeal.expect("one");
+    assert_eq!((waits.appellant.as_str(), waits.reason.as_str()), ("", ""));
 }

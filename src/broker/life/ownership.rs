@@ -50,6 +50,20 @@ async fn who_hands_a_grant_over_does_not_attest_it_too_where_somebody_else_can()
             stage.attest(&admin(), "g", until).await.expect("the owner");
         }
     }
+    // What counts is the last hand-over: who took it over from who had handed it over before is no way around.
+    let stage = Stage::new(&format!("{TRUST}{SECOND}")).await;
+    stage.transfer("g", "new@example.com").await;
+    let to_olga = pb::TransferGrantRequest {
+        tenant: "acme".into(),
+        grant: "g".into(),
+        owner: "olga".into(),
+        dry_run: false,
+        reason: "hers".into(),
+    };
+    stage.broker.transfer_grant(&olga, to_olga).await.expect("transferred");
+    let refused = stage.attest(&olga, "g", until).await.expect_err("olga gave it to herself");
+    assert!(matches!(refused, Refusal::NotAllowed(_)), "{refused:?}");
+    stage.attest(&admin(), "g", until).await.expect("handed over only before");
     // Who is alone does both, and the audit says so.
     let stage = Stage::new(TRUST).await;
     stage.transfer("g", "admin").await;

@@ -80,15 +80,10 @@ pub(in crate::ledger) fn file(tx: &mut Tx<'_>, draft: &FileDraft) -> Result<File
     if !tx.scope(draft.scope.id()).held.has(draft.cause) {
         return Err(Refused::Unknown);
     }
+    let against = custody::stored(tx, &draft.scope, draft.cause)?.map_or(0, |row| row.revision);
     // A damaged one keeps nobody from being heard: an appeal gives nothing.
-    if let Some(known) = stored(tx, &key)? {
-        let again = Timestamp::from_millis(known.answered).after(AGAIN);
-        if known.answered == 0 {
-            return Ok(Filed::Waits(known));
-        }
-        if draft.now < again {
-            return Ok(Filed::Refused(known, again));
-        }
+    if let Some(filed) = stored(tx, &key)?.and_then(|known| stands_in_the_way(&known, against, draft.now)) {
+        return Ok(filed);
     }
     check_room(tx, draft)?;
     let record = records::AppealRecord {
@@ -99,6 +94,7 @@ pub(in crate::ledger) fn file(tx: &mut Tx<'_>, draft: &FileDraft) -> Result<File
         filed: draft.now.millis(),
         appellant: draft.appellant.clone(),
         reason: draft.reason.clone(),
+        against,
         ..Default::default()
     };
     let mut event = draft.event.clone();
@@ -116,6 +112,11 @@ pub(in crate::ledger) fn answer(tx: &mut Tx<'_>, draft: &AnswerDraft) -> Result<
         return Ok(false);
     }
     let (scope, cause) = named(&draft.seen).ok_or(Refused::Unknown)?;
+    // What was declared anew since is another matter than the one that was appealed against.
+    let stands = custody::stored(tx, &scope, cause)?.map_or(0, |row| row.revision);
+    if draft.granted && draft.seen.against != stands {
+        return Ok(false);
+    }
     tx.mark_time(draft.now);
     tx.audit(&draft.event)?;
     if !draft.granted {
@@ -176,7 +177,22 @@ pub fn named(record: &records::AppealRecord) -> Option<(Scope, Suspension)> {
     Some((scope, cause))
 }
 
-/// Whether one more fits beside those that are kept. Looked at where one is new, so no more than once a suspension and day.
+/// What becomes of another appeal where this one is known: it waits, or was refused lately. One against what was declared
+/// before stands in nobody's way.
+pub(in crate::ledger) fn stands_in_the_way(
+    known: &records::AppealRecord,
+    against: u64,
+    now: Timestamp,
+) -> Option<Filed> {
+    let again = Timestamp::from_millis(known.answered).after(AGAIN);
+    match (known.against == against, known.answered) {
+        (true, 0) => Some(Filed::Waits(known.clone())),
+        (true, _) if now < again => Some(Filed::Refused(known.clone(), again)),
+        (true | false, _) => None,
+    }
+}
+
+/// Whether one more fits beside those that are kept.
 fn check_room(tx: &Tx<'_>, draft: &FileDraft) -> Result<(), Refused> {
     let all = (Bound::Unbounded, Bound::Unbounded);
     let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = tx.scan(Table::Appeals, all, ROWS_MOST)?.into_iter().collect();
@@ -194,13 +210,20 @@ fn check_room(tx: &Tx<'_>, draft: &FileDraft) -> Result<(), Refused> {
     }
     let read = |(key, value): (&Vec<u8>, &Vec<u8>)| tx.shared.codec.decode(Table::Appeals, key, value).ok();
     let kept: Vec<records::AppealRecord> = kept.iter().filter_map(read).collect();
-    if kept.iter().filter(|record| record.tenant == draft.tenant).count() >= TENANT_MOST {
+    check_counts(kept.iter(), draft)
+}
+
+/// The limits of a tenant and of a caller in it.
+pub(in crate::ledger) fn check_counts<'a>(
+    kept: impl Iterator<Item = &'a records::AppealRecord>,
+    draft: &FileDraft,
+) -> Result<(), Refused> {
+    let of_tenant: Vec<_> = kept.filter(|record| record.tenant == draft.tenant).collect();
+    if of_tenant.len() >= TENANT_MOST {
         return Err(Refused::Quota("tenant's appeals"));
     }
-    let waits = |record: &&records::AppealRecord| {
-        record.answered == 0 && record.appellant == draft.appellant && record.tenant == draft.tenant
-    };
-    if kept.iter().filter(waits).count() >= APPELLANT_MOST {
+    let waits = |record: &&&records::AppealRecord| record.answered == 0 && record.appellant == draft.appellant;
+    if of_tenant.iter().filter(waits).count() >= APPELLANT_MOST {
         return Err(Refused::Quota("appeals that one may have waiting"));
     }
     Ok(())
@@ -228,9 +251,9 @@ pub const ID: &str = "appeal=";
 /// How long after a refusal the same suspension may be appealed against again.
 pub const AGAIN: Duration = Duration::from_secs(86_400);
 /// Rows in all.
-const ROWS_MOST: usize = 4_096;
+pub(in crate::ledger) const ROWS_MOST: usize = 4_096;
 /// Rows of one tenant, and of none.
-pub(in crate::ledger) const TENANT_MOST: usize = 256;
+pub(in crate::ledger) const TENANT_MOST: usize = 64;
 /// Appeals of one caller in one tenant that may wait.
 pub(in crate::ledger) const APPELLANT_MOST: usize = 16;
 const ID_BYTES: usize = 12;

@@ -124,6 +124,11 @@ fn changes(tx: &Tx<'_>, act: &Custody) -> Result<bool, Refused> {
             !tx.scope(scope.id()).held.has(Suspension::Quarantine)
                 || !stored(tx, scope, Suspension::Quarantine)?.is_some_and(same)
         }
+        // Of several who hand a grant over, the last one has named its owner.
+        Custody::Suspend { scope, cause: cause @ Suspension::TransferPending, operator, .. } => {
+            !tx.scope(scope.id()).held.has(*cause)
+                || stored(tx, scope, *cause)?.is_none_or(|row| row.operator != *operator)
+        }
         Custody::Suspend { scope, cause, .. } => !tx.scope(scope.id()).held.has(*cause),
         Custody::Release { scope, causes } => !tx.scope(scope.id()).held.and(*causes).is_empty(),
         Custody::Expire { scope, seen } => as_seen(tx, scope, *seen)?.is_some(),
@@ -226,7 +231,7 @@ fn as_seen(tx: &Tx<'_>, scope: &Scope, seen: u64) -> Result<Option<records::BarR
     Ok(stored(tx, scope, Suspension::Quarantine)?.filter(|record| record.revision == seen))
 }
 
-fn stored(tx: &Tx<'_>, scope: &Scope, cause: Suspension) -> Result<Option<records::BarRecord>, Refused> {
+pub(super) fn stored(tx: &Tx<'_>, scope: &Scope, cause: Suspension) -> Result<Option<records::BarRecord>, Refused> {
     let key = keys::suspension(scope.id(), cause);
     let Some(value) = tx.get(Table::Bars, &key)? else { return Ok(None) };
     // A damaged one stays closed, whatever its time was.

@@ -22,6 +22,8 @@ pub struct PickupDraft {
     pub handle: Digest,
     /// The workload of the tenant that came; `None` for somebody else.
     pub by: Option<WorkloadName>,
+    /// Whether it comes without the key that who gets this has to hold.
+    pub needs_key: bool,
     /// Scopes of what it proved itself through and of itself, and the revision that this was looked at.
     pub proofs: Vec<ScopeId>,
     /// The lease that it came with.
@@ -79,6 +81,7 @@ pub(in crate::ledger) fn pick_up(tx: &mut Tx<'_>, draft: &PickupDraft) -> Result
     let named = |by: &WorkloadName| record.workload.is_empty() || record.workload == by.as_str();
     let by = draft.by.as_ref().filter(|by| named(by));
     match by {
+        Some(_) if record.taken == 0 && draft.needs_key => Err(Refused::KeyNeeded),
         Some(by) if record.taken == 0 => {
             tx.check_basis(&draft.proofs, draft.basis)?;
             if !proof_standing(tx, draft.parent, now)?.is_live() {

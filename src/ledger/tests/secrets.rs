@@ -239,6 +239,7 @@ fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
         lease: lease.id,
         handle: Digest::of(b"handle"),
         by: Some(by),
+        needs_key: false,
         proofs: vec![ScopeId::workload(&lease.tenant, &"runner".parse().unwrap())],
         parent: None,
         spend: None,
@@ -322,6 +323,10 @@ fn a_damaged_handle_is_nobodys(bed: &mut Bed) {
 
 fn a_waiting_credential_is_taken_once_also_by_many_at_a_time(bed: &mut Bed) {
     let lease = waiting(bed);
+    // Who has not the key that it asks for ends nothing while it waits, and is a second one afterwards.
+    let keyless = || PickupDraft { needs_key: true, ..pickup(bed, &lease) };
+    assert_eq!(wait(bed.ledger().pick_up(keyless())).map(drop), Err(Refused::KeyNeeded));
+    assert!(bed.is_live(lease.id));
     let wrong = PickupDraft { handle: Digest::of(b"another"), ..pickup(bed, &lease) };
     assert_eq!(wait(bed.ledger().pick_up(wrong)).map(drop), Err(Refused::Unknown));
     let ledger = bed.ledger();
