@@ -267,7 +267,7 @@ mod tests {
     use crate::{ledger::Mark, model::Digest};
 
     fn found(incarnation: u64, number: u64) -> Found {
-        Found::Mark(Mark { incarnation, number, audit_head: Digest::of(b"") })
+        Found::Mark(Mark { incarnation, number, audit_head: Digest::of(b""), closed: false })
     }
 
     #[test]
