@@ -21,11 +21,12 @@ impl Ledger {
         let (kept, _) = self.appeals(&[], appeals::ROWS_MOST)?;
         let place = keys::suspension(draft.scope.id(), draft.cause);
         let stands = self.suspension(draft.scope.id(), draft.cause)?.map_or(0, |row| row.record.revision);
-        let known = kept.iter().find(|record| appeals::key_of(record).as_ref() == Some(&place));
-        if let Some(filed) = known.and_then(|known| appeals::stands_in_the_way(known, stands, draft.now)) {
+        let is_own = |record: &records::AppealRecord| appeals::key_of(record).as_ref() == Some(&place);
+        let (own, others): (Vec<_>, Vec<_>) = kept.into_iter().partition(is_own);
+        if let Some(filed) = own.first().and_then(|known| appeals::stands_in_the_way(known, stands, draft.now)) {
             return Ok((filed, None));
         }
-        appeals::check_counts(kept.iter().filter(|record| appeals::key_of(record).as_ref() != Some(&place)), &draft)?;
+        appeals::check_counts(others.iter(), &draft)?;
         let (filed, receipt) = self.propose(Lane::Background, move |tx| appeals::file(tx, &draft)).await?;
         Ok((filed, Some(receipt)))
     }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
-use super::custody::{self, Custody};
+use super::{
+    custody::{self, Custody},
+    upkeep::timestamp,
+};
 use crate::{
     ledger::{
         codec::{scope_from, scope_name},
@@ -155,7 +158,7 @@ fn closed(record: &records::AppealRecord, cause: Suspension, now: Timestamp) -> 
         kind: "appeal.closed".to_owned(),
         decision: "done".to_owned(),
         actor: "broker".to_owned(),
-        at: Some(stamp(now)),
+        at: Some(timestamp(now)),
         tenant: record.tenant.clone(),
         partner: record.partner.clone(),
         reason: "what it was against is lifted or over".to_owned(),
@@ -239,11 +242,6 @@ fn stored(tx: &Tx<'_>, key: &[u8]) -> Result<Option<records::AppealRecord>, Refu
 #[must_use]
 pub fn key_of(record: &records::AppealRecord) -> Option<Vec<u8>> {
     named(record).map(|(scope, cause)| keys::suspension(scope.id(), cause))
-}
-
-fn stamp(at: Timestamp) -> prost_types::Timestamp {
-    let nanos = i32::try_from(at.millis() % 1_000).unwrap_or(0) * 1_000_000;
-    prost_types::Timestamp { seconds: i64::try_from(at.seconds()).unwrap_or(i64::MAX), nanos }
 }
 
 /// The name of the detail of events that says which appeal.

@@ -39,7 +39,7 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refu
     let taken_by = record.uses.iter().position(|one| one.client_key == spend.key.0 && one.task.is_empty());
     if let Some(own) = taken_by.and_then(|at| record.uses.get_mut(at)) {
         *own = used(spend, Some(task.id));
-        record.expires = record.expires.max(spend.until.millis());
+        keep(&mut record, spend);
         return Ok(Use::Fresh(record));
     }
     let own = record.uses.iter().find(|one| one.client_key == spend.key.0);
@@ -51,12 +51,8 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refu
         (Some(own), None) if is_within(tx, task, &own.task)? => Ok(Use::Fresh(record)),
         // One's own mistake, and no theft.
         (Some(_), _) => Err(Refused::TokenOpened),
-        (None, _) if record.uses.len() >= spend.keys => {
-            Err(Refused::TokenSpent { first: record.uses.first().and_then(|first| TaskId::from_bytes(&first.task)) })
-        }
         (None, _) => {
-            record.uses.push(used(spend, Some(task.id)));
-            record.expires = record.expires.max(spend.until.millis());
+            add(&mut record, spend, Some(task.id))?;
             Ok(Use::Fresh(record))
         }
     }
@@ -72,14 +68,24 @@ pub(super) fn judge_taking(tx: &Tx<'_>, spend: &Spend) -> Result<Option<records:
     if record.uses.iter().any(|one| one.client_key == spend.key.0) {
         return Ok(None);
     }
-    if record.uses.len() >= spend.keys {
-        return Err(Refused::TokenSpent {
-            first: record.uses.first().and_then(|first| TaskId::from_bytes(&first.task)),
-        });
-    }
-    record.uses.push(used(spend, None));
-    record.expires = record.expires.max(spend.until.millis());
+    add(&mut record, spend, None)?;
     Ok(Some(record))
+}
+
+/// Notes a use by one more key, while there is room for one.
+fn add(record: &mut records::SpentRecord, spend: &Spend, task: Option<TaskId>) -> Result<(), Refused> {
+    if record.uses.len() >= spend.keys {
+        let first = record.uses.first().and_then(|first| TaskId::from_bytes(&first.task));
+        return Err(Refused::TokenSpent { first });
+    }
+    record.uses.push(used(spend, task));
+    keep(record, spend);
+    Ok(())
+}
+
+/// The row stays for as long as the token may come again.
+fn keep(record: &mut records::SpentRecord, spend: &Spend) {
+    record.expires = record.expires.max(spend.until.millis());
 }
 
 /// A use for a task, or for none yet.
