@@ -257,9 +257,15 @@ pub struct Limits {
     pub rate_per_caller_per_second: u32,
     /// Requests that one caller may make at once after a pause. Default 10,000.
     pub rate_burst: u32,
-    /// Requests that begin something (issue, renew, open, hold) that are worked on at a time; one tenant gets half.
-    /// Default 0: 16 for each processor, see [`Self::requests_at_work`].
+    /// HTTP/2 frames a second of one caller that come to nothing (of no whole request), over all of its connections; twice
+    /// as many at once after a pause. Default 500.
+    pub frames_per_caller_per_second: u32,
+    /// Requests that begin something (issue, renew, open, hold) that are worked on at a time; a tenant that is alone gets
+    /// half. Default 0: 16 for each processor, see [`Self::requests_at_work`].
     pub at_work: usize,
+    /// Of these, what one tenant gets while others ask too. Default 0: a quarter, see
+    /// [`Self::requests_at_work_per_tenant`].
+    pub at_work_per_tenant: usize,
     /// Requests of one tenant that may wait for their turn, and its proposals that may wait for the committer. Default
     /// 2,048.
     pub queue_per_tenant: usize,
@@ -269,7 +275,7 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// How long requests in flight may take to finish at the stop. Default 10 s.
     pub drain: Duration,
-    /// How long a TLS handshake may take. Default 10 s.
+    /// How long a TLS handshake may take, and what a request has to say; longer for what is long. Default 10 s.
     pub handshake: Duration,
 }
 
@@ -492,7 +498,9 @@ impl Default for Limits {
             holds: 50_000,
             rate_per_caller_per_second: 5_000,
             rate_burst: 10_000,
+            frames_per_caller_per_second: 500,
             at_work: 0,
+            at_work_per_tenant: 0,
             queue_per_tenant: 2_048,
             hold_grace: Duration::from_secs(10),
             heartbeat: Duration::from_secs(3),
@@ -508,6 +516,15 @@ impl Limits {
     pub fn requests_at_work(&self) -> usize {
         match self.at_work {
             0 => std::thread::available_parallelism().map_or(1, usize::from) * AT_WORK_PER_PROCESSOR,
+            given => given,
+        }
+    }
+
+    /// [`Self::at_work_per_tenant`], or a quarter of what is worked on at a time.
+    #[must_use]
+    pub fn requests_at_work_per_tenant(&self) -> usize {
+        match self.at_work_per_tenant {
+            0 => self.requests_at_work().div_ceil(TENANTS_AT_WORK),
             given => given,
         }
     }
@@ -544,6 +561,8 @@ impl Default for Telemetry {
 
 /// Enough that one durable commit serves many, and few enough that a newcomer's request is not far behind them.
 const AT_WORK_PER_PROCESSOR: usize = 16;
+/// Tenants that may work at full speed beside each other.
+const TENANTS_AT_WORK: usize = 4;
 const DAY_SECONDS: u64 = 86_400;
 
 #[cfg(test)]

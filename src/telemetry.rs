@@ -216,6 +216,13 @@ pub const METRICS: &[Metric] = &[
     metric(Kind::Histogram, "mayfly_end_seconds", Unit::Seconds, &[], "Time of an end, from the queue to in force."),
     metric(Kind::Gauge, "mayfly_connections", Unit::Count, &[], "Open connections."),
     metric(Kind::Counter, "mayfly_connections_refused_total", Unit::Count, &["reason"], "Connections turned away."),
+    metric(
+        Kind::Counter,
+        "mayfly_reads_paused_total",
+        Unit::Count,
+        &["reason"],
+        "Times that a connection was not read for a moment.",
+    ),
     metric(Kind::Gauge, "mayfly_holds", Unit::Count, &[], "Open HoldTask streams."),
     metric(Kind::Gauge, "mayfly_watchers", Unit::Count, &[], "Open WatchRevocations streams."),
     metric(Kind::Gauge, "mayfly_local_streams", Unit::Count, &[], "Open streams of the Workload API and of SDS."),

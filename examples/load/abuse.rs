@@ -1,7 +1,8 @@
 //! Load beyond what the daemon can take, and what becomes of everybody else meanwhile.
 //!
 //! A foreground of one tenant issues at a modest rate and leases are revoked, first alone and then beside each attack. The
-//! attack runs on a thread and a runtime of its own. The daemon has its default limits.
+//! attack runs on a thread and a runtime of its own. The daemon has its default limits. `--only streams --seconds 3` takes
+//! about ten seconds.
 
 mod attacks;
 mod herd;
@@ -47,13 +48,19 @@ struct Lived {
 
 /// Runs every attack, then fails if a bound was broken.
 pub async fn run(options: &Options, report: &mut Report) -> Fallible<()> {
+    if !rows().any(|name| options.wants(name)) {
+        let names: Vec<_> = rows().collect();
+        return Err(format!("--only fits no attack; there are {}", names.join(", ")).into());
+    }
     let mut rig = Rig::limited(options).await?;
     // Warm: the first calls open files and fill caches.
     live(&rig, Duration::from_secs(1)).await?;
     let quiet = live(&rig, options.window()).await?;
     let quiet_p99 = quiet.issue.quantile_ms(0.99);
     report.add(revokes(Measurement::new("abuse-quiet", 1, &quiet.issue, rig.usage()?), &quiet.revoke));
-    neighbour(&rig, options, report).await?;
+    if options.wants(NEIGHBOUR) {
+        neighbour(&rig, options, report).await?;
+    }
     let mut broken = Vec::new();
     for attack in ATTACKS.into_iter().filter(|attack| options.wants(attack.name)) {
         let name = attack.name;
@@ -61,13 +68,19 @@ pub async fn run(options: &Options, report: &mut Report) -> Fallible<()> {
             broken.push(name);
         }
     }
-    if options.wants("abuse-held-tasks") && !holds::run(&rig, options, quiet_p99, report).await? {
-        broken.push("abuse-held-tasks");
+    if options.wants(HELD_TASKS) && !holds::run(&rig, options, quiet_p99, report).await? {
+        broken.push(HELD_TASKS);
     }
-    if options.wants("abuse-herd") && !herd::run(&mut rig, report).await? {
-        broken.push("abuse-herd");
+    if options.wants(HERD) && !herd::run(&mut rig, report).await? {
+        broken.push(HERD);
     }
     if broken.is_empty() { Ok(()) } else { Err(format!("bounds broken: {}", broken.join(", ")).into()) }
+}
+
+/// The names that `--only` may pick from.
+fn rows() -> impl Iterator<Item = &'static str> {
+    let attacks = ATTACKS.iter().map(|attack| attack.name);
+    std::iter::once(NEIGHBOUR).chain(attacks).chain([HELD_TASKS, HERD])
 }
 
 /// The foreground beside a thread that takes as much of the processors as an attacker's does, and leaves the daemon in
@@ -84,7 +97,7 @@ async fn neighbour(rig: &Rig, options: &Options, report: &mut Report) -> Fallibl
     })?;
     let beside = live(rig, options.window()).await?;
     drop(running);
-    report.add(revokes(Measurement::new("abuse-neighbour", 1, &beside.issue, rig.usage()?), &beside.revoke));
+    report.add(revokes(Measurement::new(NEIGHBOUR, 1, &beside.issue, rig.usage()?), &beside.revoke));
     Ok(())
 }
 
@@ -253,6 +266,9 @@ impl Tally {
     }
 }
 
+const NEIGHBOUR: &str = "abuse-neighbour";
+const HELD_TASKS: &str = "abuse-held-tasks";
+const HERD: &str = "abuse-herd";
 /// The lane of the foreground; its tenant attacks nobody.
 const OTHERS: usize = 1;
 const RATE: u32 = 100;

@@ -62,8 +62,8 @@ pub struct Options {
     /// Of `soak`: draw the curves into this SVG file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Of `abuse`: only the attacks whose name holds this.
-    #[arg(long)]
+    /// Of `abuse`: only the rows whose name holds this, as in `streams` or `tenant-flood`; a wrong name lists them.
+    #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Let every tenant have policies of its own, and all of them a guardrail.
     #[arg(long)]

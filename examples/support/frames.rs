@@ -24,6 +24,8 @@ pub struct Answered {
     pub resets: usize,
     /// Of these, streams refused unseen (`REFUSED_STREAM`).
     pub refused: usize,
+    /// Pings that were answered.
+    pub pongs: usize,
     /// The reason of the GOAWAY, if one came.
     pub goaway: Option<u32>,
     /// The peer closed the connection.
@@ -66,6 +68,11 @@ impl Frames {
         frame(RST_STREAM, 0, number, &8_u32.to_be_bytes())
     }
 
+    /// A question whether the other end is there.
+    pub fn ping() -> Vec<u8> {
+        frame(PING, 0, 0, &[0; 8])
+    }
+
     /// A request with `bytes` of headers, over as many frames as it takes.
     pub fn huge_request(&self, number: u32, bytes: usize) -> Vec<u8> {
         let mut sent = frame(HEADERS, 0, number, &self.fields());
@@ -82,8 +89,16 @@ impl Frames {
 
     /// Reads until the connection ends or nothing more comes for `patience`.
     pub async fn answered(&mut self, patience: Duration) -> Answered {
+        self.answered_until(patience, |_| false).await
+    }
+
+    /// The same, or until `enough` came.
+    pub async fn answered_until(&mut self, patience: Duration, enough: impl Fn(&Answered) -> bool) -> Answered {
         let mut answered = Answered::default();
         loop {
+            if enough(&answered) {
+                return answered;
+            }
             match tokio::time::timeout(patience, self.next()).await {
                 Err(_quiet) => return answered,
                 Ok(Err(_gone)) => return Answered { closed: true, ..answered },
@@ -91,6 +106,7 @@ impl Frames {
                     answered.resets += 1;
                     answered.refused += usize::from(payload == 7_u32.to_be_bytes());
                 }
+                Ok(Ok((PING, _))) => answered.pongs += 1,
                 Ok(Ok((GOAWAY, payload))) => {
                     let code = payload.get(4..8).and_then(|code| code.try_into().ok());
                     answered.goaway = code.map(u32::from_be_bytes);
@@ -146,6 +162,7 @@ fn field(block: &mut Vec<u8>, name: &str, value: &str) {
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;

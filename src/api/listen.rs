@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use self::{arriving::Arriving, connection::Protocol, unix_socket::SocketFile, workers::Moved};
+use self::{arriving::Arriving, connection::Protocol, credit::Credits, unix_socket::SocketFile, workers::Moved};
 use crate::{
     config::{Limits, Socket},
     identity::{Process, UnixProof, unix},
@@ -22,7 +22,10 @@ use crate::{
 mod arriving;
 mod authority;
 mod connection;
+mod credit;
+mod frames;
 mod gathered;
+mod message;
 mod pace;
 mod peer;
 mod tls;
@@ -64,12 +67,14 @@ pub struct BindError {
 /// What bounds connections.
 #[derive(Clone, Debug)]
 pub struct EdgeLimits {
-    /// Open connections over all listeners; those without a proven caller get at most half, and those in the TLS
-    /// handshake at most a quarter, where the oldest gives way.
+    /// Open connections over all listeners; those without a proven caller get at most half, as does one caller, and those
+    /// in the TLS handshake at most a quarter, where the oldest gives way.
     pub connections: usize,
     /// HTTP/2 streams on one connection.
     pub streams_per_connection: u32,
-    /// How long a TLS handshake may take.
+    /// HTTP/2 frames a second of one caller that come to nothing; twice as many at once after a pause.
+    pub frames_per_caller_per_second: u32,
+    /// How long a TLS handshake may take, and what a request has to say.
     pub handshake: Duration,
     /// How long an anonymous connection may take to its first request.
     pub first_request: Duration,
@@ -82,6 +87,7 @@ impl From<&Limits> for EdgeLimits {
         Self {
             connections: limits.connections,
             streams_per_connection: limits.streams_per_connection,
+            frames_per_caller_per_second: limits.frames_per_caller_per_second,
             handshake: limits.handshake,
             first_request: limits.handshake,
             drain: limits.drain,
@@ -102,6 +108,7 @@ pub struct Edge {
     all: Arc<Semaphore>,
     anonymous: Arc<Semaphore>,
     arriving: Arriving,
+    credits: Credits,
 }
 
 impl Edge {
@@ -118,6 +125,7 @@ impl Edge {
         federates: bool,
     ) -> Self {
         let all = limits.connections.min(Semaphore::MAX_PERMITS);
+        let frames = limits.frames_per_caller_per_second;
         Self {
             tls,
             limits,
@@ -130,6 +138,7 @@ impl Edge {
             all: Arc::new(Semaphore::new(all)),
             anonymous: Arc::new(Semaphore::new((all / 2).max(1))),
             arriving: Arriving::new((all / 4).max(1)),
+            credits: Credits::new(frames, (all / 2).max(1)),
         }
     }
 

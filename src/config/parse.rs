@@ -370,7 +370,9 @@ fn limits(mut section: Section<'_>) -> Limits {
         holds: size(s.whole("holds", 50_000, 1..=10_000_000)),
         rate_per_caller_per_second: number(s.whole("rate_per_caller_per_second", 5_000, 1..=10_000_000)),
         rate_burst: number(s.whole("rate_burst", 10_000, 1..=100_000_000)),
+        frames_per_caller_per_second: number(s.whole("frames_per_caller_per_second", 500, 10..=10_000_000)),
         at_work: size(s.whole("requests_at_work", 0, 0..=1_000_000)),
+        at_work_per_tenant: size(s.whole("requests_at_work_per_tenant", 0, 0..=1_000_000)),
         queue_per_tenant: size(s.whole("queue_per_tenant", 2_048, 1..=1_000_000)),
         hold_grace: times(s.whole("hold_grace_seconds", 10, 1..=3_600), 1),
         heartbeat: times(s.whole("heartbeat_seconds", 3, 1..=600), 1),
@@ -379,6 +381,10 @@ fn limits(mut section: Section<'_>) -> Limits {
     };
     if limits.heartbeat >= limits.hold_grace {
         section.note("heartbeat_seconds", "is not less than hold_grace_seconds", "choose at most a third of it");
+    }
+    if limits.at_work_per_tenant > limits.requests_at_work().div_ceil(2) {
+        let mend = format!("write at most {}, or 0 for a quarter", limits.requests_at_work().div_ceil(2));
+        section.note("requests_at_work_per_tenant", "is more than half of requests_at_work", mend);
     }
     section.finish();
     limits

@@ -142,6 +142,21 @@ format = "xml"
 }
 
 #[test]
+fn one_tenant_may_have_half_of_what_is_at_work_and_no_more() {
+    let parsed = |limits: &str| parse(&format!("{HEAD}[limits]\n{limits}\n"));
+    let shares = |limits: &str| parsed(limits).expect(limits).limits.requests_at_work_per_tenant();
+    assert_eq!(shares("requests_at_work = 9"), 3, "a quarter, and never none");
+    assert_eq!(shares("requests_at_work = 9\nrequests_at_work_per_tenant = 5"), 5);
+    let problems = parsed("requests_at_work = 9\nrequests_at_work_per_tenant = 6").expect_err("too much").to_string();
+    assert!(
+        problems.contains(
+            "limits.requests_at_work_per_tenant: is more than half of requests_at_work; write at most 5, or 0 for a quarter"
+        ),
+        "{problems}"
+    );
+}
+
+#[test]
 fn a_syntax_error_names_its_line() {
     let problems = parse("data_dir = \"data\"\n[seal\n").expect_err("syntax");
     assert_eq!(problems.found()[0].line, 2, "{problems}");

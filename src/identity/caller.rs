@@ -218,6 +218,24 @@ impl Caller {
         }
     }
 
+    /// Who a caller is among others for what is bounded for each, whatever certificate it comes with: its SPIFFE ID and who
+    /// vouches for it, or else its key, user or token.
+    #[must_use]
+    pub fn party(&self) -> String {
+        match &self.proof {
+            Proof::Certificate(certificate) => match (&certificate.spiffe_id, &certificate.authority) {
+                (Some(id), Authority::Own) => id.clone(),
+                // Somebody else's authority may say the same name of anybody.
+                (Some(id), Authority::Foreign(name)) => format!("{id} by {name}"),
+                (None, _) => format!("key:{}", certificate.key),
+            },
+            Proof::Unix(unix) => format!("uid:{}", unix.uid),
+            // Not by its key, of which a holder can make as many as he likes.
+            Proof::Federated(token) => format!("token:{}", token.token),
+            Proof::TaskKey(proof) => format!("key:{}", proof.key.spki),
+        }
+    }
+
     /// The client's key as an idempotency key is bound to it: hex SHA-256 of the public key, or what else it proved.
     #[must_use]
     pub fn key_text(&self) -> String {
@@ -241,5 +259,33 @@ impl Caller {
     #[must_use]
     pub fn source_text(&self) -> String {
         self.source.map_or_else(|| "unix".to_owned(), |address| address.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(by: Authority, spiffe_id: Option<&str>, name: &[u8]) -> Caller {
+        Caller::for_test(Proof::Certificate(CertificateProof {
+            sha256: Digest::of(name),
+            key: Digest::of(name),
+            authority: by,
+            spiffe_id: spiffe_id.map(str::to_owned),
+            dns_names: Vec::new(),
+            serial: Vec::new(),
+            not_after: Timestamp::from_millis(1),
+        }))
+    }
+
+    #[test]
+    fn a_caller_is_the_same_with_its_next_certificate_and_not_in_the_words_of_another_authority() {
+        let id = Some("spiffe://corp.example/ci");
+        let corp = |name| certificate(Authority::Foreign("corp".to_owned()), id, name).party();
+        assert_eq!(corp(b"one"), corp(b"renewed"));
+        assert_ne!(corp(b"one"), certificate(Authority::Foreign("other".to_owned()), id, b"one").party());
+        assert_ne!(corp(b"one"), certificate(Authority::Own, id, b"one").party());
+        let nameless = |name| certificate(Authority::Own, None, name).party();
+        assert_ne!(nameless(b"one"), nameless(b"two"), "without a name it is its key");
     }
 }

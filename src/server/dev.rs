@@ -69,6 +69,8 @@ fn lift(config: &mut Config) {
     config.limits.rate_burst = u32::MAX;
     config.limits.queue_per_tenant = 1 << 20;
     config.limits.at_work = 1 << 16;
+    config.limits.at_work_per_tenant = 1 << 15;
+    config.limits.frames_per_caller_per_second = u32::MAX;
 }
 
 /// A port that was free a moment ago.

@@ -147,6 +147,69 @@ async fn streams_and_headers_beyond_their_limits_are_refused() {
     bounded(&world, before, (64, 8), "streams and headers");
 }
 
+/// A count of the metrics port.
+async fn counted(world: &World, metric: &str) -> f64 {
+    let (_, body) = get_plain(world.process.metrics, "/metrics").await;
+    let line = body.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_what_comes_to_nothing_is_read_as_slowly_as_its_credit_grows_over_all_its_connections() {
+    let world = World::configured("[limits]\nframes_per_caller_per_second = 10\n").await;
+    let (before, identity) = (used(&world), world.identity("alpha/worker"));
+    let mut answered = 0;
+    for _ in 0..8 {
+        let mut frames =
+            Frames::open(world.process.address, &world.roots(), Some(&identity), ISSUE).await.expect("TLS");
+        frames.send(&Frames::ping().repeat(3_000)).await.expect("sent");
+        answered += frames.answered(Duration::from_millis(100)).await.pongs;
+    }
+    // Twenty at once, and what one turn of each connection reads before it is counted.
+    assert!((20..3_000).contains(&answered), "{answered} of 24,000 pings were answered");
+    assert!(counted(&world, "mayfly_reads_paused_total{reason=\"frames\"}").await > 0.0);
+    works(&world, "beside somebody who is read slowly").await;
+    bounded(&world, before, (64, 8), "24,000 pings");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_asks_is_not_read_slowly_for_it() {
+    let world = World::configured("[limits]\nframes_per_caller_per_second = 10\n").await;
+    let mut broker = world.broker("alpha").await;
+    for _ in 0..100 {
+        issue(&mut broker, request("alpha", CredentialKind::Opaque)).await.expect("issued");
+    }
+    assert_eq!(counted(&world, "mayfly_reads_paused_total{reason=\"frames\"}").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_never_say_what_they_ask_end_and_leave_room_for_others() {
+    let world = World::configured("[limits]\nstreams_per_connection = 32\nhandshake_seconds = 1\n").await;
+    let identity = world.identity("alpha/worker");
+    let mut frames = Frames::open(world.process.address, &world.roots(), Some(&identity), ISSUE).await.expect("TLS");
+    for round in 0..2 {
+        let numbers = round * 32..(round + 1) * 32;
+        let bytes: Vec<u8> = numbers.flat_map(|at| frames.request(at * 2 + 1)).collect();
+        frames.send(&bytes).await.expect("sent");
+        let answered = frames.answered_until(Duration::from_secs(10), |answered| answered.resets == 32).await;
+        assert_eq!((answered.resets, answered.refused, answered.goaway), (32, 0, None), "round {round}: {answered:?}");
+    }
+    works(&world, "after half requests").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_waits_for_its_turn_earlier_while_others_ask_too() {
+    let world = World::configured("[limits]\nrequests_at_work = 1000\nrequests_at_work_per_tenant = 1\n").await;
+    works(&world, "another tenant").await;
+    let (mut flood, broker) = (JoinSet::new(), world.broker("alpha").await);
+    for _ in 0..64 {
+        let mut broker = broker.clone();
+        flood.spawn(async move { issue(&mut broker, request("alpha", CredentialKind::Opaque)).await.expect("issued") });
+    }
+    flood.join_all().await;
+    assert!(counted(&world, "mayfly_turns_total{outcome=\"waited\"}").await > 0.0, "64 worked at once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_that_do_not_read_are_as_many_as_allowed_and_keep_little() {
     let world = World::configured("[limits]\nwatchers = 40\n").await;

@@ -63,13 +63,14 @@ impl Ground {
 }
 
 /// All of them.
-pub const ATTACKS: [Attack; 8] = [
+pub const ATTACKS: [Attack; 9] = [
     Attack { name: "abuse-tenant-flood", callers: 640, work: |ground, tally| Box::pin(flood(ground, tally)) },
     Attack { name: "abuse-handshakes", callers: CROWD, work: |ground, tally| Box::pin(handshakes(ground, tally)) },
     Attack { name: "abuse-garbage", callers: CROWD, work: |ground, tally| Box::pin(garbage(ground, tally)) },
     Attack { name: "abuse-half-open", callers: SILENT, work: |ground, tally| Box::pin(half_open(ground, tally)) },
     Attack { name: "abuse-rapid-reset", callers: RAW, work: |ground, tally| Box::pin(raw(ground, tally, resets)) },
     Attack { name: "abuse-streams", callers: RAW, work: |ground, tally| Box::pin(raw(ground, tally, streams)) },
+    Attack { name: "abuse-pings", callers: RAW, work: |ground, tally| Box::pin(raw(ground, tally, pings)) },
     Attack { name: "abuse-headers", callers: RAW, work: |ground, tally| Box::pin(raw(ground, tally, headers)) },
     Attack { name: "abuse-slow-watchers", callers: WATCHERS, work: |ground, tally| Box::pin(watchers(ground, tally)) },
 ];
@@ -188,6 +189,10 @@ fn resets(frames: &Frames, from: u32) -> Vec<u8> {
 
 fn streams(frames: &Frames, from: u32) -> Vec<u8> {
     (from..from + 100).flat_map(|at| frames.request(at * 2 + 1)).collect()
+}
+
+fn pings(_: &Frames, _: u32) -> Vec<u8> {
+    Frames::ping().repeat(100)
 }
 
 fn headers(frames: &Frames, from: u32) -> Vec<u8> {

@@ -8,6 +8,7 @@ use mayfly::pb::broker_client::BrokerClient;
 use tokio::task::JoinSet;
 use tonic::Code;
 
+use super::HERD;
 use crate::report::{Measurement, Report};
 use crate::rig::{Rig, STEADY};
 use crate::series::Series;
@@ -59,7 +60,7 @@ pub async fn run(rig: &mut Rig, report: &mut Report) -> Fallible<bool> {
     }
     let (all_served, after) = (start.elapsed(), rig.usage()?);
     let held = failed == 0 && all_served < LIMIT && after.rss_mb - before.rss_mb <= MEMORY_MB;
-    let row = Measurement::new("abuse-herd", CALLERS, &Series::of(times), after)
+    let row = Measurement::new(HERD, CALLERS, &Series::of(times), after)
         .with("all_served_ms", all_served.as_secs_f64() * 1e3)
         .with("failed", failed as f64)
         .with("pushed_back", pushed_back as f64)

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
-use super::{Judged, Running, Tally, live};
+use super::{HELD_TASKS, Judged, Running, Tally, live};
 use crate::Options;
 use crate::report::Report;
 use crate::rig::{Rig, STEADY};
@@ -48,12 +48,11 @@ pub async fn run(rig: &Rig, options: &Options, quiet_p99: f64, report: &mut Repo
     let lived = live(rig, options.window()).await?;
     let during = rig.usage()?;
     let tally = running.stop();
-    let judged =
-        Judged { name: "abuse-held-tasks", callers: EACH * 2, before, during, quiet_p99, memory_mb: MEMORY_MB };
+    let judged = Judged { name: HELD_TASKS, callers: EACH * 2, before, during, quiet_p99, memory_mb: MEMORY_MB };
     let held = tally.done.load(Ordering::Relaxed);
     let counted = held == ALLOWED && tally.refused.load(Ordering::Relaxed) > 0;
     if !counted {
-        eprintln!("abuse-held-tasks: {held} tasks were held, {ALLOWED} are allowed");
+        eprintln!("{HELD_TASKS}: {held} tasks were held, {ALLOWED} are allowed");
     }
     Ok(judged.report(rig, lived, &tally, report).await? && counted)
 }

@@ -81,6 +81,7 @@ impl Gate {
             visits: Rates::new(VISITS_PER_SECOND, VISITS_AT_ONCE),
             turns: Turns::new(TurnLimits {
                 at_work: limits.requests_at_work(),
+                beside_others: limits.requests_at_work_per_tenant(),
                 waiting_per_tenant: limits.queue_per_tenant,
                 waiting: limits.queue_per_tenant.saturating_mul(TENANTS_THAT_WAIT),
             }),
@@ -204,8 +205,8 @@ impl Gate {
     /// # Errors
     /// [`Refusal::Busy`] when too many wait.
     pub async fn turn(&self, caller: &Caller) -> Result<Turn, Refusal> {
-        let entered = self.turns.enter(Payer::of(caller)).map_err(|full| Refusal::Busy { retry_ms: full.retry_ms })?;
-        Ok(entered.turn().await)
+        let entered = self.turns.enter(Payer::of(caller), self.broker.now());
+        Ok(entered.map_err(|full| Refusal::Busy { retry_ms: full.retry_ms })?.turn().await)
     }
 
     /// Answers one request that begins something, when it is its turn.

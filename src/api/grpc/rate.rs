@@ -1,13 +1,12 @@
 //! How often one caller may ask: a bucket of tokens each.
 
 use std::{
-    collections::HashMap,
-    mem,
     net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
 use crate::{
+    api::remembered::Remembered,
     identity::{Account, Caller, Proof},
     model::{Digest, Timestamp},
 };
@@ -19,16 +18,7 @@ pub struct Rates {
     per_second: u64,
     /// Thousandths of a token in a full bucket.
     full: u64,
-    /// Callers that a shard's young half holds.
-    half: usize,
-    shards: Vec<Mutex<Shard>>,
-}
-
-/// Buckets used lately, and those of the time before: a move of one half forgets the idle without a search.
-#[derive(Debug, Default)]
-struct Shard {
-    young: HashMap<Key, Bucket>,
-    old: HashMap<Key, Bucket>,
+    shards: Vec<Mutex<Remembered<Key, Bucket>>>,
 }
 
 /// What a caller is counted by.
@@ -61,8 +51,7 @@ impl Rates {
         Self {
             per_second: u64::from(per_second.max(1)),
             full: u64::from(burst.max(1)) * TOKEN,
-            half,
-            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            shards: (0..shards).map(|_| Mutex::new(Remembered::new(half))).collect(),
         }
     }
 
@@ -93,7 +82,7 @@ impl Rates {
             return Ok(Account::default());
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = shard.bucket(key, self.half, || Bucket { left: self.full, at: now, account: Account::default() });
+        let bucket = shard.of(key, || Bucket { left: self.full, at: now, account: Account::default() });
         let gained =
             u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX).saturating_mul(self.per_second);
         bucket.left = bucket.left.saturating_add(gained).min(self.full);
@@ -110,21 +99,7 @@ impl Rates {
 
     #[cfg(test)]
     fn remembered(&self) -> usize {
-        let count = |shard: &Mutex<Shard>| {
-            let shard = shard.lock().unwrap();
-            shard.young.len() + shard.old.len()
-        };
-        self.shards.iter().map(count).sum()
-    }
-}
-
-impl Shard {
-    fn bucket(&mut self, key: Key, half: usize, fresh: impl FnOnce() -> Bucket) -> &mut Bucket {
-        if !self.young.contains_key(&key) && self.young.len() >= half {
-            self.old = mem::take(&mut self.young);
-        }
-        let Self { young, old } = self;
-        young.entry(key).or_insert_with(|| old.remove(&key).unwrap_or_else(fresh))
+        self.shards.iter().map(|shard| shard.lock().unwrap().count()).sum()
     }
 }
 
@@ -140,7 +115,7 @@ impl Key {
 }
 
 /// What one customer of a network has: an IPv4 address, or 64 bits of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(in crate::api) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::identity::{Caller, Proof};
+use crate::identity::Caller;
 
 /// Streams of one kind that may be open.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Shares {
     /// Takes room for one stream; `None` when there is none left, or the caller has its half.
     #[must_use]
     pub fn take(&self, caller: &Caller) -> Option<Share> {
-        self.take_as(name(caller))
+        self.take_as(caller.party())
     }
 
     fn take_as(&self, caller: String) -> Option<Share> {
@@ -63,19 +63,6 @@ impl Drop for Share {
         } else if let Some(own) = taken.by_caller.get_mut(&self.caller) {
             *own = left;
         }
-    }
-}
-
-/// Who a caller is whatever certificate it comes with: its SPIFFE ID, or else its key or user.
-fn name(caller: &Caller) -> String {
-    match caller.proof() {
-        Proof::Certificate(certificate) => {
-            certificate.spiffe_id.clone().unwrap_or_else(|| format!("key:{}", certificate.key))
-        }
-        Proof::Unix(unix) => format!("uid:{}", unix.uid),
-        // Not by its key, of which a holder can make as many as he likes.
-        Proof::Federated(token) => format!("token:{}", token.token),
-        Proof::TaskKey(proof) => format!("key:{}", proof.key.spki),
     }
 }
 

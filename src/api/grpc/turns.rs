@@ -3,6 +3,9 @@
 //! What waits here has cost its reading and nothing else: no decision was made for it, nothing was signed, and nothing of
 //! it lies in the ledger's lanes. So the work that one tenant asks for stands in nobody else's way, and a request that
 //! comes to an idle tenant's turn is the next to be worked on. Ends and questions do not wait here.
+//!
+//! What is at work takes processors and makes commits longer for everybody. So a tenant gets less of it where others ask
+//! too, or did a moment ago, and as much as fills the processors where it is alone.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,10 +19,12 @@ use std::{
 use metrics::{Counter, Gauge};
 use tokio::sync::oneshot;
 
-use crate::{
-    identity::{Authority, Caller, Proof},
-    model::{Digest, TenantNumber},
-};
+use self::payer::Lately;
+use crate::model::Timestamp;
+
+mod payer;
+
+pub use payer::Payer;
 
 /// Turns of all tenants.
 #[derive(Clone, Debug)]
@@ -35,25 +40,14 @@ struct Shared {
 /// How many may be worked on, and wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TurnLimits {
-    /// Worked on at a time, of which one tenant gets half.
+    /// Worked on at a time, of which a tenant that is alone gets half.
     pub at_work: usize,
+    /// Of these, what one tenant gets while others ask too; no more than half.
+    pub beside_others: usize,
     /// Waiting, of one tenant.
     pub waiting_per_tenant: usize,
     /// Waiting in all.
     pub waiting: usize,
-}
-
-/// To whom a request is charged.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Payer {
-    /// A tenant that the caller is known to act in.
-    Tenant(TenantNumber),
-    /// Everybody that an authority vouches for and that was not yet found in a tenant.
-    Newcomers(Authority),
-    /// The same for a user of this host.
-    User(u32),
-    /// Whom an identity token speaks of, by hash: an issuer vouches for callers of all tenants.
-    Subject(Digest),
 }
 
 /// There is no room to wait.
@@ -72,6 +66,7 @@ struct Line {
     payers: HashMap<Payer, Account>,
     /// Payers whose next one may begin as soon as there is room, in turn.
     turn: VecDeque<Payer>,
+    lately: Lately,
 }
 
 #[derive(Debug, Default)]
@@ -138,16 +133,18 @@ impl Turns {
         Self(Arc::new(Shared { limits, line: Mutex::default(), told: Told::new() }))
     }
 
-    /// Takes a turn, or a place in the line.
+    /// Takes a turn, or a place in the line, at `now`.
     ///
     /// # Errors
     /// [`LineFull`] when as many wait as may, of this payer or of all.
-    pub fn enter(&self, payer: Payer) -> Result<Entered, LineFull> {
+    pub fn enter(&self, payer: Payer, now: Timestamp) -> Result<Entered, LineFull> {
         let shared = &self.0;
         let mut line = shared.lock();
+        line.lately.asks(&payer, now);
         let (limits, waiting, is_free) = (shared.limits, line.waiting, line.at_work < shared.limits.at_work);
+        let share = line.share(&payer, limits);
         let account = line.payers.entry(payer.clone()).or_default();
-        if is_free && account.waiting.is_empty() && account.at_work < limits.share() {
+        if is_free && account.waiting.is_empty() && account.at_work < share {
             account.at_work += 1;
             line.at_work += 1;
             drop(line);
@@ -155,13 +152,13 @@ impl Turns {
             return Ok(Entered::AtOnce(Turn { shared: Arc::clone(shared), payer }));
         }
         if account.waiting.len() >= limits.waiting_per_tenant || waiting >= limits.waiting {
-            let retry_ms = limits.retry_ms(account.waiting.len());
+            let retry_ms = retry_ms(account.waiting.len(), share);
             line.tidy(&payer);
             drop(line);
             shared.told.refused.increment(1);
             return Err(LineFull { retry_ms });
         }
-        let called = line.join(&payer, limits.share());
+        let called = line.join(&payer, share);
         let number = line.next;
         drop(line);
         shared.told.waited.increment(1);
@@ -184,7 +181,8 @@ impl Shared {
         if let Some(account) = line.payers.get_mut(payer) {
             account.at_work = account.at_work.saturating_sub(1);
         }
-        line.stand_in(payer, self.limits.share());
+        let share = line.share(payer, self.limits);
+        line.stand_in(payer, share);
         line.tidy(payer);
         // One at most, but for places that were given up.
         let called = line.call(self.limits);
@@ -216,6 +214,11 @@ impl Shared {
 }
 
 impl Line {
+    /// What a payer may have at work now.
+    fn share(&self, payer: &Payer, limits: TurnLimits) -> usize {
+        if self.lately.others_than(payer) { limits.beside_others() } else { limits.alone() }
+    }
+
     /// A place at the end of the payer's own line; its number is `next` after this.
     fn join(&mut self, payer: &Payer, share: usize) -> oneshot::Receiver<()> {
         let (call, called) = oneshot::channel();
@@ -240,9 +243,10 @@ impl Line {
         let mut called = Vec::new();
         while self.at_work < limits.at_work {
             let Some(payer) = self.turn.pop_front() else { break };
+            let share = self.share(&payer, limits);
             let Some(account) = self.payers.get_mut(&payer) else { continue };
             account.in_turn = false;
-            if account.at_work < limits.share()
+            if account.at_work < share
                 && let Some((_, call)) = account.waiting.pop_first()
             {
                 account.at_work += 1;
@@ -250,7 +254,7 @@ impl Line {
                 self.waiting = self.waiting.saturating_sub(1);
                 called.push(call);
             }
-            self.stand_in(&payer, limits.share());
+            self.stand_in(&payer, share);
             self.tidy(&payer);
         }
         called
@@ -266,29 +270,14 @@ impl Line {
 }
 
 impl TurnLimits {
-    /// What one payer may have at work: half, so that a newcomer begins at once.
-    fn share(self) -> usize {
+    /// What one payer may have at work where nobody else asks: half, so that a newcomer begins at once.
+    fn alone(self) -> usize {
         self.at_work.div_ceil(2)
     }
 
-    /// When those before one will have had their turn, as far as can be said without knowing what they ask.
-    fn retry_ms(self, before: usize) -> u32 {
-        let rounds = before / self.share().max(1) + 1;
-        u32::try_from(rounds).unwrap_or(u32::MAX).saturating_mul(ROUND_MS).min(RETRY_MOST_MS)
-    }
-}
-
-impl Payer {
-    /// Who pays for what a caller begins.
-    #[must_use]
-    pub fn of(caller: &Caller) -> Self {
-        match (caller.account().tenant(), caller.proof()) {
-            (Some(tenant), _) => Self::Tenant(tenant),
-            (None, Proof::Certificate(certificate)) => Self::Newcomers(certificate.authority.clone()),
-            (None, Proof::Unix(unix)) => Self::User(unix.uid),
-            (None, Proof::TaskKey(key)) => Self::Tenant(key.task.tenant()),
-            (None, Proof::Federated(token)) => Self::Subject(Digest::of(token.subject.as_bytes())),
-        }
+    /// The same while others ask too.
+    fn beside_others(self) -> usize {
+        self.beside_others.clamp(1, self.alone().max(1))
     }
 }
 
@@ -376,6 +365,12 @@ impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Told")
     }
+}
+
+/// When those before one will have had their turn, as far as can be said without knowing what they ask.
+fn retry_ms(before: usize, share: usize) -> u32 {
+    let rounds = before / share.max(1) + 1;
+    u32::try_from(rounds).unwrap_or(u32::MAX).saturating_mul(ROUND_MS).min(RETRY_MOST_MS)
 }
 
 /// How long work that was broken off counts as going on: a few commits.

@@ -26,7 +26,9 @@ use tower::Service as _;
 
 use super::{
     Edge, EdgeLimits, Link, Peer,
+    credit::Credit,
     gathered::Turn,
+    message::Message,
     pace::{Pace, Paced},
     turned_away,
 };
@@ -55,20 +57,28 @@ pub(super) async fn serve<I>(
     let Ok(_share) = anonymous.then(|| Arc::clone(&edge.anonymous).try_acquire_owned()).transpose() else {
         return turned_away("anonymous_full");
     };
+    let credit = edge.credits.of(&link, edge.clock.wall());
+    let connected = credit.clone().map(Credit::connected);
+    if matches!(connected, Some(None)) {
+        return turned_away("caller_full");
+    }
     let entry = edge.connections.enter(&link);
     let pace = Pace::default();
     let peer = Arc::new(Peer::new(link, entry.cut.clone(), pace.clone()));
     let asked = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&asked);
+    let (seen, asker, patience) = (Arc::clone(&asked), credit.clone(), edge.limits.handshake);
     let service = service_fn(move |mut request: Request<Incoming>| {
         seen.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(&peer));
+        let (parts, body) = request.into_parts();
+        let body = Message::new(body, &parts.headers, asker.clone(), patience);
+        let request = Request::from_parts(parts, body);
         let mut router = router.clone();
         // INVARIANT: a router is always ready.
         async move { answer(&mut router, request).await }
     });
     let builder = builder(protocol, &edge.limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Paced::new(io, pace.clone())), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Paced::new(io, pace.clone(), credit)), service));
     let mut first = pin!(sleep(edge.limits.first_request));
     let (mut stopping, mut waiting, mut turn) = (false, anonymous, Turn::default());
     loop {
@@ -103,7 +113,7 @@ pub(super) async fn serve<I>(
     }
 }
 
-async fn answer(router: &mut Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(router: &mut Router, request: Request<Message<Incoming>>) -> Result<Response, Infallible> {
     router.call(request).await
 }
 

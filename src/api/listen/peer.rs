@@ -54,8 +54,8 @@ impl Peer {
         Self { link, cut, pace }
     }
 
-    /// It asks for more than its rate, or without a proof, and is read more slowly for a moment. Not so a proxy: others ask over the same
-    /// connection.
+    /// It asks for more than its rate, or without a proof, and is read more slowly for a moment. Not so a proxy: others ask
+    /// over the same connection.
     pub fn slow_down(&self) {
         match &self.link {
             Link::Tls { .. } | Link::Unix { .. } => self.pace.slow_down(),

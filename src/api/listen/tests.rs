@@ -56,6 +56,7 @@ fn limits() -> EdgeLimits {
     EdgeLimits {
         connections: 8,
         streams_per_connection: 16,
+        frames_per_caller_per_second: 500,
         handshake: Duration::from_secs(10),
         first_request: Duration::from_secs(10),
         drain: Duration::from_secs(10),
@@ -264,6 +265,25 @@ async fn anonymous_connections_leave_half_of_the_room_to_proven_ones() {
     drop(proven);
     until(|| f.edge.connections().count() == 3).await;
     drop(other);
+}
+
+#[tokio::test]
+async fn one_caller_has_half_of_the_room_whatever_certificate_it_comes_with() {
+    let f = start(EdgeLimits { connections: 8, ..limits() }).await;
+    let (one, renewed) = (f.own.workload(WORKLOAD), f.own.workload(WORKLOAD));
+    let mut open = Vec::new();
+    for leaf in [&one, &renewed, &one, &renewed] {
+        open.push(f.connect(Some(leaf), b"h2").await.expect("room"));
+    }
+    until(|| f.edge.connections().count() == 4).await;
+    for leaf in [&one, &renewed] {
+        assert!(f.who(Some(leaf), b"h2").await.is_err(), "one past its half");
+    }
+    let other = f.own.workload("spiffe://acme.mayfly.internal/w/other");
+    assert!(f.who(Some(&other), b"h2").await.is_ok());
+    open.pop();
+    until(|| f.edge.connections().count() == 3).await;
+    assert!(f.who(Some(&one), b"h2").await.is_ok(), "one that has ended leaves room");
 }
 
 #[tokio::test]
