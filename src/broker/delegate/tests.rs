@@ -18,6 +18,7 @@ use crate::{
 
 mod approved;
 mod chain;
+mod limits;
 
 fn named(name: &str) -> Caller {
     Caller::for_test(Proof::Certificate(CertificateProof {
