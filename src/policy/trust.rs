@@ -302,6 +302,14 @@ pub struct Workload {
     pub sources: Sorted<IpNet>,
 }
 
+impl Workload {
+    /// Whether it comes by a Unix socket of the broker's host, and no other way.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        !self.selectors.is_empty() && self.selectors.iter().all(|selector| matches!(selector, Selector::Unix { .. }))
+    }
+}
+
 fn is_empty(sources: &Sorted<IpNet>) -> bool {
     sources.is_empty()
 }
