@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{CutDraft, TenantChange, TrustCommit, UseRow},
+    ledger::{Custody, CutDraft, TenantChange, TrustCommit, UseRow},
     model::{Digest, EndReason, GrantName, Scope, Suspension, TenantName, TenantNumber, Timestamp},
     pb,
     policy::{
@@ -279,7 +279,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Grants that are added, or given an owner, in the name of somebody who has left: suspended from the first moment on.
+    /// Grants that are added, or given an owner or a partner, in the name of somebody who has left: suspended from the first
+    /// moment on.
     fn hold_for_leavers(
         &self,
         commit: &mut TrustCommit,
@@ -287,14 +288,21 @@ impl Broker {
         old: Option<&Tenant>,
         new: &TenantTrust,
     ) {
-        let named_before = |name: &GrantName, grant: &Grant| {
-            old.and_then(|old| old.trust.grants().get(name)).is_some_and(|before| before.owner == grant.owner)
-        };
-        for (name, grant) in new.grants().iter().filter(|(name, grant)| !named_before(name, grant)) {
-            if !self.people.has_left(&grant.owner) {
+        for (name, grant) in new.grants() {
+            let before = old.and_then(|old| Some((old, old.trust.grants().get(name)?)));
+            let owner = match before.filter(|(_, before)| before.owner == grant.owner) {
+                // A file that goes on saying the same is no new word.
+                Some((_, before)) if before.partner == grant.partner => continue,
+                // A transfer made at run time stands above it.
+                Some((old, before)) => old.owner(name, before),
+                None => &grant.owner,
+            };
+            if !self.people.has_left(owner) && !self.people.is_noted_as_left(owner, new.name(), &grant.partner) {
                 continue;
             }
             let scope = Scope::Grant(new.name().clone(), name.clone());
+            // One that comes from somebody who has left, too, is let go by no hand-over.
+            commit.custody.retain(|(act, _)| !matches!(act, Custody::Release { scope: of, .. } if *of == scope));
             let mut event = event::by(caller, operator.actor(), "scope.suspended", commit.now);
             of_grant(&mut event, new.name(), &grant.partner, name);
             "the trust map names an owner who has left".clone_into(&mut event.reason);

@@ -29,6 +29,7 @@ pub mod keeper;
 pub mod keys;
 pub mod lapse;
 pub mod lastuse;
+mod leavers;
 pub mod notify;
 mod owners;
 pub mod page;

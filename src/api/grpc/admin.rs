@@ -438,6 +438,15 @@ impl pb::admin_server::Admin for AdminService {
         self.0.answer("answer_appeal", request, work).await
     }
 
+    async fn return_owner(
+        &self,
+        request: Request<pb::ReturnOwnerRequest>,
+    ) -> Result<Response<pb::ReturnOwnerResponse>, Status> {
+        let broker = self.0.broker();
+        let work = |caller: Arc<Caller>, request| async move { broker.return_owner(&caller, request).await };
+        self.0.answer("return_owner", request, work).await
+    }
+
     async fn list_policy_differences(
         &self,
         request: Request<pb::ListPolicyDifferencesRequest>,

@@ -83,6 +83,9 @@ impl Broker {
             ) => {
                 done.left.insert(format!("{}: {}", event.kind, event.details.join(", ")));
             }
+            ("owner.noted" | "owner.returned", _) => {
+                done.left.insert(format!("{}: {}; say it again", event.kind, event.details.join(", ")));
+            }
             ("person.closed" | "person.removed" | "sign_in.all_ended", _) => {
                 let what = format!("{}: {}", event.kind, event.details.join(", "));
                 done.left.insert(format!("{what}; have the directory sync again before `mayfly confirm store`"));
