@@ -249,6 +249,7 @@ impl Broker {
             hash,
             version,
             removed: new.is_none(),
+            gone: old.into_iter().flat_map(|old| gone(old, new)).map(|(name, _)| name.clone()).collect(),
         });
         Ok(())
     }
@@ -377,11 +378,15 @@ fn hand_over(
     commit.events.push(event);
 }
 
+/// Grants that are removed.
+fn gone<'a>(old: &'a Tenant, new: Option<&'a TenantTrust>) -> impl Iterator<Item = (&'a GrantName, &'a Grant)> {
+    old.trust.grants().iter().filter(move |(name, _)| new.is_none_or(|new| !new.grants().contains_key(*name)))
+}
+
 /// What outlasts grants that are removed: whose they were, and a date that was missed. So nobody gets round either by
 /// taking a grant out of the files and putting it back.
 fn leave_behind(commit: &mut TrustCommit, old: &Tenant, new: Option<&TenantTrust>) {
-    let is_gone = |name: &GrantName| new.is_none_or(|new| !new.grants().contains_key(name));
-    for (name, grant) in old.trust.grants().iter().filter(|(name, _)| is_gone(name)) {
+    for (name, grant) in gone(old, new) {
         let attest_by = old.attest_by(name, grant);
         if attest_by == Timestamp::default() {
             // Its row is damaged: it stays, and closes the grant if that comes back.
