@@ -163,20 +163,19 @@ impl Broker {
             events: Vec::new(),
             now,
         };
-        let mut renumbered = Vec::with_capacity(plan.tenants.len());
+        let (mut renumbered, mut compiled) = (Vec::with_capacity(plan.tenants.len()), Vec::new());
         for (name, (old, new)) in &plan.tenants {
             let number = self.registry.number(name).or_else(|| numbers.get(name).copied());
             let number = number.ok_or(Refusal::Unavailable("no tenant number is left"))?;
             self.add_tenant(&mut commit, caller, operator, number, name, old.as_deref(), new.as_ref(), reason)?;
             // It was compiled to be checked: no request waits for that once more.
-            if let Some(trust) = new.as_ref().filter(|trust| trust.policy().is_some()) {
-                self.registry.keep_compiled(number, trust.compiled());
-            }
+            let version = commit.tenants.last().map_or(0, |change| change.version);
+            let with_policies = new.as_ref().filter(|trust| trust.policy().is_some());
+            compiled.extend(with_policies.map(|trust| (number, version, trust.compiled())));
             renumbered.push((name.clone(), number));
         }
-        if let Some(global) = plan.global.as_ref().filter(|global| global.guardrails.is_some()) {
-            self.registry.keep_compiled(TenantNumber::BROKER, global.compiled());
-        }
+        let guardrails = plan.global.as_ref().filter(|global| global.guardrails.is_some());
+        compiled.extend(guardrails.map(|global| (TenantNumber::BROKER, 0, global.compiled())));
         for scope in scopes {
             commit.cuts.push(self.narrowing(caller, operator, scope, reason, now)?);
         }
@@ -189,6 +188,10 @@ impl Broker {
         let receipt = self
             .ledger
             .apply(commit, move || {
+                // What is not on disk is of no version yet, and is kept for nobody.
+                for (number, version, compiled) in &compiled {
+                    registry.keep_compiled(*number, *version, compiled.clone());
+                }
                 registry.changed(&renumbered);
                 registry.reload_global(&ledger);
                 renumbered.iter().for_each(|(_, number)| rings.changed(*number));
