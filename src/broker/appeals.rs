@@ -79,7 +79,7 @@ impl Broker {
             let workload = self.holder(caller, &task.tenant, &task.workload, now, "task")?;
             within(&workload, id, "task")?;
             Self::check_client_key(caller, &task, "task")?;
-            (Scope::Task(self.suspended_above(task)?), workload.actor())
+            (Scope::Task(self.suspended_above(&task)?), workload.actor())
         };
         let cause = self.cause_of(&scope, &request.cause)?;
         let event = event::by(caller, actor.clone(), "appeal.filed", now);
@@ -252,16 +252,14 @@ impl Broker {
     }
 
     /// The task itself, or the one above it that is suspended for what it did.
-    fn suspended_above(&self, task: Task) -> Result<TaskId, Refusal> {
-        let (own, mut at) = (task.id, Some(task));
-        for _ in 0..=Task::MAX_ANCESTORS {
-            let Some(task) = at else { break };
-            if !self.ledger.scope(Scope::Task(task.id).id()).held.is_empty() {
-                return Ok(task.id);
+    fn suspended_above(&self, task: &Task) -> Result<TaskId, Refusal> {
+        for id in task.lineage(|id| self.ledger.task(id)) {
+            let id = id?;
+            if !self.ledger.scope(Scope::Task(id).id()).held.is_empty() {
+                return Ok(id);
             }
-            at = task.parent.map(|id| self.ledger.task(id)).transpose()?.flatten();
         }
-        Ok(own)
+        Ok(task.id)
     }
 
     /// Whose an event is, and what it is about.

@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
-use super::{
-    custody::{self, Custody},
-    upkeep::timestamp,
-};
+use super::custody::{self, Custody};
 use crate::{
+    audit::time::stamp,
     ledger::{
         codec::{scope_from, scope_name},
         engine::Table,
@@ -180,7 +178,7 @@ fn closed(record: &records::AppealRecord, cause: Suspension, why: &str, now: Tim
         kind: "appeal.closed".to_owned(),
         decision: "done".to_owned(),
         actor: "broker".to_owned(),
-        at: Some(timestamp(now)),
+        at: Some(stamp(now)),
         tenant: record.tenant.clone(),
         partner: record.partner.clone(),
         grant,
