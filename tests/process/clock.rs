@@ -1,6 +1,6 @@
 //! A daemon that was down for so long that it does not believe the clock.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use mayfly::{
     broker::time::SystemClock,
@@ -10,7 +10,7 @@ use mayfly::{
 };
 use tokio::sync::oneshot;
 
-use super::rig::{Launch, mayfly};
+use super::rig::{Launch, arg, mayfly};
 
 /// The system's clock, so many days ago.
 #[derive(Debug)]
@@ -42,10 +42,6 @@ async fn founded(launch: &Launch, days: u64) {
     let (stop, stopped) = oneshot::channel::<()>();
     drop(stop);
     server.run_until(Arc::new(String::new), async { drop(stopped.await) }).await;
-}
-
-fn arg(path: &Path) -> &str {
-    path.to_str().expect("a path")
 }
 
 #[tokio::test(flavor = "multi_thread")]
