@@ -4,7 +4,8 @@
 //! suspended for its speed or for a time, an attestation or a new owner for a grant.
 
 use super::{
-    Broker, decided::decided, event, page, refusal::Refusal, revoke::check_reason, task::revision, view, who::Operator, wish::within,
+    Broker, decided::decided, event, page, refusal::Refusal, revoke::check_reason, task::revision, view, who::Operator,
+    wish::within,
 };
 use crate::{
     identity::Caller,

@@ -122,7 +122,8 @@ pub(super) fn is_owner(name: &str, owner: &str) -> bool {
 /// Whether what was said holds for a partner's grants in a tenant.
 pub(super) fn holds(left: &OwnerLeftRecord, tenant: &TenantName, partner: &PartnerName) -> bool {
     let named = |all: bool, names: &[String], name: &str| all || names.iter().any(|one| one == name);
-    named(left.all_tenants, &left.tenants, tenant.as_str()) && named(left.all_partners, &left.partners, partner.as_str())
+    named(left.all_tenants, &left.tenants, tenant.as_str())
+        && named(left.all_partners, &left.partners, partner.as_str())
 }
 
 /// Whether an operator's scope has all of it.
@@ -133,7 +134,8 @@ fn is_within(operator: &Operator, left: &OwnerLeftRecord) -> bool {
             Reach::Only(own) => !all && names.iter().all(|name| name.parse().is_ok_and(|name| own.has(&name))),
         }
     }
-    has(&operator.tenants, left.all_tenants, &left.tenants) && has(&operator.partners, left.all_partners, &left.partners)
+    has(&operator.tenants, left.all_tenants, &left.tenants)
+        && has(&operator.partners, left.all_partners, &left.partners)
 }
 
 /// Whether it has all of an operator's scope.

@@ -241,10 +241,8 @@ impl Broker {
     ) -> Result<Option<pb::Revision>, Refusal> {
         let basis = self.ledger.basis().1;
         let (operator, now) = (self.operator(caller)?, self.now());
-        let event = pb::Event {
-            reason: request.reason.clone(),
-            ..event::by(caller, operator.actor(), "scope.suspended", now)
-        };
+        let event =
+            pb::Event { reason: request.reason.clone(), ..event::by(caller, operator.actor(), "scope.suspended", now) };
         let back = Leaving {
             is_owner: &|owner| is_owner(owner, &request.owner),
             name: &request.owner,

@@ -49,8 +49,7 @@ async fn who_starts_held_after_a_long_time_down_is_reached_over_tls_and_confirme
     // Certificates of the daemon's own live 7 days, operators' 30: one that is lost is made anew on the host.
     for (days, is_recovered) in [(20, false), (40, true)] {
         let folder = tempfile::tempdir().expect("folder");
-        let launch =
-            Launch { folder: folder.path().into(), arguments: Vec::new(), config: None, program: None };
+        let launch = Launch { folder: folder.path().into(), arguments: Vec::new(), config: None, program: None };
         founded(&launch, days).await;
         let mut operator = launch.data().join("operator");
         if is_recovered {

@@ -220,7 +220,8 @@ fn shortened(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     let room = most.saturating_sub(MORE.len());
-    let mut kept: String = text.char_indices().take_while(|(at, one)| at + one.len_utf8() <= room).map(|(_, c)| c).collect();
+    let mut kept: String =
+        text.char_indices().take_while(|(at, one)| at + one.len_utf8() <= room).map(|(_, c)| c).collect();
     kept.push_str(MORE);
     kept
 }
@@ -412,14 +413,19 @@ mod tests {
         ] {
             broker.replay(&event, &mut done).await.expect("replays");
         }
-        assert_eq!(done.barred.iter().map(String::as_str).collect::<Vec<_>>(), ["partner globex", "workload acme/runner"]);
+        assert_eq!(
+            done.barred.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["partner globex", "workload acme/runner"]
+        );
         assert_eq!(done.cut.iter().map(String::as_str).collect::<Vec<_>>(), ["partner globex"]);
         assert!(done.left.len() >= 6 && done.left.iter().all(|line| line.len() <= LINE_MOST), "{:?}", done.left);
         let events = told(&broker, "scope.").await;
         assert_eq!(events.len(), 3);
         for event in events {
             assert!(prost::Message::encoded_len(&event) < 2_048, "{} bytes", prost::Message::encoded_len(&event));
-            assert!(event.tenant.is_empty() && event.reason.starts_with("because ") && event.reason.len() <= REASON_MOST);
+            assert!(
+                event.tenant.is_empty() && event.reason.starts_with("because ") && event.reason.len() <= REASON_MOST
+            );
         }
         let listed = broker.list_bars(&admin(), pb::ListBarsRequest::default()).await.expect("lists").bars;
         assert_eq!(listed.len(), 2);

@@ -516,7 +516,9 @@ async fn an_explanation_for_who_comes_by_a_socket_alone_is_by_a_socket() {
     let class = "[[resource_class]]\ntenant = \"acme\"\nname = \"financial\"\naudiences = [\"secret:stripe\"]\n\
                  ttl_max = \"1h\"\npurposes = [\"pay\"]\n";
     let job = |name: &str, selectors: &str| {
-        format!("[[workload]]\ntenant = \"acme\"\nname = \"{name}\"\nenvironment = \"prod\"\nselectors = [{selectors}]\n")
+        format!(
+            "[[workload]]\ntenant = \"acme\"\nname = \"{name}\"\nenvironment = \"prod\"\nselectors = [{selectors}]\n"
+        )
     };
     let named = "workloads = [\"w\"]\n    purposes = [\"pay\"]";
     assert!(trust().contains(named));

@@ -4,7 +4,9 @@ use crate::{
     broker::time::SystemClock,
     cli::cell::{Fields, Record},
     model::{Clock, Intent, Ruling, Timestamp},
-    policy::{self, Asked, BindingWish, Denied, Facts, Origin, Scene, TaskAsked, TaskFacts, TenantTrust, TrustMap, Workload},
+    policy::{
+        self, Asked, BindingWish, Denied, Facts, Origin, Scene, TaskAsked, TaskFacts, TenantTrust, TrustMap, Workload,
+    },
 };
 
 use super::table::{Act, Case, Expect};
@@ -256,17 +258,15 @@ mod tests {
 
     #[test]
     fn a_source_that_is_not_said_is_no_unix_socket_but_of_who_has_no_other_way() {
-        let stripe = |more: &str| {
-            reason(&format!("purpose = \"pay\"\nkind = \"secret\"\naudience = \"secret:stripe\"\n{more}"))
-        };
+        let stripe =
+            |more: &str| reason(&format!("purpose = \"pay\"\nkind = \"secret\"\naudience = \"secret:stripe\"\n{more}"));
         assert_eq!(stripe("workload = \"job\""), "");
         assert_eq!(stripe("workload = \"job\"\nlocal = false"), "BINDING_REQUIRED");
         assert_eq!(stripe("workload = \"agent\""), "BINDING_REQUIRED");
         assert_eq!(stripe("workload = \"agent\"\nlocal = true"), "");
         assert_eq!(stripe("workload = \"agent\"\nsource_ip = \"10.0.0.7\""), "BINDING_REQUIRED");
         // A grant for one network is for nobody of whom nothing is said.
-        let near =
-            |more: &str| reason(&format!("purpose = \"read\"\naudience = \"https://api.acme.example\"\n{more}"));
+        let near = |more: &str| reason(&format!("purpose = \"read\"\naudience = \"https://api.acme.example\"\n{more}"));
         assert_eq!(near("workload = \"agent\"\nsource_ip = \"10.0.0.7\""), "");
         for said in ["", "local = true", "source_ip = \"192.0.2.7\""] {
             assert_ne!(near(&format!("workload = \"agent\"\n{said}")), "", "{said}");

@@ -107,7 +107,9 @@ struct Table {
 pub fn parse(text: &str) -> Result<Vec<Case>, String> {
     let table = toml::from_str::<Table>(text).map_err(|error| error.to_string())?;
     match table.case.iter().find(|case| case.local == Some(true) && case.source_ip.is_some()) {
-        Some(case) => Err(format!("case `{}`: has local = true and a source_ip; a Unix socket has no address", case.name)),
+        Some(case) => {
+            Err(format!("case `{}`: has local = true and a source_ip; a Unix socket has no address", case.name))
+        }
         None => Ok(table.case),
     }
 }

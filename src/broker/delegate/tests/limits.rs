@@ -2,10 +2,7 @@
 
 use super::{API, bed, named, open, renew};
 use crate::{
-    broker::{
-        Broker,
-        testing::worker,
-    },
+    broker::{Broker, testing::worker},
     identity::Caller,
     pb,
 };
