@@ -299,7 +299,7 @@ impl Broker {
                 Some((_, before)) if before.partner == grant.partner => continue,
                 // A transfer made at run time stands above it.
                 Some((old, before)) => old.owner(name, before),
-                None => &grant.owner,
+                None => grant.owner.as_str(),
             };
             if !self.people.has_left(owner) && !self.people.is_noted_as_left(owner, new.name(), &grant.partner) {
                 continue;

@@ -5,7 +5,13 @@
 
 use std::sync::Arc;
 
-use super::{Broker, event, people::Called, people::People, refusal::Refusal, revoke::check_reason, who::Operator};
+use super::{
+    Broker, event,
+    people::{Called, People},
+    refusal::Refusal,
+    revoke::check_reason,
+    who::Operator,
+};
 use crate::{
     identity::Caller,
     ledger::Receipt,

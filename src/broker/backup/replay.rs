@@ -309,7 +309,7 @@ mod tests {
             Scope::PartnerInTenant(tenant, partner),
             Scope::Proof(Digest::of(b"proof")),
             Scope::Secret("acme".parse().expect("name"), "stripe".parse().expect("name")),
-            Scope::SigningKey("k 1".into()),
+            Scope::SigningKey("k-1".into()),
             Scope::Task(task),
             Scope::Tenant("acme".parse().expect("name")),
             Scope::Workload("acme".parse().expect("name"), "runner".parse().expect("name")),
