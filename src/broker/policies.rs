@@ -366,7 +366,7 @@ mod tests {
                      \"workloads\":{},\"grants\":{},\"verifiers\":{}}";
         let other = crate::policy::TenantTrust::from_bytes(other.as_bytes()).expect("a trust map");
         other.compile();
-        registry.keep_compiled(number, other.compiled());
+        registry.keep_compiled(number, acme(&broker).version, other.compiled());
         registry.changed(&[(name, number)]);
         let tenant = acme(&broker);
         assert!(!tenant.trust.is_compiled(), "what was compiled of another is no good");

@@ -385,7 +385,9 @@ fn a_change_that_says_nothing_and_writes_no_row_is_in_force_all_the_same(bed: &m
     let published = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = std::sync::Arc::clone(&published);
     let commit = TrustCommit { changed: vec![tenant()], ..trust_commit(bed) };
-    let publish = move || drop(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let publish = move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    };
     let receipt = wait(bed.ledger().apply(commit, publish)).unwrap();
     assert!(receipt.number() > before, "it has a revision of its own");
     assert_eq!(published.load(std::sync::atomic::Ordering::Relaxed), 1);

@@ -83,6 +83,7 @@ async fn an_appeal_ends_with_its_grant_and_lets_nothing_go_that_comes_back_under
     apply(&bed.broker, &files(true)).await;
     assert_eq!(bed.answer(&admin(), &id, true).await, Err("NOT_FOUND"), "it was for what was there before");
     assert!(bed.is_in_quarantine(), "what is suspended stays so");
+    bed.hands.advance(Duration::from_secs(1));
     let anew = bed.file(&operator("op-z"), grant_scope()).await.expect("against what stands now");
     assert!(anew.changed && id_of(&anew.appeal) != id);
     bed.answer(&admin(), &id_of(&anew.appeal), true).await.expect("granted");
