@@ -24,6 +24,7 @@ mod process {
     mod canary;
     mod ci;
     mod client;
+    mod clock;
     mod crash;
     mod disk;
     mod drain;

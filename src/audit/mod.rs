@@ -6,6 +6,7 @@ pub mod export;
 pub mod finding;
 mod head;
 pub mod page;
+pub mod time;
 pub mod verify;
 
 pub use finding::{Finding, FindingKind};

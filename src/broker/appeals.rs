@@ -4,7 +4,8 @@
 //! suspended for its speed or for a time, an attestation or a new owner for a grant.
 
 use super::{
-    Broker, event, page, refusal::Refusal, revoke::check_reason, task::revision, view, who::Operator, wish::within,
+    Broker, decided::decided, event, page, refusal::Refusal, revoke::check_reason, task::revision, view, who::Operator,
+    wish::within,
 };
 use crate::{
     identity::Caller,
@@ -27,9 +28,19 @@ impl Broker {
         caller: &Caller,
         request: pb::FileAppealRequest,
     ) -> Result<pb::FileAppealResponse, Refusal> {
+        self.operator(caller)?;
+        check_words(&request.reason)?;
+        decided(|| self.try_file_appeal(caller, &request)).await
+    }
+
+    async fn try_file_appeal(
+        &self,
+        caller: &Caller,
+        request: &pb::FileAppealRequest,
+    ) -> Result<pb::FileAppealResponse, Refusal> {
+        let basis = self.ledger.basis().1;
         let operator = self.operator(caller)?;
         operator.require(Role::Auditor)?;
-        check_words(&request.reason)?;
         let named = request.scope.as_ref().ok_or_else(|| Refusal::invalid("scope", "is missing"))?;
         let scope = view::scope_of(named)?;
         if !self.is_concerned(&operator, &scope)? {
@@ -38,7 +49,7 @@ impl Broker {
         let cause = self.cause_of(&scope, &request.cause)?;
         let now = self.now();
         let event = event::by(caller, operator.actor(), "appeal.filed", now);
-        let (appeal, is_new, receipt) = self.file(scope, cause, operator.actor(), request.reason, event).await?;
+        let (appeal, is_new, receipt) = self.file(basis, scope, cause, &request.reason, event).await?;
         Ok(pb::FileAppealResponse { appeal: Some(appeal), changed: is_new, revision: receipt })
     }
 
@@ -48,7 +59,11 @@ impl Broker {
     /// As for [`Self::file_appeal`].
     pub async fn appeal(&self, caller: &Caller, request: pb::AppealRequest) -> Result<pb::AppealResponse, Refusal> {
         check_words(&request.reason)?;
-        let now = self.now();
+        decided(|| self.try_appeal(caller, &request)).await
+    }
+
+    async fn try_appeal(&self, caller: &Caller, request: &pb::AppealRequest) -> Result<pb::AppealResponse, Refusal> {
+        let (basis, now) = (self.ledger.basis().1, self.now());
         let (scope, actor) = if request.task_id.is_empty() {
             let tenant: TenantName = view::id("tenant", &request.tenant)?;
             let workload = self.workload(caller, &tenant, now)?;
@@ -65,11 +80,11 @@ impl Broker {
             let workload = self.holder(caller, &task.tenant, &task.workload, now, "task")?;
             within(&workload, id, "task")?;
             Self::check_client_key(caller, &task, "task")?;
-            (Scope::Task(self.suspended_above(task)?), workload.actor())
+            (Scope::Task(self.suspended_above(&task)?), workload.actor())
         };
         let cause = self.cause_of(&scope, &request.cause)?;
         let event = event::by(caller, actor.clone(), "appeal.filed", now);
-        let (appeal, is_new, receipt) = self.file(scope, cause, actor.clone(), request.reason, event).await?;
+        let (appeal, is_new, receipt) = self.file(basis, scope, cause, &request.reason, event).await?;
         Ok(pb::AppealResponse { appeal: Some(for_workload(appeal, &actor)), changed: is_new, revision: receipt })
     }
 
@@ -87,7 +102,7 @@ impl Broker {
             let Some((scope, _)) = appealed(record) else { return Ok(None) };
             let wanted = (request.tenant.is_empty() || request.tenant == record.tenant)
                 && (!request.only_open || record.answered == 0)
-                && self.is_concerned(&operator, &scope)?;
+                && self.is_concerned_by(&operator, &scope, record)?;
             Ok(if wanted { Some(self.shown_appeal(record)?) } else { None })
         };
         let fetch = |_: &[u8], after: &[u8], limit| self.ledger.appeals(after, limit);
@@ -106,15 +121,33 @@ impl Broker {
         caller: &Caller,
         request: pb::AnswerAppealRequest,
     ) -> Result<pb::AnswerAppealResponse, Refusal> {
-        let operator = self.operator(caller)?;
+        self.operator(caller)?;
         check_words(&request.reason)?;
+        decided(|| self.try_answer(caller, &request)).await
+    }
+
+    async fn try_answer(
+        &self,
+        caller: &Caller,
+        request: &pb::AnswerAppealRequest,
+    ) -> Result<pb::AnswerAppealResponse, Refusal> {
+        let basis = self.ledger.basis().1;
+        let operator = self.operator(caller)?;
         let seen = self.waiting(&operator, &request.appeal_id).await?;
         let (scope, cause) = appealed(&seen).ok_or(NONE)?;
         operator.require(Role::Admin)?;
-        self.may_end(&operator, &scope)?;
+        // Of a grant that is gone, who reaches where it was says no; there is nothing left to let go.
+        let is_gone = self.is_gone(&scope)?;
+        if !is_gone {
+            self.may_end(&operator, &scope)?;
+        }
         // The same person, also by another way in.
         if seen.appellant.strip_prefix("operator:").is_some_and(|by| operator.has_signed(by)) {
             return Err(Refusal::NotAllowed("who filed an appeal does not answer it; ask another admin"));
+        }
+        if request.granted && is_gone {
+            let problem = "cannot let go a grant that is not in the trust map any more; refuse the appeal";
+            return Err(Refusal::invalid("granted", problem));
         }
         if request.granted {
             check_liftable(&scope, cause)?;
@@ -132,9 +165,10 @@ impl Broker {
             seen,
             granted: request.granted,
             by: operator.actor(),
-            reason: request.reason,
+            reason: request.reason.clone(),
             event: told,
             released,
+            basis,
             now,
         };
         let (answered, receipt) = self.ledger.answer_appeal(answer).await?;
@@ -146,17 +180,18 @@ impl Broker {
 
     async fn file(
         &self,
+        basis: u64,
         scope: Scope,
         cause: Suspension,
-        appellant: String,
-        reason: String,
+        reason: &str,
         mut event: pb::Event,
     ) -> Result<(pb::Appeal, bool, Option<pb::Revision>), Refusal> {
         let now = self.now();
         self.concerning(&mut event, &scope, cause)?;
-        event.reason.clone_from(&reason);
+        event.reason = reason.to_owned();
+        let (appellant, reason) = (event.actor.clone(), reason.to_owned());
         let (tenant, partner) = (event.tenant.clone(), event.partner.clone());
-        let draft = AppealDraft { scope, cause, tenant, partner, appellant, reason, event, now };
+        let draft = AppealDraft { scope, cause, tenant, partner, appellant, reason, event, basis, now };
         let filed = self.ledger.file_appeal(draft).await;
         // It was lifted meanwhile.
         let lifted = |refused| if matches!(refused, Refused::Unknown) { NOTHING } else { refused.into() };
@@ -185,6 +220,24 @@ impl Broker {
         Ok(speaks || operator.person.as_ref().is_some_and(|person| person.is(owner)))
     }
 
+    /// The same of an appeal that is there: also where the grant is gone that it is about.
+    fn is_concerned_by(
+        &self,
+        operator: &Operator,
+        scope: &Scope,
+        record: &records::AppealRecord,
+    ) -> Result<bool, Refusal> {
+        let was_there = operator.sees(&record.tenant, &record.partner);
+        Ok(self.is_concerned(operator, scope)? || (was_there && self.is_gone(scope)?))
+    }
+
+    /// Whether it is a grant that is not in the trust map any more.
+    fn is_gone(&self, scope: &Scope) -> Result<bool, Refusal> {
+        let Scope::Grant(tenant, name) = scope else { return Ok(false) };
+        let known = self.registry.tenant(&self.ledger, tenant)?;
+        Ok(known.is_none_or(|known| !known.trust.grants().contains_key(name)))
+    }
+
     /// The one reason for which a scope is suspended, or the one that is named.
     fn cause_of(&self, scope: &Scope, named: &str) -> Result<Suspension, Refusal> {
         let held = self.ledger.scope(scope.id()).held;
@@ -200,16 +253,14 @@ impl Broker {
     }
 
     /// The task itself, or the one above it that is suspended for what it did.
-    fn suspended_above(&self, task: Task) -> Result<TaskId, Refusal> {
-        let (own, mut at) = (task.id, Some(task));
-        for _ in 0..=Task::MAX_ANCESTORS {
-            let Some(task) = at else { break };
-            if !self.ledger.scope(Scope::Task(task.id).id()).held.is_empty() {
-                return Ok(task.id);
+    fn suspended_above(&self, task: &Task) -> Result<TaskId, Refusal> {
+        for id in task.lineage(|id| self.ledger.task(id)) {
+            let id = id?;
+            if !self.ledger.scope(Scope::Task(id).id()).held.is_empty() {
+                return Ok(id);
             }
-            at = task.parent.map(|id| self.ledger.task(id)).transpose()?.flatten();
         }
-        Ok(own)
+        Ok(task.id)
     }
 
     /// Whose an event is, and what it is about.
@@ -251,7 +302,7 @@ impl Broker {
             let (rows, next) = self.ledger.appeals(&after, ROWS)?;
             if let Some(found) = rows.into_iter().find(|record| appeal_id(record) == id) {
                 let (scope, _) = appealed(&found).ok_or(NONE)?;
-                let is_his = found.answered == 0 && self.is_concerned(operator, &scope)?;
+                let is_his = found.answered == 0 && self.is_concerned_by(operator, &scope, &found)?;
                 return if is_his { Ok(found) } else { Err(NONE) };
             }
             after = next.ok_or(NONE)?;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     identity::Caller,
-    ledger::{CutDraft, TenantChange, TrustCommit, UseRow},
+    ledger::{Custody, CutDraft, TenantChange, TrustCommit, UseRow},
     model::{Digest, EndReason, GrantName, Scope, Suspension, TenantName, TenantNumber, Timestamp},
     pb,
     policy::{
@@ -163,20 +163,19 @@ impl Broker {
             events: Vec::new(),
             now,
         };
-        let mut renumbered = Vec::with_capacity(plan.tenants.len());
+        let (mut renumbered, mut compiled) = (Vec::with_capacity(plan.tenants.len()), Vec::new());
         for (name, (old, new)) in &plan.tenants {
             let number = self.registry.number(name).or_else(|| numbers.get(name).copied());
             let number = number.ok_or(Refusal::Unavailable("no tenant number is left"))?;
             self.add_tenant(&mut commit, caller, operator, number, name, old.as_deref(), new.as_ref(), reason)?;
             // It was compiled to be checked: no request waits for that once more.
-            if let Some(trust) = new.as_ref().filter(|trust| trust.policy().is_some()) {
-                self.registry.keep_compiled(number, trust.compiled());
-            }
+            let version = commit.tenants.last().map_or(0, |change| change.version);
+            let with_policies = new.as_ref().filter(|trust| trust.policy().is_some());
+            compiled.extend(with_policies.map(|trust| (number, version, trust.compiled())));
             renumbered.push((name.clone(), number));
         }
-        if let Some(global) = plan.global.as_ref().filter(|global| global.guardrails.is_some()) {
-            self.registry.keep_compiled(TenantNumber::BROKER, global.compiled());
-        }
+        let guardrails = plan.global.as_ref().filter(|global| global.guardrails.is_some());
+        compiled.extend(guardrails.map(|global| (TenantNumber::BROKER, 0, global.compiled())));
         for scope in scopes {
             commit.cuts.push(self.narrowing(caller, operator, scope, reason, now)?);
         }
@@ -189,6 +188,10 @@ impl Broker {
         let receipt = self
             .ledger
             .apply(commit, move || {
+                // What is not on disk is of no version yet, and is kept for nobody.
+                for (number, version, compiled) in &compiled {
+                    registry.keep_compiled(*number, *version, compiled.clone());
+                }
                 registry.changed(&renumbered);
                 registry.reload_global(&ledger);
                 renumbered.iter().for_each(|(_, number)| rings.changed(*number));
@@ -249,6 +252,7 @@ impl Broker {
             hash,
             version,
             removed: new.is_none(),
+            gone: old.into_iter().flat_map(|old| gone(old, new)).map(|(name, _)| name.clone()).collect(),
         });
         Ok(())
     }
@@ -279,7 +283,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Grants that are added, or given an owner, in the name of somebody who has left: suspended from the first moment on.
+    /// Grants that are added, or given an owner or a partner, in the name of somebody who has left: suspended from the first
+    /// moment on.
     fn hold_for_leavers(
         &self,
         commit: &mut TrustCommit,
@@ -287,14 +292,21 @@ impl Broker {
         old: Option<&Tenant>,
         new: &TenantTrust,
     ) {
-        let named_before = |name: &GrantName, grant: &Grant| {
-            old.and_then(|old| old.trust.grants().get(name)).is_some_and(|before| before.owner == grant.owner)
-        };
-        for (name, grant) in new.grants().iter().filter(|(name, grant)| !named_before(name, grant)) {
-            if !self.people.has_left(&grant.owner) {
+        for (name, grant) in new.grants() {
+            let before = old.and_then(|old| Some((old, old.trust.grants().get(name)?)));
+            let owner = match before.filter(|(_, before)| before.owner == grant.owner) {
+                // A file that goes on saying the same is no new word.
+                Some((_, before)) if before.partner == grant.partner => continue,
+                // A transfer made at run time stands above it.
+                Some((old, before)) => old.owner(name, before),
+                None => grant.owner.as_str(),
+            };
+            if !self.people.has_left(owner) && !self.people.is_noted_as_left(owner, new.name(), &grant.partner) {
                 continue;
             }
             let scope = Scope::Grant(new.name().clone(), name.clone());
+            // One that comes from somebody who has left, too, is let go by no hand-over.
+            commit.custody.retain(|(act, _)| !matches!(act, Custody::Release { scope: of, .. } if *of == scope));
             let mut event = event::by(caller, operator.actor(), "scope.suspended", commit.now);
             of_grant(&mut event, new.name(), &grant.partner, name);
             "the trust map names an owner who has left".clone_into(&mut event.reason);
@@ -369,11 +381,15 @@ fn hand_over(
     commit.events.push(event);
 }
 
+/// Grants that are removed.
+fn gone<'a>(old: &'a Tenant, new: Option<&'a TenantTrust>) -> impl Iterator<Item = (&'a GrantName, &'a Grant)> {
+    old.trust.grants().iter().filter(move |(name, _)| new.is_none_or(|new| !new.grants().contains_key(*name)))
+}
+
 /// What outlasts grants that are removed: whose they were, and a date that was missed. So nobody gets round either by
 /// taking a grant out of the files and putting it back.
 fn leave_behind(commit: &mut TrustCommit, old: &Tenant, new: Option<&TenantTrust>) {
-    let is_gone = |name: &GrantName| new.is_none_or(|new| !new.grants().contains_key(name));
-    for (name, grant) in old.trust.grants().iter().filter(|(name, _)| is_gone(name)) {
+    for (name, grant) in gone(old, new) {
         let attest_by = old.attest_by(name, grant);
         if attest_by == Timestamp::default() {
             // Its row is damaged: it stays, and closes the grant if that comes back.

@@ -142,12 +142,10 @@ impl Broker {
     }
 
     fn is_under(&self, task: TaskId, above: TaskId) -> Result<bool, Refusal> {
-        let mut next = Some(task);
-        for _ in 0..=Task::MAX_ANCESTORS {
-            match next {
-                Some(id) if id == above => return Ok(true),
-                Some(id) => next = self.ledger.task(id)?.and_then(|task| task.parent),
-                None => return Ok(false),
+        let Some(row) = self.ledger.task(task)? else { return Ok(task == above) };
+        for id in row.lineage(|id| self.ledger.task(id)) {
+            if id? == above {
+                return Ok(true);
             }
         }
         Ok(false)

@@ -1,5 +1,6 @@
 //! Audit events: built here, so that each says who, from where, for what and with which decision.
 
+pub use crate::audit::time::{stamp, unstamp};
 use crate::{
     identity::Caller,
     model::{Lease, Ruling, Task, TaskId, Timestamp},
@@ -78,20 +79,6 @@ pub fn of_task(event: &mut pb::Event, task: &Task) {
     event.expires = Some(stamp(task.deadline));
     event.details.extend(task.job_url.iter().map(|url| format!("job_url={url}")));
     event.details.extend(task.intent.iter().flat_map(|intent| intent.details()));
-}
-
-/// The wire's form of a time.
-#[must_use]
-pub fn stamp(at: Timestamp) -> prost_types::Timestamp {
-    let nanos = i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000;
-    prost_types::Timestamp { seconds: i64::try_from(at.seconds()).unwrap_or(i64::MAX), nanos }
-}
-
-/// The inverse of [`stamp`]; before 1970 is 1970.
-#[must_use]
-pub fn unstamp(at: &prost_types::Timestamp) -> Timestamp {
-    let millis = u64::try_from(at.nanos / 1_000_000).unwrap_or(0);
-    Timestamp::from_millis(u64::try_from(at.seconds).unwrap_or(0).saturating_mul(1000).saturating_add(millis))
 }
 
 /// Task id text, empty for none.

@@ -17,7 +17,7 @@ use crate::{
         WorkloadName,
     },
     pb, policy,
-    policy::{Asked, BindingWish, Decision, Facts, Role, Scene, Selector},
+    policy::{Asked, BindingWish, Decision, Facts, Origin, Role, Scene, Selector},
 };
 
 impl Broker {
@@ -80,7 +80,7 @@ impl Broker {
             has_certificate: may_have_certificate(&tenant, &workload),
             attest_by: &attested,
             proofs: Vec::new(),
-            origin: policy::Origin::Unknown,
+            origin: origin_of(&tenant, &workload),
             approved: &approved,
             scene: Scene {
                 global: Some(&global),
@@ -222,6 +222,14 @@ fn binding_of(code: i32) -> Result<BindingWish, Refusal> {
 fn deadline(task: Option<&Task>, seconds: u32, now: Timestamp) -> Option<Timestamp> {
     let of_new = (seconds > 0).then(|| now.after(Duration::from_secs(seconds.into())));
     task.map(|task| task.deadline).or(of_new)
+}
+
+/// A workload that has no other way comes by a Unix socket; of others it is not known from where.
+fn origin_of(tenant: &Tenant, workload: &WorkloadName) -> Origin {
+    match tenant.trust.workloads().get(workload) {
+        Some(workload) if workload.is_local() => Origin::Local,
+        Some(_) | None => Origin::Unknown,
+    }
 }
 
 fn may_have_certificate(tenant: &Tenant, workload: &WorkloadName) -> bool {

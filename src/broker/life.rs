@@ -1,6 +1,7 @@
 //! (tests only) Laws of the trust map's life, on a clock that is moved by hand.
 
 mod attestation;
+mod leaving;
 mod ownership;
 mod quarantine;
 mod questions;

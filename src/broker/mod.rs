@@ -29,6 +29,7 @@ pub mod keeper;
 pub mod keys;
 pub mod lapse;
 pub mod lastuse;
+mod leavers;
 mod minting;
 pub mod notify;
 mod owners;

@@ -1,12 +1,20 @@
 //! Ownership: a grant that changes hands, or whose owner leaves, is suspended until its new owner attests it.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
 use super::{
-    Broker, decided::decided, event, refusal::Refusal, registry::Tenant, revoke::check_reason, task::revision, view,
+    Broker,
+    decided::decided,
+    event,
+    leavers::{Forgotten, holds, is_owner},
+    refusal::Refusal,
+    registry::Tenant,
+    revoke::check_reason,
+    task::revision,
+    view,
     who::Operator,
 };
 use crate::{
@@ -60,6 +68,10 @@ impl Broker {
         if self.people.has_left(&request.owner) {
             return Err(Refusal::invalid("owner", "has left, as the directory or the identity provider says"));
         }
+        if self.people.is_noted_as_left(&request.owner, &tenant, &found.partner) {
+            let problem = "has left, as an operator said; who is back is told by `mayfly owner return`";
+            return Err(Refusal::invalid("owner", problem));
+        }
         let mut response = pb::TransferGrantResponse {
             owner_before: before.clone(),
             leases: self.ledger.live(&scope, now),
@@ -97,7 +109,7 @@ impl Broker {
     }
 
     /// An owner leaves: every grant within the operator's scope that it answers for is suspended until it was transferred
-    /// and attested. Others are left alone. Again changes nothing.
+    /// and attested. Others are left alone. It is remembered, so that none is given to it later. Again changes nothing.
     ///
     /// # Errors
     /// When the operator is no admin, or the store failed: what was suspended until then stays so; do it again. A damaged
@@ -108,9 +120,13 @@ impl Broker {
         request: pb::LeaveOwnerRequest,
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         check_owner("owner", &request.owner)?;
+        // First it is noted: what is added from now on finds that, and what was is found below.
+        let noted = if request.dry_run { Ok(false) } else { self.note_leaver(caller, &request).await };
         // What an attempt has suspended before it was overtaken counts.
         let suspended = AtomicU64::new(0);
-        decided(|| self.try_leave(caller, &request, &suspended)).await
+        let response = decided(|| self.try_leave(caller, &request, &suspended)).await?;
+        // Where it cannot be noted, what there is was suspended all the same.
+        Ok(pb::LeaveOwnerResponse { noted: noted?, ..response })
     }
 
     async fn try_leave(
@@ -127,7 +143,7 @@ impl Broker {
         }
         let now = self.now();
         let leaving = Leaving {
-            is_owner: &|owner| owner == request.owner,
+            is_owner: &|owner| is_owner(owner, &request.owner),
             name: &request.owner,
             reach: Some(&operator),
             by: operator.name.as_str(),
@@ -158,24 +174,19 @@ impl Broker {
     ) -> Result<pb::LeaveOwnerResponse, Refusal> {
         let mut response = pb::LeaveOwnerResponse::default();
         let mut acts = Vec::new();
-        for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
-            let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else { continue };
-            for (name, grant) in owned(&tenant, leaving) {
-                let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
-                let live = self.ledger.live(&scope, now);
-                response.grant_count += 1;
-                response.leases += live;
-                if response.grants.len() < LISTED {
-                    response.grants.push(part(&tenant, name, grant, live));
-                }
-                let mut event = leaving.event.clone();
-                of_grant(&mut event, tenant.trust.name(), &grant.partner, name);
-                acts.push(suspension(event, scope, Suspension::OwnerLeft, leaving.by, &leaving.event.reason));
+        self.each_owned(leaving, |tenant, name, grant| {
+            let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
+            let live = self.ledger.live(&scope, now);
+            response.grant_count += 1;
+            response.leases += live;
+            if response.grants.len() < LISTED {
+                response.grants.push(part(tenant, name, grant, live));
             }
-            if at % 256 == 255 {
-                tokio::task::yield_now().await;
-            }
-        }
+            let mut event = leaving.event.clone();
+            of_grant(&mut event, tenant.trust.name(), &grant.partner, name);
+            acts.push(suspension(event, scope, Suspension::OwnerLeft, leaving.by, &leaving.event.reason));
+        })
+        .await?;
         if leaving.dry_run {
             return Ok(response);
         }
@@ -192,6 +203,96 @@ impl Broker {
             response.revision = Some(revision(&self.ledger.note_act(vec![event], now).await?));
         }
         Ok(response)
+    }
+
+    /// An owner who left by an operator's word is back: it may own again, and its grants that are suspended for its leaving
+    /// wait for its attestation, as after a transfer. Within the operator's scope. Again changes nothing.
+    ///
+    /// # Errors
+    /// When the operator is no admin, the directory or the identity provider says that the owner has left, or the store
+    /// failed: what was changed until then stays so; do it again.
+    pub async fn return_owner(
+        &self,
+        caller: &Caller,
+        request: pb::ReturnOwnerRequest,
+    ) -> Result<pb::ReturnOwnerResponse, Refusal> {
+        check_owner("owner", &request.owner)?;
+        let forgotten = self.forget_leaver(caller, &request).await?;
+        let returned = Mutex::new(Vec::new());
+        let last = decided(|| self.try_return(caller, &request, &forgotten, &returned)).await?;
+        let mut grants = returned.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let grant_count = grants.len() as u64;
+        grants.truncate(LISTED);
+        Ok(pb::ReturnOwnerResponse {
+            revision: last.or_else(|| forgotten.receipt.as_ref().map(revision)),
+            grants,
+            grant_count,
+            changed: forgotten.changed,
+            still_noted: !forgotten.stands.is_empty(),
+        })
+    }
+
+    async fn try_return(
+        &self,
+        caller: &Caller,
+        request: &pb::ReturnOwnerRequest,
+        forgotten: &Forgotten,
+        returned: &Mutex<Vec<pb::GrantPart>>,
+    ) -> Result<Option<pb::Revision>, Refusal> {
+        let basis = self.ledger.basis().1;
+        let (operator, now) = (self.operator(caller)?, self.now());
+        let event =
+            pb::Event { reason: request.reason.clone(), ..event::by(caller, operator.actor(), "scope.suspended", now) };
+        let back = Leaving {
+            is_owner: &|owner| is_owner(owner, &request.owner),
+            name: &request.owner,
+            reach: Some(&operator),
+            by: operator.name.as_str(),
+            event,
+            dry_run: request.dry_run,
+        };
+        let mut waiting = Vec::new();
+        self.each_owned(&back, |tenant, name, grant| {
+            let scope = Scope::Grant(tenant.trust.name().clone(), name.clone());
+            let is_held = self.ledger.scope(scope.id()).held.has(Suspension::OwnerLeft);
+            if is_held && !forgotten.stands.iter().any(|left| holds(left, tenant.trust.name(), &grant.partner)) {
+                waiting.push((scope.clone(), part(tenant, name, grant, self.ledger.live(&scope, now))));
+            }
+        })
+        .await?;
+        let mut last = None;
+        while !waiting.is_empty() {
+            let some: Vec<_> = waiting.drain(..waiting.len().min(AT_ONCE)).collect();
+            if !request.dry_run {
+                let acts = some.iter().flat_map(|(scope, part)| {
+                    let mut event = back.event.clone();
+                    (event.tenant, event.partner, event.grant) =
+                        (part.tenant.clone(), part.partner.clone(), part.grant.clone());
+                    handed_over(&event, scope.clone(), &operator.signature(), &request.reason)
+                });
+                let draft = CustodyDraft { acts: acts.collect(), basis: Some(basis), now };
+                last = Some(revision(&self.ledger.custody(draft).await?.1));
+            }
+            let mut done = returned.lock().unwrap_or_else(PoisonError::into_inner);
+            done.extend(some.into_iter().map(|(_, part)| part));
+        }
+        Ok(last)
+    }
+
+    /// Looks at every grant of an owner within reach, a tenant at a time. A damaged tenant is left out, and logged.
+    async fn each_owned(
+        &self,
+        leaving: &Leaving<'_>,
+        mut each: impl FnMut(&Tenant, &GrantName, &Grant),
+    ) -> Result<(), Refusal> {
+        for (at, (_, number)) in self.registry.names("", None, usize::MAX).into_iter().enumerate() {
+            let Some(tenant) = self.registry.peek_sound(&self.ledger, number)? else { continue };
+            owned(&tenant, leaving).for_each(|(name, grant)| each(&tenant, name, grant));
+            if at % 256 == 255 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -253,9 +253,9 @@ impl People {
         known.rows.iter().filter(|(_, row)| keep(row)).map(|(id, row)| (*id, Arc::clone(row))).collect()
     }
 
-    /// How many are known.
+    /// How many are known, beside owners who left by an operator's word.
     pub(super) fn count(&self) -> usize {
-        self.known().rows.len()
+        self.known().rows.values().filter(|row| row.left.is_empty()).count()
     }
 
     /// Rows that cannot be read and may be of such a person.
@@ -339,7 +339,9 @@ impl Broker {
         most: usize,
         now: Timestamp,
     ) -> Result<(PersonId, records::PersonRecord), Refusal> {
-        let same = |record: &records::PersonRecord| !record.provisioned && Called::of(record) == *called;
+        let same = |record: &records::PersonRecord| {
+            !record.provisioned && record.left.is_empty() && Called::of(record) == *called
+        };
         let there = self.people.about(called).into_iter().find(|(_, record)| same(record));
         if let Some((id, record)) = there {
             return Ok((id, records::PersonRecord::clone(&record)));
@@ -366,7 +368,8 @@ impl Broker {
     /// Marks that say nothing any more: every sign-in that they ended has ended by itself.
     pub(super) fn idle_marks(&self, now: Timestamp) -> Vec<PersonId> {
         let idle = |row: &records::PersonRecord| {
-            row.active && !row.provisioned && Timestamp::from_millis(row.ended_until).after(MARK_KEPT) < now
+            let says_nothing_else = row.active && !row.provisioned && row.left.is_empty();
+            says_nothing_else && Timestamp::from_millis(row.ended_until).after(MARK_KEPT) < now
         };
         self.people.rows(idle).into_iter().map(|(id, _)| id).collect()
     }

@@ -168,7 +168,8 @@ impl Broker {
             let compiled = tokio::task::spawn_blocking(move || {
                 global.compile();
                 tenant.trust.compile();
-                registry.keep_compiled(tenant.number, tenant.trust.compiled());
+                // An apply may have brought later ones meanwhile.
+                registry.keep_compiled(tenant.number, tenant.version, tenant.trust.compiled());
                 drop(one_at_a_time);
             });
             let _lost = compiled.await;
@@ -312,17 +313,20 @@ mod tests {
 
     async fn with_policies() -> Arc<Broker> {
         let (broker, _) = founded().await;
+        broker.apply(&admin(), pb::ApplyOptions::default(), broker_trust(POLICY)).await.expect("applies");
+        broker
+    }
+
+    fn broker_trust(policy: &str) -> Vec<pb::TrustDocument> {
         let trust =
             TRUST.replacen("name = \"acme\"\n", "name = \"acme\"\n    policy = { enforce = \"all.cedar\" }\n", 1);
         let rails = "[guardrails]\nenforce = \"rails.cedar\"\n";
         let documents = [
             ("trust.toml", format!("{trust}\n{rails}")),
-            ("all.cedar", POLICY.to_owned()),
+            ("all.cedar", policy.to_owned()),
             ("rails.cedar", "@id(\"none\") forbid(principal, action, resource) when { context.hour > 23 };".to_owned()),
         ];
-        let documents = documents.map(|(path, text)| pb::TrustDocument { path: path.to_owned(), text }).to_vec();
-        broker.apply(&admin(), pb::ApplyOptions::default(), documents).await.expect("applies");
-        broker
+        documents.map(|(path, text)| pb::TrustDocument { path: path.to_owned(), text }).to_vec()
     }
 
     fn acme(broker: &Broker) -> Arc<Tenant> {
@@ -362,7 +366,7 @@ mod tests {
                      \"workloads\":{},\"grants\":{},\"verifiers\":{}}";
         let other = crate::policy::TenantTrust::from_bytes(other.as_bytes()).expect("a trust map");
         other.compile();
-        registry.keep_compiled(number, other.compiled());
+        registry.keep_compiled(number, acme(&broker).version, other.compiled());
         registry.changed(&[(name, number)]);
         let tenant = acme(&broker);
         assert!(!tenant.trust.is_compiled(), "what was compiled of another is no good");
@@ -382,16 +386,7 @@ mod tests {
         let tenant = acme(&broker);
         for _ in 0..20 {
             // Of the same text, read anew: nothing is compiled of it.
-            let trust = crate::policy::TenantTrust::from_bytes(&tenant.trust.to_bytes()).expect("a trust map");
-            let fresh = Arc::new(Tenant {
-                number: tenant.number,
-                trust,
-                hash: tenant.hash,
-                version: tenant.version,
-                attested: HashMap::new(),
-                life: HashMap::new(),
-                uses: HashMap::new(),
-            });
+            let fresh = uncompiled(&tenant);
             let refused = broker.policies_ready_within(&fresh, Duration::ZERO).await;
             assert!(refused.is_err());
             // Who gave up left the place to nobody before the thread is done.
@@ -400,6 +395,39 @@ mod tests {
             drop(broker.policies.compiling.lock().await);
             assert!(fresh.trust.is_compiled());
         }
+    }
+
+    /// A tenant as it was read, with nothing compiled.
+    fn uncompiled(tenant: &Tenant) -> Arc<Tenant> {
+        let trust = crate::policy::TenantTrust::from_bytes(&tenant.trust.to_bytes()).expect("a trust map");
+        Arc::new(Tenant {
+            number: tenant.number,
+            trust,
+            hash: tenant.hash,
+            version: tenant.version,
+            attested: HashMap::new(),
+            life: HashMap::new(),
+            uses: HashMap::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_is_compiled_late_takes_the_place_of_nothing_newer() {
+        let broker = with_policies().await;
+        let late = uncompiled(&acme(&broker));
+        let text = broker_trust("@id(\"other\") permit(principal, action, resource);");
+        broker.apply(&admin(), pb::ApplyOptions::default(), text).await.expect("applies");
+        let newer = acme(&broker);
+        assert!(newer.version > late.version && newer.trust.is_compiled());
+        // The request that began before the apply ends its compiling after it.
+        let _waited = broker.policies_ready(&late).await;
+        assert!(late.trust.is_compiled());
+        let read_again = || {
+            broker.registry.changed(&[("acme".parse().expect("a name"), newer.number)]);
+            acme(&broker)
+        };
+        assert!(read_again().trust.is_compiled(), "the newer ones are to be compiled once more");
+        assert!(!broker.registry.keep_compiled(late.number, late.version, late.trust.compiled()));
     }
 
     #[test]

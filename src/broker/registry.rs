@@ -87,7 +87,8 @@ pub struct Registry {
     global: ArcSwap<GlobalTrust>,
     /// What was compiled of policies: of each tenant that has any, and of the guardrails (the broker's number). So that a
     /// trust map that was read again is not compiled again, and none on the thread of a request.
-    compiled: Mutex<HashMap<TenantNumber, CompiledPolicies>>,
+    /// With the version of the trust map that each is of.
+    compiled: Mutex<HashMap<TenantNumber, (u64, CompiledPolicies)>>,
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +116,7 @@ impl Registry {
         // Nobody waits yet.
         let global = registry.global();
         global.compile();
-        registry.keep_compiled(TenantNumber::BROKER, global.compiled());
+        registry.keep_compiled(TenantNumber::BROKER, 0, global.compiled());
         Ok(registry)
     }
 
@@ -125,13 +126,21 @@ impl Registry {
         self.global.load_full()
     }
 
-    /// Keeps what was compiled of a tenant's policies, or of the guardrails, for when they are read again.
-    pub fn keep_compiled(&self, number: TenantNumber, compiled: CompiledPolicies) {
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).insert(number, compiled);
+    /// Keeps what was compiled of a tenant's policies at a version of its trust map, for when they are read again; false where
+    /// a later version's are kept, for compiling takes its time. Guardrails have no versions: they come in the order of
+    /// their commits.
+    pub fn keep_compiled(&self, number: TenantNumber, version: u64, compiled: CompiledPolicies) -> bool {
+        let mut kept = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newest = kept.get(&number).is_none_or(|(known, _)| *known <= version);
+        if is_newest {
+            kept.insert(number, (version, compiled));
+        }
+        is_newest
     }
 
     fn compiled(&self, number: TenantNumber) -> Option<CompiledPolicies> {
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+        let kept = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&number).map(|(_, compiled)| compiled.clone())
     }
 
     /// Reads the global part again.

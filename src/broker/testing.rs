@@ -241,6 +241,7 @@ pub(super) async fn add_tenant(broker: &Broker, name: &str) -> TenantNumber {
         hash: trust.hash(),
         version: 1,
         removed: false,
+        gone: vec![],
     };
     let commit = TrustCommit {
         basis,

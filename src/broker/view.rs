@@ -344,7 +344,11 @@ fn proof(bytes: &[u8]) -> Result<Digest, Refusal> {
     Digest::from_slice(bytes).ok_or_else(|| Refusal::invalid("scope.proof_sha256", "is not of 32 bytes"))
 }
 
-fn key_id(text: &str) -> Result<String, Refusal> {
+/// Reads a signing key's id.
+///
+/// # Errors
+/// [`Refusal::Invalid`].
+pub(super) fn key_id(text: &str) -> Result<String, Refusal> {
     let good = (1..=KEY_ID_MAX_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     let bad =
         || Refusal::invalid("scope.key_id", format!("is not of 1 to {KEY_ID_MAX_BYTES} visible ASCII characters"));

@@ -312,8 +312,13 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
+    /// Whether nothing changes: neither a row nor what is only in memory.
     pub(super) fn is_empty(&self) -> bool {
-        self.ops.is_empty() && self.pages.is_empty() && self.counts.is_empty() && !self.touched
+        self.ops.is_empty()
+            && self.pages.is_empty()
+            && self.counts.is_empty()
+            && self.scopes.is_empty()
+            && !self.touched
     }
 
     /// The batch for the engine and the changes in memory that go with it.

@@ -179,6 +179,22 @@ impl Task {
         }
     }
 
+    /// The ids of the task and of those above it, itself first; `read` finds what is above. No more than can stand above one.
+    ///
+    /// # Errors
+    /// Those of `read`; then it ends.
+    pub fn lineage<E>(
+        &self,
+        mut read: impl FnMut(TaskId) -> Result<Option<Self>, E>,
+    ) -> impl Iterator<Item = Result<TaskId, E>> {
+        let above = move |below: &Result<(TaskId, Option<TaskId>), E>| {
+            let id = below.as_ref().ok()?.1?;
+            Some(read(id).map(|task| (id, task.and_then(|task| task.parent))))
+        };
+        let whole = std::iter::successors(Some(Ok((self.id, self.parent))), above);
+        whole.take(1 + Self::MAX_ANCESTORS).map(|found| found.map(|(id, _)| id))
+    }
+
     /// Its standing by its own row and the time; cuts, bars and ancestors come on top.
     #[must_use]
     pub fn own_standing(&self, now: Timestamp) -> Standing {

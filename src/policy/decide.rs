@@ -64,6 +64,8 @@ pub enum Origin {
     Local,
     /// Not known, as of a request that is only thought of: taken to fit.
     Unknown,
+    /// An address that nobody named, as of a case of a table: in no network, and no socket either.
+    Elsewhere,
 }
 
 impl Origin {
@@ -78,7 +80,7 @@ impl Origin {
         sources.is_empty()
             || match self {
                 Self::Network(address) => sources.iter().any(|network| network.contains(&address)),
-                Self::Local => false,
+                Self::Local | Self::Elsewhere => false,
                 Self::Unknown => true,
             }
     }

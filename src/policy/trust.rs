@@ -300,6 +300,14 @@ pub struct Workload {
     pub sources: Sorted<IpNet>,
 }
 
+impl Workload {
+    /// Whether it comes by a Unix socket of the broker's host, and no other way.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        !self.selectors.is_empty() && self.selectors.iter().all(|selector| matches!(selector, Selector::Unix { .. }))
+    }
+}
+
 /// One way to recognise a caller.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -30,7 +30,7 @@ use crate::{
     },
     config::{Config, SealSource},
     ledger::{
-        Anchor, FileAnchor, Filler, Gleaned, OpenError,
+        Anchor, FileAnchor, Filler, Gleaned, Mark, OpenError,
         anchor::Found,
         engine::{Engine, EngineError},
         hold_restored,
@@ -118,7 +118,7 @@ pub fn verify(seal: &SealSource, path: &Path) -> Result<Contents, RestoreError> 
 ///
 /// Backup, events and anchor are read whole before anything is written, and nothing is where the events do not reach the
 /// anchor, unless that is accepted. While it writes, a file `restoring` lies in the folder; a daemon does not start over
-/// it. The anchor is replaced last.
+/// it. The anchor is replaced last, when nothing else is left to do.
 ///
 /// # Errors
 /// See [`RestoreError`].
@@ -166,11 +166,19 @@ pub async fn restore(config: &Config, from: &Sources<'_>) -> Result<Restored, Re
     broker.note_replay(&end, replayed.as_ref().unwrap_or(&Replayed::default())).await?;
     broker.ledger.close();
     let mark = broker.ledger.stored_mark().map_err(ServerError::from)?;
-    anchor.write(&mark).map_err(unusable)?;
-    fs::remove_file(marker(folder))
-        .and_then(|()| sync(folder))
-        .map_err(|error| RestoreError::Write(folder.clone(), error))?;
+    finish(folder, anchor.as_ref(), &mark)?;
     Ok(Restored { contents, revision: (mark.incarnation, mark.number), end, replayed })
+}
+
+/// Takes away the mark of a half-made folder, and then replaces the anchor.
+///
+/// INVARIANT: the anchor comes last. It is what proves the audit whole, so the one of before must stand for as long as the
+/// restore may have to be made again; once it is replaced nothing is left to do. A crash between the two leaves a whole
+/// folder beside an anchor of another history, over which a daemon starts held.
+fn finish(folder: &Path, anchor: &dyn Anchor, mark: &Mark) -> Result<(), RestoreError> {
+    let unmarked = fs::remove_file(marker(folder)).and_then(|()| sync(folder));
+    unmarked.map_err(|error| RestoreError::Write(folder.to_path_buf(), error))?;
+    anchor.write(mark).map_err(|error| RestoreError::Anchor(anchor.place(), error))
 }
 
 /// What an anchor in another place notes. One that was named and is not there is a slip, and no missing anchor.
@@ -269,7 +277,44 @@ const UNPROVEN_MEND: &str = "give the whole audit with --events, and the anchor 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger::Mark, model::Digest};
+    use crate::model::Digest;
+
+    /// An anchor that looks at the folder when it is written, and may fail.
+    #[derive(Debug)]
+    struct Last {
+        folder: PathBuf,
+        fails: bool,
+        marked: std::sync::Mutex<Option<bool>>,
+    }
+
+    impl Anchor for Last {
+        fn read(&self) -> io::Result<Found> {
+            Ok(Found::Absent)
+        }
+
+        fn write(&self, _: &Mark) -> io::Result<()> {
+            *self.marked.lock().expect("lock") = Some(marker(&self.folder).exists());
+            if self.fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+
+        fn place(&self) -> String {
+            "last".to_owned()
+        }
+    }
+
+    #[test]
+    fn the_anchor_of_before_stands_until_nothing_is_left_to_do() {
+        for fails in [true, false] {
+            let folder = tempfile::tempdir().expect("folder");
+            let anchor = Last { folder: folder.path().to_path_buf(), fails, marked: std::sync::Mutex::default() };
+            // A folder whose mark cannot be taken away keeps its anchor: it is to be made again.
+            assert!(finish(folder.path(), &anchor, &Mark::default()).is_err());
+            assert_eq!(*anchor.marked.lock().expect("lock"), None);
+            fs::write(marker(folder.path()), b"half").expect("written");
+            assert_eq!(finish(folder.path(), &anchor, &Mark::default()).is_err(), fails);
+            assert_eq!(*anchor.marked.lock().expect("lock"), Some(false), "it was written over a half-made folder");
+        }
+    }
 
     fn found(incarnation: u64, number: u64) -> Found {
         Found::Mark(Mark { incarnation, number, audit_head: Digest::of(b""), closed: false })

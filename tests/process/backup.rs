@@ -204,6 +204,17 @@ async fn a_restore_writes_nothing_until_the_audit_reaches_the_anchor_or_that_is_
         assert_eq!(refused.status.code(), Some(4), "{what}: {}", said(&refused));
         assert!(said(&refused).contains("nothing was written") && !to.exists(), "{what}: {}", said(&refused));
     }
+    // As a crash leaves it just before the anchor is replaced: the folder is whole, and the daemon over it is held.
+    let again = with(&world, &whole, &["--events", text(&events)]);
+    assert!(again.status.success(), "{}", said(&again));
+    fs::copy(&anchor, to.join("anchor")).expect("put back");
+    let crashed = Launch { folder: world.launch.folder.join("crashed"), ..world.launch.clone() };
+    fs::create_dir(&crashed.folder).expect("folder");
+    fs::rename(&to, crashed.data()).expect("moved");
+    world.process = crashed.start().unwrap_or_else(|refused| panic!("{}", refused.stderr));
+    let held = world.process.ask(&operator, &["status"]);
+    assert!(held.out.contains("older than its anchor"), "{held:?}");
+    assert!(world.process.stop().success());
     let none = with(&world, &whole, &[]);
     assert_eq!(none.status.code(), Some(4), "no events at all: {}", said(&none));
     let gone = restore(&world, &file, &to, "fjall", &["--anchor", "/nowhere/anchor"]);

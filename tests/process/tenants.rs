@@ -1,6 +1,6 @@
 //! Nobody learns anything about another tenant: what is foreign and what does not exist get the same answer.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use mayfly::pb::{self, CredentialKind, introspect_request::Credential as Presented};
 use tonic::{Response, Status};
@@ -18,6 +18,8 @@ struct Names {
     workload: String,
     task: String,
     lease: String,
+    /// One that waits, against the suspension of a secret.
+    appeal: String,
     credential: Presented,
 }
 
@@ -38,6 +40,7 @@ impl Names {
             workload: "nobody".into(),
             task: turned(&self.task),
             lease: turned(&self.lease),
+            appeal: turned(&self.appeal),
             credential,
         }
     }
@@ -50,7 +53,7 @@ impl Names {
 
     /// An answer without the names that were asked for.
     fn hide(&self, answer: &str) -> String {
-        [&self.lease, &self.task, &self.tenant, &self.grant, &self.workload]
+        [&self.lease, &self.task, &self.appeal, &self.tenant, &self.grant, &self.workload]
             .into_iter()
             .fold(answer.to_owned(), |text, name| text.replace(name.as_str(), "NAME"))
     }
@@ -301,8 +304,10 @@ async fn ask_admin(world: &World, own: &str, names: &Names, kind: CredentialKind
     note("RequestApprovalFor".into(), said(admin.request_approval_for(ask).await));
     let appeals = pb::ListAppealsRequest { tenant: tenant(), ..Default::default() };
     note("ListAppeals".into(), said(admin.list_appeals(appeals).await));
-    let answer = pb::AnswerAppealRequest { appeal_id: names.task.clone(), granted: true, reason: "test".into() };
-    note("AnswerAppeal".into(), said(admin.answer_appeal(answer).await));
+    for granted in [true, false] {
+        let answer = pb::AnswerAppealRequest { appeal_id: names.appeal.clone(), granted, reason: "test".into() };
+        note(format!("AnswerAppeal/{granted}"), said(admin.answer_appeal(answer).await));
+    }
     let inventory = pb::InventoryRequest { tenant: tenant(), ..Default::default() };
     note("Inventory".into(), said(admin.inventory(inventory).await));
     let edges = pb::ListTrustEdgesRequest { tenant: tenant(), ..Default::default() };
@@ -324,6 +329,22 @@ pub fn in_days(days: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.unix_timestamp(), nanos: 0 }
 }
 
+/// An appeal of a tenant's operator against the quarantine of the tenant's secret: its id.
+async fn appealed(world: &World, tenant: &str) -> String {
+    let kind = pb::ScopeKind::Secret.into();
+    let scope = pb::Scope { kind, tenant: tenant.into(), secret: "vendor".into(), ..Default::default() };
+    let quarantine = pb::QuarantineRequest {
+        scope: Some(scope.clone()),
+        duration_seconds: 86_400,
+        auto_lift: false,
+        reason: "test".into(),
+    };
+    world.admin().await.quarantine(quarantine).await.expect("in quarantine");
+    let filing = pb::FileAppealRequest { scope: Some(scope), cause: String::new(), reason: "test".into() };
+    let filed = world.operator(&format!("op-{tenant}")).await.file_appeal(filing).await.expect("filed").into_inner();
+    filed.appeal.expect("an appeal").appeal_id
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_of_another_tenant_and_what_does_not_exist_get_the_same_answer() {
     let world = World::new().await;
@@ -339,6 +360,10 @@ async fn what_is_of_another_tenant_and_what_does_not_exist_get_the_same_answer()
         };
         world.admin().await.put_secret(put).await.expect("put");
     }
+    let mut appeals = BTreeMap::new();
+    for tenant in TENANTS {
+        appeals.insert(tenant, appealed(&world, tenant).await);
+    }
     let mut differ = Vec::new();
     for other in TENANTS {
         for kind in KINDS {
@@ -350,6 +375,7 @@ async fn what_is_of_another_tenant_and_what_does_not_exist_get_the_same_answer()
                 workload: "worker".into(),
                 task: lease.task_id,
                 lease: lease.lease_id,
+                appeal: appeals[other].clone(),
                 credential: presented(&reply),
             };
             let nothing = names.of_nothing();
@@ -373,6 +399,14 @@ async fn what_is_of_another_tenant_and_what_does_not_exist_get_the_same_answer()
             }
             assert!(is_active(&mut world.verifier(other).await, &reply).await, "{kind:?} of {other} was ended");
         }
+    }
+    // Each was met by everybody, is its own tenant's as ever, and waits.
+    for tenant in TENANTS {
+        let mut own = world.operator(&format!("op-{tenant}")).await;
+        let open = pb::ListAppealsRequest { only_open: true, ..Default::default() };
+        let listed = own.list_appeals(open).await.expect("lists").into_inner().appeals;
+        let ids: Vec<_> = listed.into_iter().map(|appeal| appeal.appeal_id).collect();
+        assert_eq!(ids, [appeals[tenant].clone()]);
     }
     differ.sort();
     differ.dedup_by_key(|line| line.split(" (").next().map(str::to_owned));

@@ -100,6 +100,7 @@ admin! {
         file_appeal: FileAppealRequest => FileAppealResponse,
         list_appeals: ListAppealsRequest => ListAppealsResponse,
         answer_appeal: AnswerAppealRequest => AnswerAppealResponse,
+        return_owner: ReturnOwnerRequest => ReturnOwnerResponse,
         list_policy_differences: ListPolicyDifferencesRequest => ListPolicyDifferencesResponse,
         request_approval_for: RequestApprovalForRequest => RequestApprovalForResponse,
         list_approvals: ListApprovalsRequest => ListApprovalsResponse,

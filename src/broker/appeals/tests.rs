@@ -1,3 +1,6 @@
+mod gone;
+mod people;
+
 use std::{sync::Arc, time::Duration};
 
 use super::*;

@@ -7,12 +7,12 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    super::{Broker, Refusal, event, revoke::is_barrable},
+    super::{Broker, Refusal, event, revoke::is_barrable, view},
     proof::End,
 };
 use crate::{
     ledger::{BarDraft, CutDraft},
-    model::{EndReason, Scope, Timestamp, Ttl, time::SKEW},
+    model::{EndReason, Scope, TenantName, Timestamp, Ttl, time::SKEW},
     pb,
 };
 
@@ -31,8 +31,19 @@ pub struct Replayed {
     pub doubts: Vec<String>,
 }
 
+impl Replayed {
+    /// One more thing to look at. What says so may be forged, so that it has its bounds.
+    fn leave(&mut self, line: String) {
+        let more = self.left.len() >= LEFT_MOST;
+        self.left.insert(if more { LEFT_OUT.to_owned() } else { shortened(&line, LINE_MOST) });
+    }
+}
+
 impl Broker {
     /// Makes again what an event that is newer than the backup says. Events must come in the order of their revisions.
+    ///
+    /// Where the audit is not proven, or behind the anchor, an event may be anybody's: nothing of it is taken that an operator
+    /// could not have said, and no text is longer than it could have been.
     ///
     /// # Errors
     /// When the store failed.
@@ -40,6 +51,7 @@ impl Broker {
         done.newer += 1;
         let detail = |name: &str| event.details.iter().find_map(|text| text.strip_prefix(name));
         let scope = detail("scope=").and_then(scope_of);
+        let place = shortened(&event.stream, STREAM_MOST);
         match (event.kind.as_str(), scope) {
             ("scope.revoked", Some(scope)) => {
                 self.cut_again(event, &scope, done).await?;
@@ -53,27 +65,29 @@ impl Broker {
                 self.bar_again(event, scope, suspend, done).await?;
             }
             ("scope.lifted" | "scope.released", Some(scope)) => {
-                done.left.insert(format!("a bar or suspension was lifted, and stands again: {scope}"));
+                done.leave(format!("a bar or suspension was lifted, and stands again: {scope}"));
             }
             (
                 "scope.revoked" | "scope.barred" | "scope.lifted" | "scope.suspended" | "scope.quarantined"
                 | "scope.released",
                 None,
             ) => {
-                done.left.insert(format!("an event names no scope: {} {}", event.stream, event.sequence));
+                done.leave(format!("an event names no scope: {place} {}", event.sequence));
             }
             ("key.cut", _) => {
-                if let Some(key_id) = detail("key_id=") {
-                    self.cut_again(event, &Scope::SigningKey(key_id.to_owned()), done).await?;
+                if let Some(key_id) = detail("key_id=").and_then(|text| view::key_id(text).ok()) {
+                    self.cut_again(event, &Scope::SigningKey(key_id), done).await?;
+                } else {
+                    done.leave(format!("an event names no key: {place} {}", event.sequence));
                 }
             }
             ("secret.rotated" | "secret.retired", Some(scope)) => {
                 let what = "was rotated or retired after the backup, which has the value of before";
-                done.left.insert(format!("{scope} {what}: rotate or retire it here, then lift its bar"));
+                done.leave(format!("{scope} {what}: rotate or retire it here, then lift its bar"));
                 self.bar_again(event, scope, false, done).await?;
             }
             ("secret.put", Some(scope)) => {
-                done.left.insert(format!("{scope} was put after the backup: put it again"));
+                done.leave(format!("{scope} was put after the backup: put it again"));
             }
             ("trust.changed" | "trust.applied", _) => self.bar_lost_authority(event, done).await?,
             (
@@ -81,11 +95,14 @@ impl Broker {
                 | "grant.transferred",
                 _,
             ) => {
-                done.left.insert(format!("{}: {}", event.kind, event.details.join(", ")));
+                done.leave(format!("{}: {}", event.kind, event.details.join(", ")));
+            }
+            ("owner.noted" | "owner.returned", _) => {
+                done.leave(format!("{}: {}; say it again", event.kind, event.details.join(", ")));
             }
             ("person.closed" | "person.removed" | "sign_in.all_ended", _) => {
                 let what = format!("{}: {}", event.kind, event.details.join(", "));
-                done.left.insert(format!("{what}; have the directory sync again before `mayfly confirm store`"));
+                done.leave(format!("{what}; have the directory sync again before `mayfly confirm store`"));
             }
             _ => {}
         }
@@ -121,13 +138,14 @@ impl Broker {
 
     /// Each thing of a tenant that lost authority is barred; the rest of the map is the operator's to apply.
     async fn bar_lost_authority(&self, event: &pb::Event, done: &mut Replayed) -> Result<(), Refusal> {
-        let place = if event.tenant.is_empty() { "the trust map" } else { event.tenant.as_str() };
-        done.left.insert(format!("the trust map was changed after the backup: apply it again ({place})"));
+        let tenant = tenant(event);
+        let place = if tenant.is_empty() { "the trust map" } else { tenant };
+        done.leave(format!("the trust map was changed after the backup: apply it again ({place})"));
         for line in &event.details {
-            if let Some(scope) = lost(&event.tenant, line) {
+            if let Some(scope) = lost(tenant, line) {
                 self.bar_again(event, scope, false, done).await?;
             } else if line.starts_with("removed ") || line.starts_with("narrowed ") {
-                done.left.insert(format!("after the backup, in {place}: {line}"));
+                done.leave(format!("after the backup, in {place}: {line}"));
             }
         }
         Ok(())
@@ -173,18 +191,39 @@ impl Broker {
 /// The replayed event says where it comes from.
 fn again(kind: &str, of: &pb::Event, scope: &Scope, now: Timestamp) -> pb::Event {
     let mut told = event::own(kind, now);
-    told.tenant.clone_from(&of.tenant);
-    told.reason.clone_from(&of.reason);
-    told.details = vec![format!("scope={scope}"), format!("replays={}/{}", of.stream, of.sequence)];
+    tenant(of).clone_into(&mut told.tenant);
+    told.reason = shortened(&of.reason, REASON_MOST);
+    let replays = format!("replays={}/{}", shortened(&of.stream, STREAM_MOST), of.sequence);
+    told.details = vec![format!("scope={scope}"), replays];
     told
 }
 
+/// Empty for what is no tenant's name.
+fn tenant(event: &pb::Event) -> &str {
+    event.tenant.parse::<TenantName>().map_or("", |_| &event.tenant)
+}
+
 fn operator(event: &pb::Event) -> String {
-    event.actor.strip_prefix("operator:").unwrap_or(&event.actor).to_owned()
+    shortened(event.actor.strip_prefix("operator:").unwrap_or(&event.actor), OPERATOR_MOST)
 }
 
 fn reason(event: &pb::Event) -> String {
-    if event.reason.is_empty() { "replayed from the audit after a restore".to_owned() } else { event.reason.clone() }
+    if event.reason.is_empty() {
+        return "replayed from the audit after a restore".to_owned();
+    }
+    shortened(&event.reason, REASON_MOST)
+}
+
+/// A text of at most so many bytes, the last of which show that there were more.
+fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let room = most.saturating_sub(MORE.len());
+    let mut kept: String =
+        text.char_indices().take_while(|(at, one)| at + one.len_utf8() <= room).map(|(_, c)| c).collect();
+    kept.push_str(MORE);
+    kept
 }
 
 /// `removed grant NAME: ...` or `narrowed workload NAME: ...` of a tenant.
@@ -209,7 +248,7 @@ fn scope_of(text: &str) -> Option<Scope> {
         return Some(Scope::Everything);
     }
     if let Some(key_id) = text.strip_prefix("signing key ") {
-        return Some(Scope::SigningKey(key_id.to_owned()));
+        return view::key_id(key_id).ok().map(Scope::SigningKey);
     }
     let (noun, name) = text.split_once(' ')?;
     let pair = || name.split_once('/');
@@ -233,6 +272,18 @@ fn scope_of(text: &str) -> Option<Scope> {
     })
 }
 
+/// As operators may say why; bytes.
+const REASON_MOST: usize = 512;
+/// An operator's name, and the person who signed in as it; bytes.
+const OPERATOR_MOST: usize = 320;
+/// A stream's name: a tenant's and a partner's; bytes.
+const STREAM_MOST: usize = 128;
+/// One thing to look at; bytes.
+const LINE_MOST: usize = 1_024;
+/// Things to look at.
+const LEFT_MOST: usize = 10_000;
+const LEFT_OUT: &str = "and more than could be listed: look through the shipped audit";
+const MORE: &str = "...";
 /// The longest deadline of a task.
 const LONGEST_TASK: Duration = Duration::from_secs(86_400);
 
@@ -240,7 +291,7 @@ const LONGEST_TASK: Duration = Duration::from_secs(86_400);
 mod tests {
     use super::*;
     use crate::{
-        broker::testing::founded,
+        broker::testing::{admin, founded, told},
         ledger::{Hold, Refused},
         model::{Digest, LeaseId, TaskId, TenantNumber},
     };
@@ -258,7 +309,7 @@ mod tests {
             Scope::PartnerInTenant(tenant, partner),
             Scope::Proof(Digest::of(b"proof")),
             Scope::Secret("acme".parse().expect("name"), "stripe".parse().expect("name")),
-            Scope::SigningKey("k 1".into()),
+            Scope::SigningKey("k-1".into()),
             Scope::Task(task),
             Scope::Tenant("acme".parse().expect("name")),
             Scope::Workload("acme".parse().expect("name"), "runner".parse().expect("name")),
@@ -332,5 +383,69 @@ mod tests {
             broker.ledger.holds().clear(hold);
         }
         broker.ledger.sign_in(draft(b"one")).await.expect("the token is not used up by a refusal");
+    }
+
+    #[tokio::test]
+    async fn what_a_forged_event_says_is_no_longer_than_an_operator_could_have_said_it() {
+        let (broker, _) = founded().await;
+        let long = |text: &str| format!("{text}{}", "\u{fc}".repeat(1 << 18));
+        let forged = |kind: &str, details: Vec<String>| pb::Event {
+            kind: kind.into(),
+            tenant: long("acme"),
+            actor: long("operator:olga"),
+            reason: long("because "),
+            stream: long("acme/"),
+            details,
+            ..Default::default()
+        };
+        let mut done = Replayed::default();
+        for event in [
+            forged("scope.barred", vec!["scope=workload acme/runner".into()]),
+            forged("scope.revoked", vec!["scope=partner globex".into()]),
+            forged("scope.revoked", vec![long("scope=signing key k")]),
+            forged("scope.lifted", vec![long("scope=grant acme/")]),
+            forged("key.cut", vec![long("key_id=k")]),
+            // The scope that stands for the trust map has a name that no key has.
+            forged("key.cut", vec!["key_id=\0trust map".into()]),
+            forged("trust.changed", vec![long("narrowed grant "), long("removed ")]),
+            forged("grant.attested", vec![long("attest_by="), long("more=")]),
+            forged("person.closed", vec![long("person=")]),
+        ] {
+            broker.replay(&event, &mut done).await.expect("replays");
+        }
+        assert_eq!(
+            done.barred.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["partner globex", "workload acme/runner"]
+        );
+        assert_eq!(done.cut.iter().map(String::as_str).collect::<Vec<_>>(), ["partner globex"]);
+        assert!(done.left.len() >= 6 && done.left.iter().all(|line| line.len() <= LINE_MOST), "{:?}", done.left);
+        let events = told(&broker, "scope.").await;
+        assert_eq!(events.len(), 3);
+        for event in events {
+            assert!(prost::Message::encoded_len(&event) < 2_048, "{} bytes", prost::Message::encoded_len(&event));
+            assert!(
+                event.tenant.is_empty() && event.reason.starts_with("because ") && event.reason.len() <= REASON_MOST
+            );
+        }
+        let listed = broker.list_bars(&admin(), pb::ListBarsRequest::default()).await.expect("lists").bars;
+        assert_eq!(listed.len(), 2);
+        for bar in listed {
+            assert!(bar.operator.starts_with("olga") && bar.operator.len() <= OPERATOR_MOST);
+            assert!(bar.reason.starts_with("because ") && bar.reason.len() <= REASON_MOST);
+        }
+        // However many there are, so many are told.
+        for at in 0..LEFT_MOST + 2 {
+            done.leave(format!("thing {at}"));
+        }
+        assert_eq!(done.left.len(), LEFT_MOST + 1);
+        assert!(done.left.contains(LEFT_OUT));
+    }
+
+    #[test]
+    fn a_text_is_cut_between_letters_and_only_where_it_is_too_long() {
+        assert_eq!(shortened("abc", 3), "abc");
+        assert_eq!(shortened("abcdefg", 6), "abc...");
+        assert_eq!(shortened("\u{fc}\u{fc}\u{fc}\u{fc}", 6), "\u{fc}...");
+        assert_eq!(shortened("abcd", 3), "...");
     }
 }

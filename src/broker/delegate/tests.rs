@@ -18,6 +18,7 @@ use crate::{
 
 mod approved;
 mod chain;
+mod limits;
 
 fn named(name: &str) -> Caller {
     Caller::for_test(Proof::Certificate(CertificateProof {
@@ -226,6 +227,7 @@ async fn what_was_passed_on_is_renewed_only_while_everybody_above_may() {
         hash: trust.hash(),
         version: 9,
         removed: false,
+        gone: vec![],
     };
     let commit = crate::ledger::TrustCommit {
         basis: broker.ledger.basis().1,

@@ -267,6 +267,7 @@ async fn a_damaged_tenant_keeps_nobody_else_from_being_seen_to() {
         hash: Digest::default(),
         version: 2,
         removed: false,
+        gone: vec![],
     };
     let commit = TrustCommit {
         basis: stage.broker.ledger.basis().1,

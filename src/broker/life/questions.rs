@@ -28,6 +28,7 @@ async fn a_staging_workload_obtains_no_production_grant_through_child_tasks_eith
         trust: trust.to_bytes(),
         version: row.version + 1,
         removed: false,
+        gone: vec![],
     };
     let commit = crate::ledger::TrustCommit {
         basis: stage.broker.ledger.basis().1,

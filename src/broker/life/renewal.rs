@@ -37,6 +37,7 @@ async fn slip_in(stage: &Stage, from: &str, to: &str) {
         hash: trust.hash(),
         version: known.version + 1,
         removed: false,
+        gone: vec![],
     };
     let commit = crate::ledger::TrustCommit {
         basis: broker.ledger.basis().1,

@@ -508,3 +508,30 @@ async fn an_explanation_says_whether_there_is_a_secret_to_hand_out() {
     assert_eq!(explain("never-put").await.reason, "SECRET_UNAVAILABLE");
     assert_eq!(explain("other").await.reason, "SECRET_NOT_GRANTED");
 }
+
+#[tokio::test]
+async fn an_explanation_for_who_comes_by_a_socket_alone_is_by_a_socket() {
+    let bed = Bed::new().await;
+    // A class whose secrets are given to who holds a key, or to a process of this host.
+    let class = "[[resource_class]]\ntenant = \"acme\"\nname = \"financial\"\naudiences = [\"secret:stripe\"]\n\
+                 ttl_max = \"1h\"\npurposes = [\"pay\"]\n";
+    let job = |name: &str, selectors: &str| {
+        format!(
+            "[[workload]]\ntenant = \"acme\"\nname = \"{name}\"\nenvironment = \"prod\"\nselectors = [{selectors}]\n"
+        )
+    };
+    let named = "workloads = [\"w\"]\n    purposes = [\"pay\"]";
+    assert!(trust().contains(named));
+    let text = trust().replace(named, "workloads = [\"w\", \"job\"]\n    purposes = [\"pay\"]");
+    apply(&bed.broker, &format!("{text}{class}{}", job("job", "{ unix_uid = 1000 }"))).await;
+    let explain = async |workload: &str| {
+        let request = pb::ExplainRequest {
+            tenant: "acme".into(),
+            partner: "zeta".into(),
+            workload: workload.into(),
+            request: Some(pb::IssueRequest { secret: "stripe".into(), ..asked() }),
+        };
+        bed.broker.explain(&operator("looker"), request).await.expect("explains").reason
+    };
+    assert_eq!((explain("job").await.as_str(), explain("w").await.as_str()), ("", ""));
+}

@@ -40,9 +40,13 @@ pub struct Case {
     pub task_type: String,
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
-    /// Where it comes from; a Unix socket when nothing is said.
+    /// The address that it comes from.
     #[serde(default)]
     pub source_ip: Option<IpAddr>,
+    /// Whether it comes by a Unix socket. Where neither is said, of a workload that has no other way it does, and others
+    /// come from an address that is in no network that anything names.
+    #[serde(default)]
+    pub local: Option<bool>,
     /// Whether it comes with a client certificate, to which a token is bound.
     #[serde(default = "yes")]
     pub certificate: bool,
@@ -101,7 +105,13 @@ struct Table {
 /// # Errors
 /// What is wrong with it, with line and column.
 pub fn parse(text: &str) -> Result<Vec<Case>, String> {
-    toml::from_str::<Table>(text).map(|table| table.case).map_err(|error| error.to_string())
+    let table = toml::from_str::<Table>(text).map_err(|error| error.to_string())?;
+    match table.case.iter().find(|case| case.local == Some(true) && case.source_ip.is_some()) {
+        Some(case) => {
+            Err(format!("case `{}`: has local = true and a source_ip; a Unix socket has no address", case.name))
+        }
+        None => Ok(table.case),
+    }
 }
 
 fn jwt() -> CredentialKind {
@@ -164,5 +174,8 @@ mod tests {
             assert!(why.contains("line 8") && why.contains(told), "{why}");
         }
         assert!(parse("[[case]]\nname = \"n\"\n").is_err());
+        let both = parse(&format!("{CASE}local = true\nsource_ip = \"10.0.0.7\"\n")).expect_err("one or the other");
+        assert!(both.contains("case `n`") && both.contains("source_ip"), "{both}");
+        assert_eq!(parse(&format!("{CASE}local = true\n")).expect("well said")[0].local, Some(true));
     }
 }

@@ -76,6 +76,20 @@ impl Record for pb::LeaveOwnerResponse {
             .number("grant_count", self.grant_count)
             .number("leases", self.leases)
             .number("suspended", self.suspended)
+            .flag("noted", self.noted)
+            .records("grants", self.grants.iter().map(Record::fields).collect())
+    }
+}
+
+impl Record for pb::ReturnOwnerResponse {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[("GRANTS", "grant_count"), ("CHANGED", "changed")];
+
+    fn fields(&self) -> Fields {
+        Fields::new()
+            .revision("revision", self.revision.as_ref())
+            .number("grant_count", self.grant_count)
+            .flag("changed", self.changed)
+            .flag("still_noted", self.still_noted)
             .records("grants", self.grants.iter().map(Record::fields).collect())
     }
 }

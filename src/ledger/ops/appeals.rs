@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
-use super::{
-    custody::{self, Custody},
-    upkeep::timestamp,
-};
+use super::custody::{self, Custody};
 use crate::{
+    audit::time::stamp,
     ledger::{
         codec::{scope_from, scope_name},
         engine::Table,
@@ -35,6 +33,8 @@ pub struct FileDraft {
     pub reason: String,
     /// Its event; the appeal's id is added.
     pub event: pb::Event,
+    /// Revision at which it was looked at what is suspended.
+    pub basis: u64,
     /// When.
     pub now: Timestamp,
 }
@@ -65,6 +65,8 @@ pub struct AnswerDraft {
     pub event: pb::Event,
     /// The event of the suspension's end, where it is granted.
     pub released: pb::Event,
+    /// Revision at which it was looked at what is suspended.
+    pub basis: u64,
     /// When.
     pub now: Timestamp,
 }
@@ -80,6 +82,10 @@ pub fn appeal_id(record: &records::AppealRecord) -> String {
 /// Files an appeal against a suspension that stands.
 pub(in crate::ledger) fn file(tx: &mut Tx<'_>, draft: &FileDraft) -> Result<Filed, Refused> {
     let key = keys::suspension(draft.scope.id(), draft.cause);
+    // A grant that was taken away meanwhile is nobody's to appeal for.
+    if custody::is_changed(tx, &draft.scope, draft.basis) {
+        return Err(Refused::Moved);
+    }
     if !tx.scope(draft.scope.id()).held.has(draft.cause) {
         return Err(Refused::Unknown);
     }
@@ -115,6 +121,9 @@ pub(in crate::ledger) fn answer(tx: &mut Tx<'_>, draft: &AnswerDraft) -> Result<
         return Ok(false);
     }
     let (scope, cause) = named(&draft.seen).ok_or(Refused::Unknown)?;
+    if draft.granted && custody::is_changed(tx, &scope, draft.basis) {
+        return Err(Refused::Moved);
+    }
     // What was declared anew since is another matter than the one that was appealed against.
     let stands = custody::stored(tx, &scope, cause)?.map_or(0, |row| row.revision);
     if draft.granted && draft.seen.against != stands {
@@ -141,27 +150,39 @@ pub(in crate::ledger) fn answer(tx: &mut Tx<'_>, draft: &AnswerDraft) -> Result<
 
 /// What it was against is over, and so is the appeal; one that waited is answered by that.
 pub(in crate::ledger) fn close(tx: &mut Tx<'_>, id: ScopeId, cause: Suspension, now: Timestamp) -> Result<(), Refused> {
+    end(tx, id, cause, OVER, now)
+}
+
+/// What it was against is gone from the trust map, and so is the appeal: it lets nothing go that is declared later under
+/// the same name. What is suspended stays so.
+pub(in crate::ledger) fn abandon(tx: &mut Tx<'_>, scope: &Scope, now: Timestamp) -> Result<(), Refused> {
+    Suspension::ALL.into_iter().try_for_each(|cause| end(tx, scope.id(), cause, GONE, now))
+}
+
+fn end(tx: &mut Tx<'_>, id: ScopeId, cause: Suspension, why: &str, now: Timestamp) -> Result<(), Refused> {
     let key = keys::suspension(id, cause);
     if tx.get(Table::Appeals, &key)?.is_none() {
         return Ok(());
     }
     if let Some(record) = stored(tx, &key)?.filter(|record| record.answered == 0) {
-        tx.audit(&closed(&record, cause, now))?;
+        tx.audit(&closed(&record, cause, why, now))?;
     }
     tx.delete(Table::Appeals, key);
     Ok(())
 }
 
-fn closed(record: &records::AppealRecord, cause: Suspension, now: Timestamp) -> pb::Event {
+fn closed(record: &records::AppealRecord, cause: Suspension, why: &str, now: Timestamp) -> pb::Event {
     let scope = record.scope.as_ref().and_then(|name| scope_from(name).ok());
+    let grant = if let Some(Scope::Grant(_, grant)) = &scope { grant.to_string() } else { String::new() };
     pb::Event {
         kind: "appeal.closed".to_owned(),
         decision: "done".to_owned(),
         actor: "broker".to_owned(),
-        at: Some(timestamp(now)),
+        at: Some(stamp(now)),
         tenant: record.tenant.clone(),
         partner: record.partner.clone(),
-        reason: "what it was against is lifted or over".to_owned(),
+        grant,
+        reason: why.to_owned(),
         details: vec![
             format!("scope={}", scope.map(|scope| scope.to_string()).unwrap_or_default()),
             format!("cause={}", cause.words()),
@@ -244,6 +265,8 @@ pub fn key_of(record: &records::AppealRecord) -> Option<Vec<u8>> {
     named(record).map(|(scope, cause)| keys::suspension(scope.id(), cause))
 }
 
+const OVER: &str = "what it was against is lifted or over";
+const GONE: &str = "the grant was taken out of the trust map";
 /// The name of the detail of events that says which appeal.
 pub const ID: &str = "appeal=";
 /// How long after a refusal the same suspension may be appealed against again.

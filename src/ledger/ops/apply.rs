@@ -1,7 +1,7 @@
 //! The trust map: rows, what changed and what ends, in one commit.
 
 use super::{
-    approve,
+    appeals, approve,
     custody::{self, Custody, UseRow},
     scope::{self, CutDraft},
 };
@@ -55,6 +55,8 @@ pub struct TenantChange {
     pub version: u64,
     /// Whether it is removed.
     pub removed: bool,
+    /// Grants that it had and has no more: nobody appeals for them.
+    pub gone: Vec<GrantName>,
 }
 
 /// Reserves numbers for new tenants: the first of `count`.
@@ -81,6 +83,9 @@ pub(in crate::ledger) fn run(tx: &mut Tx<'_>, commit: &TrustCommit) -> Result<()
     let voided = approve::void(tx, &commit.voided, commit.now)?;
     for tenant in &commit.tenants {
         put_tenant(tx, tenant, commit.now);
+        for grant in &tenant.gone {
+            appeals::abandon(tx, &Scope::Grant(tenant.name.clone(), grant.clone()), commit.now)?;
+        }
     }
     if let Some(global) = &commit.global {
         let record = records::TenantRecord { trust: global.clone(), ..Default::default() };

@@ -112,6 +112,11 @@ fn has_moved(tx: &Tx<'_>, act: &Custody, basis: u64) -> bool {
     | Custody::Release { scope, .. }
     | Custody::Expire { scope, .. }
     | Custody::Lapse { scope, .. }) = act;
+    is_changed(tx, scope, basis)
+}
+
+/// Whether the trust map or an attestation has changed a scope since, where it is a grant.
+pub(super) fn is_changed(tx: &Tx<'_>, scope: &Scope, basis: u64) -> bool {
     let Scope::Grant(tenant, _) = scope else { return false };
     [scope.id(), Scope::Tenant(tenant.clone()).id()].into_iter().any(|id| tx.scope(id).changed > basis)
 }

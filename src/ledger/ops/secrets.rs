@@ -7,6 +7,7 @@ use super::{
     scope::{CutDraft, write_cut},
 };
 use crate::{
+    audit::time::stamp,
     ledger::{book::ScopeState, engine::Table, keys, refused::Refused, tx::Tx},
     model::{
         CredentialKind, EndReason, Lease, LeaseId, Scope, ScopeId, SecretName, SecretVersion, Task, TenantName,
@@ -193,12 +194,12 @@ impl Exposed {
             event.details.push(format!("scope={scope}"));
             event.details.push(format!("owner={}", owner.unwrap_or_default()));
             event.details.push(format!("leases={leases}"));
-            event.at = Some(super::upkeep::timestamp(at));
+            event.at = Some(stamp(at));
             tx.audit(&event)?;
         }
         if let Some(mut event) = self.beyond {
             because.clone_into(&mut event.reason);
-            event.at = Some(super::upkeep::timestamp(at));
+            event.at = Some(stamp(at));
             tx.audit(&event)?;
         }
         Ok(())
@@ -221,7 +222,7 @@ pub(super) fn told_of(kind: &str, lease: &Lease, at: Timestamp) -> pb::Event {
         purpose: lease.purpose.to_string(),
         credential_kind: lease.kind.code().into(),
         details: secret.flat_map(|secret| secret.details()).collect(),
-        at: Some(super::upkeep::timestamp(at)),
+        at: Some(stamp(at)),
         ..Default::default()
     }
 }

@@ -100,19 +100,10 @@ fn used(spend: &Spend, task: Option<TaskId>) -> records::SpentUse {
 
 /// Whether a task, which may not be written yet, is one or below it.
 fn is_within(tx: &Tx<'_>, task: &Task, above: &[u8]) -> Result<bool, Refused> {
-    let mut next = Some(task.id);
-    let mut parent = task.parent;
-    for _ in 0..=Task::MAX_ANCESTORS {
-        match next {
-            Some(id) if id.as_bytes() == above => return Ok(true),
-            Some(_) => {}
-            None => return Ok(false),
+    for id in task.lineage(|id| ended_or(tx.task(id))) {
+        if id?.as_bytes() == above {
+            return Ok(true);
         }
-        next = parent;
-        parent = match next {
-            Some(id) => ended_or(tx.task(id))?.and_then(|task| task.parent),
-            None => None,
-        };
     }
     Ok(false)
 }

@@ -14,7 +14,7 @@ use super::{
     secrets::{self, Exposed},
 };
 use crate::{
-    audit::checkpoint::Statement,
+    audit::{checkpoint::Statement, time::stamp},
     ledger::{
         codec,
         engine::{Order, Row, Table},
@@ -292,7 +292,7 @@ pub(in crate::ledger) fn checkpoint(
     let number = last.as_ref().and_then(|(key, _)| keys::leading_revision(key)).unwrap_or(0) + 1;
     let statement = Statement {
         number,
-        at: timestamp(draft.now),
+        at: stamp(draft.now),
         revision: pb::Revision { incarnation: tx.shared.incarnation, number: tx.number() - 1 },
         heads: heads.iter().map(|(id, head)| stream_head(tx, *id, *head)).collect::<Result<_, _>>()?,
         previous: previous.and_then(|p| Digest::from_slice(&p.hash)).unwrap_or_default(),
@@ -401,11 +401,6 @@ fn pages_from(tx: &Tx<'_>, id: StreamId, first: u64, limit: usize) -> Result<Vec
 pub(in crate::ledger) fn acknowledge(tx: &mut Tx<'_>, sink: &str, number: u64) {
     let record = records::MetaRecord { revision: number, ..Default::default() };
     tx.put_record(Table::Sinks, sink.as_bytes().to_vec(), &record);
-}
-
-pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
-    let nanos = i32::try_from(at.millis() % 1000).unwrap_or(0) * 1_000_000;
-    prost_types::Timestamp { seconds: i64::try_from(at.seconds()).unwrap_or(i64::MAX), nanos }
 }
 
 /// The scope a cut's record names.

@@ -3,6 +3,7 @@
 use super::{
     harness::{Bed, Kind, QUOTA, partner, tenant, wait},
     on_each_engine,
+    tells::trust_commit,
 };
 use crate::{
     ledger::{Custody, CustodyDraft, IssueDraft, OpenDraft, Quota, Refused, Retry, TrustCommit},
@@ -31,6 +32,7 @@ on_each_engine! {
     a_bar_refuses_beginnings_and_apply_does_not_lift_it,
     a_chain_of_leases_longer_than_is_followed_counts_as_ended,
     what_is_barred_or_cut_above_a_task_that_was_passed_on_refuses_beginnings,
+    a_change_that_says_nothing_and_writes_no_row_is_in_force_all_the_same,
 }
 
 fn a_lease_that_was_issued_has_its_row_and_its_event(bed: &mut Bed) {
@@ -375,6 +377,24 @@ fn a_bar_refuses_beginnings_and_apply_does_not_lift_it(bed: &mut Bed) {
         assert_eq!(bed.issue(&bed.new_lease(&task)), Err(Refused::Barred(tenant().id())));
         bed.reopen();
     }
+}
+
+fn a_change_that_says_nothing_and_writes_no_row_is_in_force_all_the_same(bed: &mut Bed) {
+    let task = bed.task();
+    let (early, before) = (bed.new_lease(&task), bed.ledger().basis().1);
+    let published = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&published);
+    let commit = TrustCommit { changed: vec![tenant()], ..trust_commit(bed) };
+    let publish = move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    };
+    let receipt = wait(bed.ledger().apply(commit, publish)).unwrap();
+    assert!(receipt.number() > before, "it has a revision of its own");
+    assert_eq!(published.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(bed.issue(&early), Err(Refused::Moved), "decided before the change");
+    let stale = TrustCommit { basis: before, ..trust_commit(bed) };
+    assert_eq!(wait(bed.ledger().apply(stale, || ())).map(drop), Err(Refused::Moved), "computed before the change");
+    bed.lease(&task);
 }
 
 fn what_is_barred_or_cut_above_a_task_that_was_passed_on_refuses_beginnings(bed: &mut Bed) {

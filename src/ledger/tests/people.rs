@@ -14,7 +14,7 @@ use crate::{
         keys, person_keys,
     },
     model::{Digest, PersonId, PersonKey},
-    records::{PersonRecord, SignInRecord},
+    records::{OwnerLeftRecord, PersonRecord, SignInRecord},
 };
 
 on_each_engine! {
@@ -45,6 +45,14 @@ fn person(name: &str) -> PersonRecord {
         created: 1,
         changed: 2,
         removed: true,
+        left: vec![OwnerLeftRecord {
+            all_tenants: false,
+            tenants: vec!["acme".into()],
+            all_partners: true,
+            partners: vec![],
+            at: 4,
+            by: "olga".into(),
+        }],
     }
 }
 

@@ -35,6 +35,7 @@ fn rows_that_share_a_table_are_each_read_as_what_they_are(bed: &mut Bed) {
         hash: Digest::of(b"{}"),
         version: 1,
         removed: false,
+        gone: vec![],
     };
     let state = records::GrantStateRecord { attest_by: 1, operator: "olga".into(), ..Default::default() };
     let uses = vec![UseRow { tenant: number, grant: "read".parse().unwrap(), since: bed.now, last_used: bed.now }];

@@ -261,7 +261,7 @@ fn source<'a>(question: &'a Question<'_>) -> Option<Value<'a>> {
     match question.origin {
         // An IPv4 address reads as one, whichever socket it came through.
         Origin::Network(address) => Some(Value::Address(address.to_canonical())),
-        Origin::Local | Origin::Unknown => None,
+        Origin::Local | Origin::Unknown | Origin::Elsewhere => None,
     }
 }
 

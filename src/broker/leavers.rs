@@ -1,0 +1,176 @@
+//! Owners who left by an operator's word alone: remembered, so that no apply and no transfer gives a grant to them, until
+//! an operator says that they are back.
+//!
+//! An operator speaks for its own scope: what it said holds for the grants there and for no others.
+
+use std::sync::Arc;
+
+use super::{
+    Broker, event,
+    people::{Called, People},
+    refusal::Refusal,
+    revoke::check_reason,
+    who::Operator,
+};
+use crate::{
+    identity::Caller,
+    ledger::Receipt,
+    model::{PartnerName, PersonId, TenantName, Timestamp, person::folded},
+    pb,
+    policy::{Reach, Role},
+    records::{OwnerLeftRecord, PersonRecord},
+};
+
+/// What is left of what operators said of an owner.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten {
+    /// Whether something within the operator's scope was said, and is not any more.
+    pub(super) changed: bool,
+    /// What those said whose scope is wider.
+    pub(super) stands: Vec<OwnerLeftRecord>,
+    /// Of what was written.
+    pub(super) receipt: Option<Receipt>,
+}
+
+impl People {
+    /// Whether an operator has said of an owner that it left, within a scope that a partner's grants in a tenant are in.
+    pub(super) fn is_noted_as_left(&self, owner: &str, tenant: &TenantName, partner: &PartnerName) -> bool {
+        self.leaver(owner).is_some_and(|(_, row)| row.left.iter().any(|left| holds(left, tenant, partner)))
+    }
+
+    /// The row of an owner who left by an operator's word.
+    fn leaver(&self, owner: &str) -> Option<(PersonId, Arc<PersonRecord>)> {
+        let rows = self.about(&Called::by_name(owner)).into_iter();
+        rows.filter(|(_, row)| !row.left.is_empty()).find(|(_, row)| is_owner(&row.user_name, owner))
+    }
+
+    fn leavers(&self) -> usize {
+        self.rows(|row| !row.left.is_empty()).len()
+    }
+}
+
+impl Broker {
+    /// Notes that an owner left, within the operator's scope; false when that is known.
+    ///
+    /// # Errors
+    /// When the operator is no admin, the reason is none, or there is no room.
+    pub(super) async fn note_leaver(&self, caller: &Caller, request: &pb::LeaveOwnerRequest) -> Result<bool, Refusal> {
+        let operator = self.operator(caller)?;
+        operator.require(Role::Admin)?;
+        check_reason(&request.reason)?;
+        let _writing = self.people.writing.lock().await;
+        let now = self.now();
+        let (id, mut row) = match self.people.leaver(&request.owner) {
+            Some((id, row)) => (id, PersonRecord::clone(&row)),
+            None if self.people.leavers() >= LEAVERS_MOST => {
+                return Err(Refusal::Unavailable("no room is left to remember owners who left"));
+            }
+            None => (PersonId::fresh()?, blank(&request.owner, now)),
+        };
+        if row.left.iter().any(|left| covers(left, &operator)) {
+            return Ok(false);
+        }
+        // One word for each scope: what lies within the new one says nothing more.
+        row.left.retain(|left| !is_within(&operator, left));
+        if row.left.len() >= SCOPES_MOST {
+            return Err(Refusal::Unavailable("too many operators have said that this owner left"));
+        }
+        row.left.push(said_by(&operator, now));
+        row.changed = now.millis();
+        let mut noted = event::by(caller, operator.actor(), "owner.noted", now);
+        noted.reason.clone_from(&request.reason);
+        noted.details.push(format!("owner={}", request.owner));
+        self.put_people(vec![(id, row)], Vec::new(), vec![noted], now).await?;
+        Ok(true)
+    }
+
+    /// Forgets what was said of an owner within the operator's scope.
+    ///
+    /// # Errors
+    /// When the operator is no admin, the reason is none, or the directory or the identity provider says that it left.
+    pub(super) async fn forget_leaver(
+        &self,
+        caller: &Caller,
+        request: &pb::ReturnOwnerRequest,
+    ) -> Result<Forgotten, Refusal> {
+        let operator = self.operator(caller)?;
+        operator.require(Role::Admin)?;
+        if !request.dry_run {
+            check_reason(&request.reason)?;
+        }
+        let _writing = self.people.writing.lock().await;
+        if self.people.has_left(&request.owner) {
+            let problem = "has left, as the directory or the identity provider says; it is to come back there";
+            return Err(Refusal::invalid("owner", problem));
+        }
+        let Some((id, row)) = self.people.leaver(&request.owner) else { return Ok(Forgotten::default()) };
+        let (own, stands): (Vec<_>, Vec<_>) = row.left.iter().cloned().partition(|left| is_within(&operator, left));
+        let mut forgotten = Forgotten { changed: !own.is_empty(), stands, receipt: None };
+        if request.dry_run || own.is_empty() {
+            return Ok(forgotten);
+        }
+        let now = self.now();
+        let mut returned = event::by(caller, operator.actor(), "owner.returned", now);
+        returned.reason.clone_from(&request.reason);
+        returned.details.push(format!("owner={}", request.owner));
+        let kept = PersonRecord { left: forgotten.stands.clone(), changed: now.millis(), ..PersonRecord::clone(&row) };
+        let (puts, gone) = if kept.left.is_empty() { (vec![], vec![id]) } else { (vec![(id, kept)], vec![]) };
+        forgotten.receipt = Some(self.put_people(puts, gone, vec![returned], now).await?);
+        Ok(forgotten)
+    }
+}
+
+/// Whether two names are one owner's: however they are spelt, since this takes authority away.
+pub(super) fn is_owner(name: &str, owner: &str) -> bool {
+    folded(name) == folded(owner)
+}
+
+/// Whether what was said holds for a partner's grants in a tenant.
+pub(super) fn holds(left: &OwnerLeftRecord, tenant: &TenantName, partner: &PartnerName) -> bool {
+    let named = |all: bool, names: &[String], name: &str| all || names.iter().any(|one| one == name);
+    named(left.all_tenants, &left.tenants, tenant.as_str())
+        && named(left.all_partners, &left.partners, partner.as_str())
+}
+
+/// Whether an operator's scope has all of it.
+fn is_within(operator: &Operator, left: &OwnerLeftRecord) -> bool {
+    fn has<T: Ord + std::str::FromStr>(reach: &Reach<T>, all: bool, names: &[String]) -> bool {
+        match reach {
+            Reach::All => true,
+            Reach::Only(own) => !all && names.iter().all(|name| name.parse().is_ok_and(|name| own.has(&name))),
+        }
+    }
+    has(&operator.tenants, left.all_tenants, &left.tenants)
+        && has(&operator.partners, left.all_partners, &left.partners)
+}
+
+/// Whether it has all of an operator's scope.
+fn covers(left: &OwnerLeftRecord, operator: &Operator) -> bool {
+    let said = said_by(operator, Timestamp::default());
+    let named = |all: bool, names: &[String], other_all: bool, others: &[String]| {
+        all || (!other_all && others.iter().all(|name| names.contains(name)))
+    };
+    named(left.all_tenants, &left.tenants, said.all_tenants, &said.tenants)
+        && named(left.all_partners, &left.partners, said.all_partners, &said.partners)
+}
+
+fn said_by(operator: &Operator, now: Timestamp) -> OwnerLeftRecord {
+    fn names<T: Ord + ToString>(reach: &Reach<T>) -> (bool, Vec<String>) {
+        match reach {
+            Reach::All => (true, Vec::new()),
+            Reach::Only(names) => (false, names.iter().map(ToString::to_string).collect()),
+        }
+    }
+    let ((all_tenants, tenants), (all_partners, partners)) = (names(&operator.tenants), names(&operator.partners));
+    OwnerLeftRecord { all_tenants, tenants, all_partners, partners, at: now.millis(), by: operator.signature() }
+}
+
+/// Active, for it says nothing of sign-in.
+fn blank(owner: &str, now: Timestamp) -> PersonRecord {
+    PersonRecord { user_name: owner.to_owned(), active: true, created: now.millis(), ..Default::default() }
+}
+
+/// Owners of whom it is remembered.
+const LEAVERS_MOST: usize = 4_096;
+/// Scopes within which one of them left.
+const SCOPES_MOST: usize = 64;
