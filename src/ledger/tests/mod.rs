@@ -3,10 +3,12 @@
 mod acts;
 mod anchor;
 mod approve;
+mod begins;
 mod custody;
 mod damage;
 mod faults;
 mod harness;
+mod keys;
 mod lanes;
 mod laws;
 mod model;

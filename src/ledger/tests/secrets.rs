@@ -35,7 +35,7 @@ on_each_engine! {
 }
 
 /// Another workload that comes with the handle.
-fn taker(bed: &Bed, lease: &Lease) -> PickupDraft {
+pub(super) fn taker(bed: &Bed, lease: &Lease) -> PickupDraft {
     let by: WorkloadName = "taker".parse().unwrap();
     PickupDraft { proofs: vec![ScopeId::workload(&lease.tenant, &by)], by: Some(by), ..pickup(bed, lease) }
 }
@@ -223,17 +223,22 @@ fn issue(bed: &Bed, lease: &Lease) -> Result<(), Refused> {
     wait(bed.ledger().issue(draft)).map(drop)
 }
 
-/// A lease that waits a minute.
+/// A lease that waits a minute, for whoever has its handle.
 fn waiting(bed: &Bed) -> Lease {
+    waiting_for(bed, "")
+}
+
+/// A lease that waits a minute; for one workload alone, unless it is empty.
+pub(super) fn waiting_for(bed: &Bed, workload: &str) -> Lease {
     let lease =
         Lease { pickup_until: Some(bed.now.after(std::time::Duration::from_mins(1))), ..bed.new_lease(&bed.task()) };
-    let waits = Waiting { handle: Digest::of(b"handle"), sealed: vec![9; 40], workload: String::new() };
+    let waits = Waiting { handle: Digest::of(b"handle"), sealed: vec![9; 40], workload: workload.to_owned() };
     let hand_out = HandOut { holder_until: bed.now, waits: Some(waits) };
     wait(bed.ledger().issue(IssueDraft { hand_out: Some(hand_out), ..bed.draft(&lease) })).unwrap();
     lease
 }
 
-fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
+pub(super) fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
     let by: WorkloadName = "runner".parse().unwrap();
     PickupDraft {
         lease: lease.id,
@@ -250,7 +255,7 @@ fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
     }
 }
 
-fn take(bed: &Bed, lease: &Lease) -> Result<PickedUp, Refused> {
+pub(super) fn take(bed: &Bed, lease: &Lease) -> Result<PickedUp, Refused> {
     wait(bed.ledger().pick_up(pickup(bed, lease))).map(|(outcome, _)| outcome)
 }
 
