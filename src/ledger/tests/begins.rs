@@ -203,9 +203,9 @@ fn at_a_full_quota_a_renewal_takes_the_place_of_its_own_lease_and_no_more() {
             last = ask(Some(last)).unwrap();
         }
         assert!(matches!(ask(None), Err(Refused::Quota(_))), "{quota:?}");
-        // Of another grant it frees nothing but what both count for.
+        // Another grant has a quota of its own, and shares the others.
         let other = Lease { grant: "write".parse().unwrap(), ..bed.new_lease(&task) };
-        let own = IssueDraft { quota, supersedes: None, ..bed.draft(&other) };
+        let own = IssueDraft { quota, ..bed.draft(&other) };
         assert_eq!(wait(bed.ledger().issue(own)).is_ok(), quota.grant == 1, "{quota:?}");
         bed.complete(task.id).unwrap();
     }

@@ -2,6 +2,7 @@
 
 mod acts;
 mod anchor;
+mod appeals;
 mod approve;
 mod begins;
 mod custody;
