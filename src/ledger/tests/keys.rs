@@ -16,7 +16,7 @@ fn tenant(number: u32) -> TenantNumber {
 fn comes_back<T: PartialEq + std::fmt::Debug>(key: &[u8], parse: impl Fn(&[u8]) -> Option<T>, whole: T) {
     assert_eq!(parse(key), Some(whole), "{key:?}");
     let longer = [key, &[0]].concat();
-    for other in [key.split_last().unwrap().1, &longer, &[]] {
+    for other in [key.split_last().unwrap().1, &longer[..], &[][..]] {
         assert_eq!(parse(other), None, "{other:?}");
     }
 }

@@ -188,7 +188,7 @@ fn a_tenants_own_verifier_that_sees_more_is_widened_and_that_sees_less_is_narrow
 fn a_grant_that_becomes_one_for_tests_ends_what_it_gave() {
     let lab = "workloads = [\"lab\"]\nenvironment = \"lab\"\naudiences = [\"https://lab.test\"]\nttl_max = 300";
     let tests = BASE.replacen("name = \"acme\"", "name = \"acme\"\ntest_environments = [\"lab\"]", 1);
-    let [before, after] = [BASE, &tests].map(|base| map(&format!("{base}{}", grant("t", lab))));
+    let [before, after] = [BASE, tests.as_str()].map(|base| map(&format!("{base}{}", grant("t", lab))));
     let told = (Noun::Grant, ChangeKind::Narrowed, vec!["test false -> true".to_owned()]);
     assert_eq!(change(&before, &after), told);
 }

@@ -157,14 +157,20 @@ fn a_broken_thing_is_not_also_reported_by_those_who_refer_to_it() {
 #[test]
 fn while_a_document_is_no_toml_nobody_is_blamed_for_naming_what_it_may_define() {
     let (tenants, rest) = BASE.split_once("[[partner]]").expect("both");
-    let grants = format!("[[partner]]{rest}{}", grant("g", ""));
-    let told = |first: &str| {
-        let documents = [Document { path: "a", text: first }, Document { path: "b", text: &grants }];
+    let (partners, rest) = rest.split_once("[[operator]]").expect("both");
+    let (partners, rest) = (format!("[[partner]]{partners}"), format!("[[operator]]{rest}{}", grant("g", "")));
+    let told = |first: &str, second: &str| {
+        let second = format!("{second}{rest}");
+        let documents = [Document { path: "a", text: first }, Document { path: "b", text: &second }];
         let problems = parse_documents(&documents, Extent::Whole, now()).expect_err("something is wrong");
         problems.list().iter().map(|problem| format!("{} {}", problem.path, problem.field)).collect::<Vec<_>>()
     };
-    assert_eq!(told(&tenants.replace("[[tenant]]", "[[tenant")), ["a toml"]);
-    assert!(told(&tenants.replace("acme", "other")).iter().all(|problem| problem.starts_with("b ")));
+    for (first, second) in [(tenants, partners.as_str()), (partners.as_str(), tenants)] {
+        let broken = told(&first.replacen("]]", "", 1), second);
+        assert!(broken.iter().all(|problem| problem == "a toml"), "{broken:?}");
+        let other = told(&first.replace("acme", "other").replace("payco", "acme"), second);
+        assert!(other.iter().any(|problem| problem.starts_with("b grant.")), "{other:?}");
+    }
 }
 
 #[test]
