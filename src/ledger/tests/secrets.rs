@@ -218,7 +218,11 @@ fn secret_lease(bed: &Bed, task: &Task, name: &str) -> Lease {
 }
 
 fn issue(bed: &Bed, lease: &Lease) -> Result<(), Refused> {
-    let hand_out = HandOut { holder_until: bed.now.after(std::time::Duration::from_hours(1)), waits: None };
+    remembered_for(bed, lease, 1)
+}
+
+fn remembered_for(bed: &Bed, lease: &Lease, hours: u64) -> Result<(), Refused> {
+    let hand_out = HandOut { holder_until: bed.now.after(std::time::Duration::from_hours(hours)), waits: None };
     let draft = IssueDraft { hand_out: Some(hand_out), ..bed.draft(lease) };
     wait(bed.ledger().issue(draft)).map(drop)
 }
@@ -366,4 +370,47 @@ fn what_nobody_took_frees_its_quota(bed: &mut Bed) {
     bed.advance(1_000);
     bed.sweep();
     assert!(bed.rows(Table::Pickups).is_empty());
+}
+
+#[test]
+fn who_has_a_secret_is_remembered_from_the_first_time_to_the_last_and_for_as_long_as_the_longest() {
+    for (hours, then, kept_seconds) in [(3, 1, 3 * 3_600), (1, 3, 60 + 3 * 3_600)] {
+        let mut bed = Bed::new(Kind::Memory);
+        put(&bed, "stripe");
+        let (task, first) = (bed.task(), bed.now);
+        remembered_for(&bed, &secret_lease(&bed, &task, "stripe"), hours).unwrap();
+        bed.advance(60);
+        let last = secret_lease(&bed, &task, "stripe");
+        remembered_for(&bed, &last, then).unwrap();
+        let prefix = crate::ledger::keys::secret_holders(number(), &"stripe".parse().unwrap());
+        let record = bed.ledger().secret_holders(&prefix, &[], 9).unwrap().0.remove(0).record;
+        let kept_until = first.after(std::time::Duration::from_secs(kept_seconds));
+        assert_eq!((record.first, record.last, record.times), (first.millis(), bed.now.millis(), 2));
+        assert_eq!((record.kept_until, record.lease), (kept_until.millis(), last.id.as_bytes().to_vec()));
+        bed.advance(2 * 3_600);
+        bed.sweep();
+        assert_eq!(holders(&bed, "stripe"), 1, "{hours}, then {then}");
+        bed.advance(3_600 + 60);
+        bed.sweep();
+        assert_eq!(holders(&bed, "stripe"), 0, "{hours}, then {then}");
+    }
+}
+
+#[test]
+fn of_what_was_rotated_nobody_needs_to_be_told() {
+    for (ended, told) in [(1, 0), (2, 1)] {
+        let bed = Bed::new(Kind::Memory);
+        put(&bed, "stripe");
+        let task = bed.task();
+        issue(&bed, &secret_lease(&bed, &task, "stripe")).unwrap();
+        let mut change = commit(&bed, "stripe", 2, Some(1));
+        let version = |number| records::SecretVersionRecord {
+            number,
+            ended: if number == ended { bed.now.millis() } else { 0 },
+            ..Default::default()
+        };
+        change.record.versions = vec![version(1), version(2)];
+        wait(bed.ledger().change_secret(change)).unwrap();
+        assert_eq!(told_by_revoking(&bed, &task).len(), told, "{ended} is over");
+    }
 }
