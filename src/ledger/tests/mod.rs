@@ -5,6 +5,7 @@ mod anchor;
 mod appeals;
 mod approve;
 mod begins;
+mod codec;
 mod custody;
 mod damage;
 mod faults;
