@@ -1,150 +1,48 @@
 //! One server: opened, served, drained, closed.
 
+mod certificate;
 mod dev;
+mod error;
 pub mod host;
+mod open;
 pub mod restore;
 mod sinks;
 mod threads;
 
 pub use dev::{Dev, prepare};
+pub use error::ServerError;
+pub(crate) use open::{lock, open};
 pub use threads::EVENT_INTERVAL;
 
-use std::{
-    fs::File,
-    io,
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fs::File, net::SocketAddr, sync::Arc};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::threads::Threads;
+use self::{
+    certificate::{authorities, identity, renew},
+    threads::Threads,
+};
 use crate::{
     api::{
         grpc::gate::Gate,
         health::Health,
         http::metrics_port::{self, Probes, Readiness},
-        listen::{BindError, Connections, Edge, EdgeLimits, Listener, ServerIdentity, TlsError, TlsSwap, certificates},
+        listen::{Connections, Edge, EdgeLimits, Listener, TlsSwap},
         routes,
     },
     broker::{
-        Broker, CloseConnections, Refusal, Settings,
+        Broker, CloseConnections,
         found::{self, Founding},
-        hold::Holds,
-        introspect::UseLog,
-        lapse, notify,
-        people::{self, People, PeopleError},
-        policies::PolicyLog,
-        refusals::RefusalLog,
-        registry::Registry,
-        rings::Rings,
-        ship::{self, Ships},
-        spiffe::Spiffe,
-        time::{Start, Time},
-        upkeep,
+        notify, people, ship, upkeep,
     },
-    config::{Config, Engine, SealSource, ServerCertificate},
-    identity::{AuthorityError, Caller, ClientAuthorities},
-    issuers::{Issuers, IssuersError},
-    ledger::{
-        Anchor, FileAnchor, LaneLimits, Ledger, OpenError, Opening, Refused,
-        engine::{self, EngineError},
-    },
-    mint::{
-        ca::{self, Validity},
-        keyring::{RingPolicy, RotatesTooFast},
-        seal::{Seal, SealKey, SealKeyError},
-        x509::{CaKey, KnownCsrs, NotIssued},
-    },
-    model::{Chain, Clock, Digest, TenantNumber, Timestamp, Ttl, time::SKEW},
-    notify::{Outlet, OutletError},
+    config::Config,
+    identity::Caller,
+    model::{Chain, Clock, Digest},
+    notify::Outlet,
     policy::Role,
     sink::AnySink,
 };
-
-/// Why a server does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The data folder is another process's.
-    #[error("{} is in use by another mayfly; stop it, or give another data_dir", .0.display())]
-    InUse(PathBuf),
-    /// The data folder cannot be used.
-    #[error("cannot use the data folder {}", .0.display())]
-    Folder(PathBuf, #[source] io::Error),
-    /// There is nothing to look after.
-    #[error("{} holds no store; give the data_dir of one, or make one with `mayfly init`", .0.display())]
-    NoStore(PathBuf),
-    /// A restore into the data folder has not ended.
-    #[error("{} is half restored; remove it and restore again", .0.display())]
-    HalfRestored(PathBuf),
-    /// There is no seal key.
-    #[error(transparent)]
-    Seal(#[from] SealKeyError),
-    /// systemd gave no credentials.
-    #[error("there is no systemd credential `{0}`; add LoadCredential= to the unit")]
-    NoCredential(String),
-    /// The engine is not built in.
-    #[error("this mayfly was built without the store engine `{0}`")]
-    NoEngine(&'static str),
-    /// The engine failed.
-    #[error("the store cannot be opened")]
-    Engine(#[from] EngineError),
-    /// The ledger does not open.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// Reading the trust map failed.
-    #[error(transparent)]
-    Ledger(#[from] Refused),
-    /// A use case of the start failed.
-    #[error("the broker cannot begin")]
-    Broker(#[from] Refusal),
-    /// The chain of a root elsewhere is no good.
-    #[error("the chain cannot be adopted")]
-    Adopt(#[source] Refusal),
-    /// An issuer of identity tokens.
-    #[error(transparent)]
-    Issuers(#[from] IssuersError),
-    /// Where people sign in, or who tells of them.
-    #[error(transparent)]
-    People(#[from] PeopleError),
-    /// Key lives do not fit.
-    #[error(transparent)]
-    Rotation(#[from] RotatesTooFast),
-    /// There is no issuing CA yet.
-    #[error("there is no issuing CA; bring one in with `mayfly adopt-root`")]
-    NoCa,
-    /// The server's certificate was not made.
-    #[error("the server's certificate cannot be made")]
-    Certificate(#[from] NotIssued),
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The client CAs cannot be used.
-    #[error(transparent)]
-    Authorities(#[from] AuthorityError),
-    /// A listener.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// Threads.
-    #[error("cannot start threads")]
-    Threads(#[source] io::Error),
-    /// The metrics port.
-    #[error("cannot listen on {0} for metrics")]
-    Metrics(SocketAddr, #[source] io::Error),
-    /// An audit sink.
-    #[error("the audit sink `{0}` cannot be used")]
-    Sink(String, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A route of notifications.
-    #[error("the route `{0}` of notifications cannot be used")]
-    Notify(String, #[source] OutletError),
-    /// The descriptors for reflection.
-    #[error("the contract's descriptors cannot be read")]
-    Reflection(#[from] routes::DescriptorError),
-}
 
 /// Where a server listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -307,202 +205,5 @@ struct Closer(Connections);
 impl CloseConnections for Closer {
     fn close(&self, proof: &Digest) {
         self.0.close_proof(proof);
-    }
-}
-
-pub(crate) fn lock(folder: &Path) -> Result<File, ServerError> {
-    let failed = |error| ServerError::Folder(folder.to_path_buf(), error);
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let path = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::InUse(folder.to_path_buf())),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-pub(crate) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Arc<Broker>, Start), ServerError> {
-    let engine = open_engine(config)?;
-    let seal = Seal::new(&seal_key(&config.seal)?);
-    let anchor = (config.engine != Engine::Memory).then(|| anchor(config, &seal));
-    assemble(config, clock, engine, anchor)
-}
-
-/// A broker over an open engine.
-fn assemble(
-    config: &Config,
-    clock: Arc<dyn Clock>,
-    engine: Arc<dyn engine::Engine>,
-    anchor: Option<Arc<dyn Anchor>>,
-) -> Result<(Arc<Broker>, Start), ServerError> {
-    let seal = Seal::new(&seal_key(&config.seal)?);
-    let ledger = Ledger::open(Opening {
-        engine,
-        row_key: seal.row_key(),
-        seal_check: seal.check_value(),
-        ballast: (config.engine != Engine::Memory).then(|| config.data_dir.join("reserve")),
-        anchor,
-        lanes: LaneLimits { begin_per_tenant: config.limits.queue_per_tenant, ..LaneLimits::default() },
-        now: clock.wall(),
-    })?;
-    let bounds = &config.clock;
-    let (time, start) = Time::start(clock, ledger.opened_mark, bounds.max_jump, bounds.max_downtime);
-    let keep = Ttl::MAX.duration() + SKEW;
-    let settings = Settings {
-        trust_domain: config.trust_domain.clone(),
-        public_url: config.public_url.clone(),
-        key_set_max_age: config.keys.key_set_max_age,
-        token_ring: RingPolicy::new(config.keys.token_publish, config.keys.token_active, keep)?,
-        ca_ring: RingPolicy::new(config.keys.key_set_max_age, config.keys.ca_active, keep)?,
-        hold_grace: config.limits.hold_grace,
-        heartbeat: config.limits.heartbeat,
-        ended_lease_kept: config.retention.ended_lease,
-        audit_kept: config.retention.audit,
-        started: time.now(),
-    };
-    let registry = Arc::new(Registry::load(&ledger)?);
-    let issuers = Arc::new(Issuers::open(&config.issuers)?);
-    let people = Arc::new(People::open(config, &ledger)?);
-    let (ledger, rings) = (Arc::new(ledger), Arc::new(Rings::new(seal)));
-    let broker = Broker {
-        ledger,
-        registry,
-        issuers,
-        people,
-        rings,
-        time,
-        settings,
-        holds: Holds::new(config.limits.holds),
-        ships: Ships::default(),
-        ring_steps: tokio::sync::Mutex::default(),
-        backups: Arc::default(),
-        watchers: Arc::default(),
-        refusals: RefusalLog::default(),
-        policies: PolicyLog::default(),
-        dues: crate::broker::keeper::Dues::default(),
-        uses: UseLog::default(),
-        csrs: KnownCsrs::default(),
-        roots: OnceLock::new(),
-        connections: OnceLock::new(),
-        spiffe: Spiffe::default(),
-        notifier: OnceLock::new(),
-    };
-    lapse::watch(&broker.registry, &broker.ledger);
-    people::watch(&broker.people, &broker.ledger);
-    Ok((Arc::new(broker), start))
-}
-
-fn anchor(config: &Config, seal: &Seal) -> Arc<dyn Anchor> {
-    Arc::new(FileAnchor::new(config.anchor.clone(), seal.anchor_key()))
-}
-
-fn open_engine(config: &Config) -> Result<Arc<dyn engine::Engine>, ServerError> {
-    if restore::marker(&config.data_dir).exists() {
-        return Err(ServerError::HalfRestored(config.data_dir.clone()));
-    }
-    engine_of(config)
-}
-
-fn engine_of(config: &Config) -> Result<Arc<dyn engine::Engine>, ServerError> {
-    let store = config.data_dir.join("store");
-    Ok(match config.engine {
-        Engine::Fjall => Arc::new(engine::fjall::Fjall::open(&store)?),
-        #[cfg(feature = "sled")]
-        Engine::Sled => Arc::new(engine::sled::Sled::open(&store)?),
-        #[cfg(not(feature = "sled"))]
-        Engine::Sled => return Err(ServerError::NoEngine("sled")),
-        Engine::Memory => Arc::new(engine::memory::Memory::new()),
-    })
-}
-
-fn seal_key(source: &SealSource) -> Result<SealKey, ServerError> {
-    match source {
-        SealSource::KeyFile(path) => Ok(SealKey::read(path)?),
-        SealSource::SystemdCredential(name) => {
-            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
-            let folder = folder.ok_or_else(|| ServerError::NoCredential(name.clone()))?;
-            Ok(SealKey::read_credential(&Path::new(&folder).join(name))?)
-        }
-    }
-}
-
-fn identity(broker: &Broker, config: &Config) -> Result<ServerIdentity, ServerError> {
-    let names = match &config.server_certificate {
-        ServerCertificate::Files { certificate, key } => {
-            show_end(certificates(certificate)?.first().and_then(|leaf| CaKey::end_of(leaf)));
-            return Ok(ServerIdentity::from_files(certificate, key)?);
-        }
-        ServerCertificate::Own { names } => names,
-    };
-    let ring = broker.rings.ring(&broker.ledger, TenantNumber::BROKER)?;
-    let issuing = ring.ca.as_ref().ok_or(ServerError::NoCa)?;
-    let addresses: Vec<IpAddr> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    let dns: Vec<String> = names.iter().filter(|name| name.parse::<IpAddr>().is_err()).cloned().collect();
-    let now = broker.now();
-    let not_after = own_end(now, broker.time.wall()).min(issuing.not_after());
-    let leaf = ca::mint_server(issuing, &dns, &addresses, Validity { not_before: now.before(SKEW), not_after })?;
-    show_end(leaf.chain_der.first().and_then(|leaf| CaKey::end_of(leaf)));
-    let key = leaf.private_key_der.as_ref().map(|key| key.expose().to_vec()).unwrap_or_default();
-    let chain = leaf.chain_der.into_iter().map(CertificateDer::from).collect();
-    Ok(ServerIdentity::new(chain, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key))))
-}
-
-/// When a certificate of the broker's own ends that is made now. While time stands at the store's mark, clients go by the
-/// real one: else nobody could connect and confirm it.
-fn own_end(now: Timestamp, wall: Timestamp) -> Timestamp {
-    now.max(wall).after(CERTIFICATE_LIFE)
-}
-
-/// Shows when the certificate that new connections get ends.
-fn show_end(end: Option<Timestamp>) {
-    if let Some(end) = end.and_then(|end| u32::try_from(end.seconds()).ok()) {
-        metrics::gauge!("mayfly_server_certificate_end_seconds").set(f64::from(end));
-    }
-}
-
-fn authorities(broker: &Broker, config: &Config) -> Result<Arc<ClientAuthorities>, ServerError> {
-    let own: Vec<CertificateDer<'static>> = broker.roots()?.into_iter().map(CertificateDer::from).collect();
-    let foreign = config.client_cas.iter().map(|ca| Ok((ca.name.clone(), certificates(&ca.file)?)));
-    let foreign: Vec<_> = foreign.collect::<Result<_, TlsError>>()?;
-    let mut authorities = ClientAuthorities::new(config.trust_domain.clone(), &own, &foreign)?;
-    for ca in config.client_cas.iter().filter(|ca| !ca.trust_domains.is_empty()) {
-        authorities = authorities.limited(&ca.name, &ca.trust_domains);
-    }
-    // Where no identity token counts, a key of one's own is of no use.
-    Ok(Arc::new(if config.issuers.is_empty() { authorities } else { authorities.taking_keys() }))
-}
-
-/// Gives new connections a fresh certificate and the CAs as they are then, well before the old one ends.
-async fn renew(broker: Arc<Broker>, config: Config, tls: Arc<TlsSwap>) {
-    let mut pause = CERTIFICATE_LIFE * 7 / 10;
-    loop {
-        tokio::time::sleep(pause).await;
-        let fresh = identity(&broker, &config).and_then(|own| Ok(tls.swap(own, authorities(&broker, &config)?)?));
-        pause = match fresh {
-            Ok(()) => CERTIFICATE_LIFE * 7 / 10,
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "the server's certificate was not renewed");
-                RENEW_RETRY
-            }
-        };
-    }
-}
-
-/// Of the broker's own TLS certificate.
-const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 86_400);
-const RENEW_RETRY: Duration = Duration::from_secs(600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_made_while_time_is_held_is_good_by_the_clock_of_those_who_connect() {
-        let mark = Timestamp::from_seconds(1_000_000);
-        let wall = mark.after(Duration::from_hours(24 * 90));
-        assert_eq!(own_end(mark, wall), wall.after(CERTIFICATE_LIFE));
-        // A wall clock that is behind shortens nothing.
-        assert_eq!(own_end(wall, mark), wall.after(CERTIFICATE_LIFE));
     }
 }

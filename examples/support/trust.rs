@@ -125,5 +125,5 @@ pub async fn apply(
 }
 
 /// Live leases that a load test may hold in one place.
-const QUOTA: u32 = 4_000_000;
+const QUOTA: u32 = 20_000_000;
 const APPLY_LIMIT: Duration = Duration::from_secs(300);

@@ -1,4 +1,4 @@
-//! Issue and renew: who, may it, sign it, make it durable, hand it out. In this order.
+//! Issue: who, may it, sign it, make it durable, hand it out. In this order.
 
 use std::sync::Arc;
 
@@ -8,28 +8,23 @@ use super::{
     decided::decided,
     delegate::{Above, check_limits, end_within},
     event,
-    federate::{job_url, spend},
-    fresh::{Credential, Fresh},
+    federate::job_url,
+    fresh::Fresh,
     refusal::Refusal,
     registry::Tenant,
     rings::Ring,
     view,
     who::Workload,
-    wish::{Wish, check_fields, check_idempotency_key, earliest, lease_of, new_task, parse_csr, retry, wish, within},
+    wish::{Wish, check_fields, earliest, lease_of, new_task, wish, within},
 };
 use crate::{
     identity::Caller,
     ledger::{ApprovalUse, HandOut, IssueDraft, Quota},
-    mint::{
-        jwt, opaque,
-        x509::{self, LeafKey, LeafSpec},
-    },
     model::{
-        CredentialKind, Digest, EndReason, GrantName, Lease, LeaseId, PartnerName, ScopeId, Standing, Task, TaskId,
-        TenantName, Timestamp, WorkloadName, stamp::Stamp,
+        CredentialKind, GrantName, Lease, LeaseId, ScopeId, Standing, Task, TaskId, TenantName, Timestamp, WorkloadName,
     },
     pb,
-    policy::{self, Asked, BindingWish, Decision, Denied, Facts, Origin, Scene, TaskDecision},
+    policy::{self, Asked, Decision, Denied, Facts, Origin, Scene, TaskDecision},
 };
 
 impl Broker {
@@ -81,31 +76,6 @@ impl Broker {
         .await
     }
 
-    /// Replaces a live lease by a successor for the same workload, task and bound key. Policy is asked again.
-    ///
-    /// # Errors
-    /// When anything refuses; the lease is as it was then.
-    pub async fn renew(&self, caller: &Caller, request: pb::RenewRequest) -> Result<pb::IssueResponse, Refusal> {
-        let id: LeaseId = request.lease_id.parse().map_err(|_| Refusal::Unknown("lease"))?;
-        check_idempotency_key(&request.idempotency_key)?;
-        decided(|| async {
-            let now = self.now();
-            let basis = self.ledger.basis();
-            let lease = self.ledger.lease(id)?.ok_or(Refusal::Unknown("lease"))?;
-            let workload = self.holder(caller, &lease.tenant, &lease.workload, now, "lease")?;
-            within(&workload, lease.id.task(), "lease")?;
-            self.check_renewable(caller, &lease, !request.idempotency_key.is_empty(), now)?;
-            let tenant = lease.tenant.clone();
-            let wish = self.renewal(&request, lease, &workload, caller)?;
-            let done = match self.policies_ready(&workload.tenant).await {
-                Ok(()) => self.decide_and_issue(caller, &workload, &wish, basis, now).await,
-                Err(why) => Err(why),
-            };
-            done.inspect_err(|why| self.refused(caller, Some(&workload), &tenant, "lease.refused", why, now))
-        })
-        .await
-    }
-
     /// The workload that a caller is, when it is the one that a lease or task belongs to; else there is no such thing.
     pub(super) fn holder(
         &self,
@@ -136,7 +106,8 @@ impl Broker {
         Ok((task.tenant.clone(), Some(task)))
     }
 
-    async fn decide_and_issue(
+    /// Decides, mints and commits; nothing is handed out before the commit.
+    pub(super) async fn decide_and_issue(
         &self,
         caller: &Caller,
         workload: &Workload,
@@ -337,77 +308,6 @@ impl Broker {
         Ok(())
     }
 
-    fn mint(
-        &self,
-        workload: &Workload,
-        wish: &Wish,
-        decision: &Decision,
-        lease: &mut Lease,
-        stamp: &Stamp,
-        ring: &Ring,
-    ) -> Result<Credential, Refusal> {
-        match lease.kind {
-            CredentialKind::Jwt => {
-                let key = ring.token.as_ref().ok_or(NO_KEYS)?;
-                let issuer = self.issuer(&workload.tenant);
-                let (subject, actors) = self.principal(lease);
-                let claims = jwt::TokenClaims {
-                    issuer: &issuer,
-                    subject: &subject,
-                    actors: &actors,
-                    resellers: workload.tenant.trust.resellers(&lease.partner),
-                    audiences: &lease.audiences,
-                    tenant: &lease.tenant,
-                    partner: &lease.partner,
-                    grant: &lease.grant,
-                    workload: &lease.workload,
-                    purpose: &lease.purpose,
-                    actions: &lease.actions,
-                    lease: lease.id,
-                    issued: lease.issued,
-                    expires: lease.expires,
-                    stamp,
-                    bound: lease.bound,
-                };
-                let form = if lease.svid { jwt::Form::Svid } else { jwt::Form::AccessToken };
-                let minted = jwt::mint_as(form, key, &claims);
-                let minted = minted.map_err(|e| Refusal::invalid("actions", e.to_string()))?;
-                lease.credential = minted.sha256;
-                Ok(Credential::Token(minted))
-            }
-            CredentialKind::Opaque => {
-                let minted = opaque::mint(lease.id)?;
-                lease.credential = minted.sha256;
-                Ok(Credential::Token(minted))
-            }
-            CredentialKind::X509 => {
-                let ca = ring.ca.as_ref().ok_or(NO_KEYS)?;
-                let subject = self.subject(lease);
-                let spec = LeafSpec {
-                    spiffe_id: &subject,
-                    dns_names: &lease.dns_names,
-                    lease: lease.id,
-                    issued: lease.issued,
-                    // Validity includes its last second (RFC 5280 section 4.1.2.5), a lease does not.
-                    not_after: decision.expires().before(std::time::Duration::from_secs(1)),
-                    stamp,
-                };
-                let key = wish.csr.as_deref().map_or(LeafKey::Generate, LeafKey::Request);
-                let leaf = x509::mint_leaf(ca, key, &spec).map_err(|e| Refusal::invalid("csr_der", e.to_string()))?;
-                (lease.credential, lease.spki) = (leaf.sha256, Some(leaf.spki_sha256));
-                Ok(Credential::Leaf { leaf, roots: self.known_roots()?, subject })
-            }
-            CredentialKind::Secret => {
-                let secret = lease.secret.as_deref().ok_or(Refusal::Unavailable("the secret is not known"))?;
-                let value = self.open_secret(workload.tenant.number, secret, ring)?;
-                // A hash of the value would let whoever reads it try values out.
-                let parts: [&[u8]; 3] = [b"static secret", lease.id.as_bytes(), &secret.number.to_be_bytes()];
-                lease.credential = Digest::of_parts(&parts);
-                Ok(Credential::Secret { secret: secret.clone(), value })
-            }
-        }
-    }
-
     #[expect(clippy::too_many_arguments, reason = "all that a lease's commit holds")]
     fn draft(
         &self,
@@ -468,101 +368,6 @@ impl Broker {
             now,
         }
     }
-
-    /// The roots; they never change within a run.
-    fn known_roots(&self) -> Result<Arc<Vec<Vec<u8>>>, Refusal> {
-        match self.roots.get() {
-            Some(roots) => Ok(Arc::clone(roots)),
-            None => {
-                let read = Arc::new(self.roots()?);
-                Ok(Arc::clone(self.roots.get_or_init(|| read)))
-            }
-        }
-    }
-
-    /// The workload's SPIFFE ID: a certificate's URI, and a token's `sub` where its task was not passed on. That of an SVID
-    /// is the same for all its tasks, since its peers know it by that.
-    #[must_use]
-    pub fn subject(&self, lease: &Lease) -> String {
-        if lease.svid {
-            return self.svid_id(&lease.tenant, &lease.partner, &lease.workload);
-        }
-        self.spiffe_id(lease, &lease.workload, lease.id.task())
-    }
-
-    /// The SPIFFE ID of a workload as it acts for a partner.
-    #[must_use]
-    pub fn svid_id(&self, tenant: &TenantName, partner: &PartnerName, workload: &WorkloadName) -> String {
-        let domain = self.settings.trust_domain.of_tenant(tenant);
-        format!("spiffe://{domain}/partner/{partner}/workload/{workload}")
-    }
-
-    fn check_renewable(&self, caller: &Caller, lease: &Lease, retried: bool, now: Timestamp) -> Result<(), Refusal> {
-        match self.ledger.lease_standing(lease, now)? {
-            Standing::Live => {}
-            // Maybe a retry of the very renewal that superseded it: the ledger knows by the idempotency key.
-            Standing::Ended(EndReason::Superseded) if retried => {}
-            Standing::Suspended => return Err(Refusal::Suspended("lease")),
-            Standing::Ended(why) => return Err(Refusal::Ended { what: "lease", why }),
-        }
-        let presented = caller.shown_certificate();
-        match lease.bound {
-            Some(bound) if presented.is_none_or(|presented| !presented.matches(&bound)) => {
-                Err(Refusal::Unproven("the lease is bound to another certificate than the one you came with"))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn renewal(
-        &self,
-        request: &pb::RenewRequest,
-        lease: Lease,
-        workload: &Workload,
-        caller: &Caller,
-    ) -> Result<Wish, Refusal> {
-        let csr = parse_csr(&request.csr_der, &self.csrs)?;
-        match (&csr, lease.kind, lease.broker_made_key) {
-            (Some(csr), CredentialKind::X509, false) if lease.spki == Some(csr.spki_sha256()) => {}
-            (None, CredentialKind::X509, true)
-            | (None, CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, _) => {}
-            (Some(_), CredentialKind::X509, _) => {
-                return Err(Refusal::invalid("csr_der", "is for another key than the lease; issue a new one instead"));
-            }
-            (None, CredentialKind::X509, false) => {
-                return Err(Refusal::invalid("csr_der", "is missing; give a request with the lease's key"));
-            }
-            (Some(_), CredentialKind::Jwt | CredentialKind::Opaque | CredentialKind::Secret, _) => {
-                return Err(Refusal::invalid("csr_der", "is for certificates only; leave it empty"));
-            }
-        }
-        let task = self.ledger.task(lease.id.task())?.ok_or(Refusal::Unknown("lease"))?;
-        let hash =
-            Digest::of_parts(&[b"renew", lease.id.as_bytes(), &request.ttl_seconds.to_be_bytes(), &request.csr_der]);
-        let binding = if lease.bound.is_some() { BindingWish::Certificate } else { BindingWish::None };
-        let is_token = matches!(lease.kind, CredentialKind::Jwt | CredentialKind::Opaque);
-        Ok(Wish {
-            intent: task.intent.clone(),
-            task: Some(task),
-            partner: lease.partner.clone(),
-            purpose: lease.purpose.clone(),
-            grant: Some(lease.grant.clone()),
-            kind: lease.kind,
-            audiences: lease.audiences.clone(),
-            actions: lease.actions.clone(),
-            dns_names: lease.dns_names.clone(),
-            ttl_seconds: request.ttl_seconds,
-            binding: if is_token { binding } else { BindingWish::Default },
-            csr,
-            task_deadline_seconds: 0,
-            retry: retry(&request.idempotency_key, hash, workload, Some(lease.id.task()), caller),
-            spend: spend(caller, || None),
-            approval: None,
-            svid: lease.svid,
-            renews: Some(lease),
-            pickup: None,
-        })
-    }
 }
 
 /// Refuses a grant that was not used for too long, also when no sweep has found it yet.
@@ -572,5 +377,3 @@ pub(super) fn check_awake(tenant: &Tenant, grant: &GrantName, now: Timestamp) ->
         Some(_) | None => Ok(()),
     }
 }
-
-const NO_KEYS: Refusal = Refusal::Unavailable("the tenant's keys are not readable");

@@ -13,9 +13,10 @@ use super::{
     engine::{Batch, Committed, Table},
     journal::{Head, Heads},
     keys::{self, StreamId},
+    meta::MetaDraft,
     refused::Refused,
     shared::{Hold, Published, Shared},
-    tx::{Changes, MetaDraft, Tx, Work},
+    tx::{Changes, Tx, Work},
 };
 
 /// The writing side of the ledger; lives on a thread of its own.

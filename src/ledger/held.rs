@@ -7,10 +7,12 @@ use super::{
     codec::Codec,
     engine::{Batch, Compare, Engine, Op, Order, Table},
     keys,
-    open::{OpenError, REVISION_GAP, fresh_incarnation},
+    meta::MetaDraft,
+    open::OpenError,
+    recall::{REVISION_GAP, fresh_incarnation},
     refused::Refused,
     shared::{Aside, Hold},
-    tx::{MetaDraft, Tx},
+    tx::Tx,
 };
 use crate::{
     model::{Digest, Timestamp},

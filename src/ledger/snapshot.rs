@@ -128,7 +128,7 @@ pub fn hold_restored(
     now: Timestamp,
 ) -> Result<(), OpenError> {
     let (codec, aside) = (Codec::new(row_key), Aside::default());
-    let (mut meta, doubt) = super::open::read_meta(engine, &codec, &aside, now)?;
+    let (mut meta, doubt) = super::recall::read_meta(engine, &codec, &aside, now)?;
     meta.number = meta.number.max(past);
     let is_damaged = doubt.is_some();
     let mut candidate =

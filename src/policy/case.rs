@@ -9,8 +9,9 @@ use super::{
     decide::{Asked, BindingWish, Facts, Origin},
     decision::{Bound, Decision},
     denied::Denied,
+    grant::Grant,
     pattern::Pattern,
-    trust::{Grant, TenantTrust, Workload},
+    trust::{TenantTrust, Workload},
 };
 
 /// One request against one grant.

@@ -14,7 +14,8 @@ use super::{
     cedar::{self, PolicyAction, Question},
     decision::{Bound, Decision, TaskDecision},
     denied::Denied,
-    trust::{GlobalTrust, Grant, TenantTrust, Workload},
+    grant::Grant,
+    trust::{GlobalTrust, TenantTrust, Workload},
 };
 
 /// What a workload asks for.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{sorted::Sorted, spelling, trust::Grant};
+use super::{grant::Grant, sorted::Sorted, spelling};
 use crate::model::{Digest, OperatorName, Purpose, Timestamp, pace::Velocity};
 
 /// Who must agree before a grant is used.

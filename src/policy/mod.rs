@@ -3,6 +3,7 @@
 //! A trust map is read from files ([`parse()`]), compared with the one in force ([`diff()`]), kept one row a tenant
 //! ([`TenantTrust::to_bytes`]) and asked ([`decide()`], [`decide_task`]). Only this module can build a [`Decision`].
 
+mod accountability;
 mod bytes;
 mod case;
 mod cedar;
@@ -14,6 +15,7 @@ mod denied;
 mod diff;
 mod explain;
 mod federated;
+mod grant;
 mod index;
 mod parse;
 mod pattern;
@@ -26,6 +28,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
+pub use accountability::{Accountability, Contact, Party};
 pub use bytes::{CompiledPolicies, UnreadableTrust};
 pub use cedar::{
     Difference, PolicyAction, PolicyFile, PolicyRefusal, PolicyTexts, RefusedBy, SCHEMA as POLICY_SCHEMA, Verdict,
@@ -38,11 +41,12 @@ pub use denied::Denied;
 pub use diff::{Change, ChangeKind, Noun, diff, diff_global, diff_tenant};
 pub use explain::{explain, explain_task};
 pub use federated::{Examined, ExaminedClaim, Federated};
+pub use grant::{Grant, ResourceClass};
 pub use parse::{Document, Extent, parse, parse_with};
 pub use pattern::{InvalidPattern, Pattern};
 pub use problem::{Problem, Problems};
 pub use sorted::{Reach, Sorted};
 pub use trust::{
-    Accountability, Contact, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, Party, ResourceClass, Role,
-    Selector, TenantTrust, TokenAlgorithm, TrustMap, Verifier, Workload,
+    GlobalTrust, GlobalVerifier, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, TrustMap, Verifier,
+    Workload,
 };

@@ -7,7 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{ServerError, dev::operator_folder, lock, open, seal_key};
+use super::{
+    ServerError,
+    dev::operator_folder,
+    lock, open,
+    open::{open_engine, seal_key},
+};
 use crate::{
     broker::{
         Broker, Refusal,
@@ -98,7 +103,7 @@ pub fn check_store(config: &Config, progress: impl FnMut(engine::Table, u64)) ->
     existing(config)?;
     let _lock = lock(&config.data_dir)?;
     let seal = Seal::new(&seal_key(&config.seal)?);
-    let engine = super::open_engine(config)?;
+    let engine = open_engine(config)?;
     fits(engine.as_ref(), seal.row_key(), &seal.check_value())?;
     Ok(check(engine.as_ref(), seal.row_key(), progress)?)
 }

@@ -11,7 +11,12 @@ use std::{
 };
 
 use self::shipped::Shipped;
-use super::{ServerError, assemble, engine_of, host::private_folder, lock, seal_key};
+use super::{
+    ServerError,
+    host::private_folder,
+    lock,
+    open::{anchor, assemble, engine_of, seal_key},
+};
 use crate::{
     broker::{
         Refusal,
@@ -121,7 +126,7 @@ pub async fn restore(config: &Config, from: &Sources<'_>) -> Result<Restored, Re
     let seal = Seal::new(&seal_key(&config.seal)?);
     let (contents, gleaned) = read(&seal, from.backup)?;
     let shipped = from.events.map(|file| Shipped::read(file, &contents)).transpose()?;
-    let anchor = super::anchor(config, &seal);
+    let anchor = anchor(config, &seal);
     let unusable = |error| RestoreError::Anchor(anchor.place(), error);
     let own = anchor.read().map_err(unusable)?;
     let noted = match from.anchor {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mayfly::pb::{self, CredentialKind};
+use mayfly::pb::{self, ApplyOptions, CredentialKind};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinSet;
 
@@ -18,6 +18,7 @@ use self::{
 };
 use super::{
     rig::{arg, mayfly, until},
+    secrets::with_vendor,
     world::{World, is_active, issue, lease_of, lease_scope, request, revocation},
 };
 
@@ -41,6 +42,8 @@ async fn crash(engine: &str) {
     let (began, mut dice) = (Instant::now(), Dice(seed));
     let extra = format!("[retention]\nended_lease_minutes = 1\n[store]\nengine = {engine:?}\n");
     let mut world = World::configured_on(&["--engine", engine], &extra).await;
+    world.trust = with_vendor(&world.trust);
+    world.apply(&world.trust, ApplyOptions::default()).await.expect("applies");
     let (book, mut chores) = (Arc::new(Book::default()), Chores::new(&world));
     let (mut early, mut slowest) = (0, Duration::ZERO);
     for round in 1..=rounds {
@@ -76,6 +79,7 @@ async fn crash(engine: &str) {
             book.len()
         );
     }
+    chores.check_backups(&world, engine);
     let (leases, events) = whole(&mut world, &book, engine).await;
     eprintln!(
         "{engine}: {rounds} kills and {early} more during a start, {leases} leases and {events} events, nothing lost; \

@@ -16,7 +16,7 @@ fn with_quota(world: &World, most: u32) -> String {
     // Only grants: the last `max_live_leases` of a table is theirs.
     for (at, table) in world.trust.split("[[").enumerate() {
         let table = if table.starts_with("grant]]") {
-            table.replace("max_live_leases = 4000000", &format!("max_live_leases = {most}"))
+            table.replace("max_live_leases = 20000000", &format!("max_live_leases = {most}"))
         } else {
             table.to_owned()
         };

@@ -24,18 +24,34 @@ async fn world() -> (World, PathBuf) {
 
 /// Adds the grant to a world; the folder of its first operator.
 async fn trusting(world: &World) -> PathBuf {
+    world.apply(&with_vendor(&world.trust), ApplyOptions::default()).await.expect("applies");
+    world.launch.data().join("operator")
+}
+
+/// The trust map, in which alpha's worker may have `vendor` for the purpose `pay`.
+pub fn with_vendor(trust: &str) -> String {
     let grant = |text: &str| {
         let from = text.find("[[grant]]\ntenant = \"alpha\"").expect("alpha's grant");
         let rest = &text[from..];
         rest[..rest[9..].find("[[").map_or(rest.len(), |end| end + 9)].to_owned()
     };
-    let pay = grant(&world.trust)
+    let pay = grant(trust)
         .replace("name = \"report\"", "name = \"pay\"")
         .replace("purposes = [\"report\"]", "purposes = [\"pay\"]")
         .replace("kinds = [\"jwt\", \"opaque\", \"x509\"]", "kinds = [\"secret\"]\nsecrets = [\"vendor\"]");
-    let trust = format!("{}\n{pay}", world.trust);
-    world.apply(&trust, ApplyOptions::default()).await.expect("applies");
-    world.launch.data().join("operator")
+    format!("{trust}\n{pay}")
+}
+
+/// What alpha's worker asks for to have it.
+pub fn vendor_request() -> pb::IssueRequest {
+    pb::IssueRequest {
+        purpose: "pay".into(),
+        secret: "vendor".into(),
+        audiences: Vec::new(),
+        actions: Vec::new(),
+        binding: 0,
+        ..request("alpha", CredentialKind::Secret)
+    }
 }
 
 fn file(folder: &Path, name: &str, value: &str) -> PathBuf {
@@ -236,20 +252,12 @@ async fn a_backup_carries_sealed_values_and_what_was_rotated_since_is_barred_aft
     assert!(restored.status.success() && told.contains("barred again: secret alpha/vendor"), "{told}");
     backup::serve(&mut world, &elsewhere).await;
     backup::confirm(&world).await;
-    let ask = || pb::IssueRequest {
-        purpose: "pay".into(),
-        secret: "vendor".into(),
-        audiences: Vec::new(),
-        actions: Vec::new(),
-        binding: 0,
-        ..request("alpha", CredentialKind::Secret)
-    };
-    assert_eq!(reason(&world.broker("alpha").await.issue(ask()).await), "BARRED");
+    assert_eq!(reason(&world.broker("alpha").await.issue(vendor_request()).await), "BARRED");
     let operator = world.launch.data().join("operator");
     let lift = ["lift", "secret", "alpha/vendor", "--reason", "looked at"];
     let lifted = world.process.ask(&operator, &lift);
     assert_eq!(lifted.code, 0, "{lifted:?}");
-    let reply = world.broker("alpha").await.issue(ask()).await.expect("issued").into_inner();
+    let reply = world.broker("alpha").await.issue(vendor_request()).await.expect("issued").into_inner();
     let Some(pb::issue_response::Credential::Secret(secret)) = reply.credential else { panic!("no secret") };
     assert_eq!((secret.version, secret.value.as_slice()), (1, FIRST.as_bytes()), "the backup's");
 }

@@ -8,7 +8,8 @@ use crate::{
     model::{CredentialKind, GrantName, Intent, PartnerName, Purpose, Timestamp, WorkloadName},
     policy::{
         decide::Origin,
-        trust::{Grant, Selector, Workload},
+        grant::Grant,
+        trust::{Selector, Workload},
     },
 };
 

@@ -2,7 +2,7 @@
 
 use crate::{
     model::Timestamp,
-    policy::{sorted::Sorted, trust::Grant},
+    policy::{grant::Grant, sorted::Sorted},
 };
 
 use super::compare::Compared;

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::{
     model::{CredentialKind, GrantName, OperatorName, PartnerName, TenantName, WorkloadName},
     policy::{
+        grant::{Grant, ResourceClass},
         pattern::Pattern,
         problem::Problem,
         sorted::Reach,
-        trust::{Grant, ResourceClass, Selector, TenantTrust},
+        trust::{Selector, TenantTrust},
     },
 };
 

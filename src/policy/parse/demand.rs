@@ -2,7 +2,7 @@
 
 use crate::{
     model::{OperatorName, Purpose, pace::Velocity},
-    policy::{demand::Approvals, problem::Problem, trust::Grant},
+    policy::{demand::Approvals, grant::Grant, problem::Problem},
 };
 
 use super::row::Row;

@@ -7,13 +7,12 @@ use toml::de::{DeTable, DeValue};
 use crate::{
     model::{GrantName, IssuerRules, OperatorName, PartnerName, TenantName, Timestamp, WorkloadName},
     policy::{
+        accountability::Accountability,
         cedar::{PolicyTexts, Side},
+        grant::{Grant, ResourceClass},
         index::Derived,
         problem::{Problem, Problems},
-        trust::{
-            Accountability, GlobalTrust, GlobalVerifier, Grant, Operator, Partner, ResourceClass, TenantTrust,
-            TrustMap, Verifier, Workload,
-        },
+        trust::{GlobalTrust, GlobalVerifier, Operator, Partner, TenantTrust, TrustMap, Verifier, Workload},
     },
 };
 

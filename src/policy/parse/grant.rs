@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     model::{CredentialKind, PartnerName, Purpose, SecretName, Timestamp, Ttl},
-    policy::{pattern::Pattern, problem::Problem, trust::Grant},
+    policy::{grant::Grant, pattern::Pattern, problem::Problem},
 };
 
 use super::{

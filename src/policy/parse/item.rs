@@ -5,14 +5,13 @@ use std::sync::Arc;
 use crate::{
     model::{IssuerRules, OperatorName, PartnerName, Purpose, TenantName, Ttl, WorkloadName},
     policy::{
+        accountability::{Accountability, Contact, Party},
         cedar::{PolicyTexts, Sets},
+        grant::ResourceClass,
         pattern::Pattern,
         problem::Problem,
         sorted::{Reach, Sorted},
-        trust::{
-            Accountability, Contact, GlobalVerifier, Operator, Partner, Party, ResourceClass, Role, Selector,
-            TenantTrust, TokenAlgorithm, Verifier, Workload,
-        },
+        trust::{GlobalVerifier, Operator, Partner, Role, Selector, TenantTrust, TokenAlgorithm, Verifier, Workload},
     },
 };
 

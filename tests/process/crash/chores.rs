@@ -19,8 +19,9 @@ use tonic::transport::Channel;
 use super::book::{Book, Fate};
 use crate::{
     process::{
-        rig::reason,
-        world::{World, issue, lease_of, partner_scope, request, revocation},
+        rig::{arg, mayfly, reason},
+        secrets::vendor_request,
+        world::{PARTNER, World, issue, lease_of, partner_scope, request, revocation},
     },
     support::apply,
 };
@@ -40,10 +41,15 @@ pub enum Chore {
     Sweep,
     /// A partner is barred and let in again.
     Bar,
+    /// A static secret gets one value after the other.
+    Secret,
+    /// A backup is made, again and again.
+    Backup,
 }
 
 impl Chore {
-    pub const ALL: [Self; 6] = [Self::Load, Self::Walk, Self::Rotate, Self::Apply, Self::Sweep, Self::Bar];
+    pub const ALL: [Self; 8] =
+        [Self::Load, Self::Walk, Self::Rotate, Self::Apply, Self::Sweep, Self::Bar, Self::Secret, Self::Backup];
 }
 
 /// What was asked for and what of it was acknowledged, over all rounds.
@@ -64,6 +70,12 @@ struct State {
     /// Names of keys.
     keys: BTreeSet<String>,
     revocations: Vec<pb::Revision>,
+    /// Versions of the secret: acknowledged, and asked for since.
+    secret: u32,
+    secret_asked: u32,
+    /// The last backup that came whole, and the longest that did not.
+    backup: Vec<u8>,
+    part: Vec<u8>,
 }
 
 type Shared = Arc<Mutex<State>>;
@@ -96,6 +108,12 @@ impl Chores {
             }
             Chore::Bar => {
                 into.spawn(bar(admin, state, steps));
+            }
+            Chore::Secret => {
+                into.spawn(replace(admin, state, steps));
+            }
+            Chore::Backup => {
+                into.spawn(back_up(admin, state, steps));
             }
         }
     }
@@ -135,12 +153,52 @@ impl Chores {
         let known = self.state().barred;
         assert!(known.is_none_or(|known| known == barred), "{when}: barred {barred}, acknowledged was {known:?}");
         self.state().barred = Some(barred);
+        self.check_secret(world, when).await;
+    }
+
+    /// The secret's value is the last one acknowledged, or one that was asked for since.
+    async fn check_secret(&self, world: &World, when: &str) {
+        let (kept, asked) = {
+            let state = self.state();
+            (state.secret, state.secret_asked)
+        };
+        let got = issue(&mut world.broker("alpha").await, vendor_request()).await;
+        let found = got.as_ref().ok().and_then(|reply| reply.credential.as_ref()).map_or(0, |got| {
+            let pb::issue_response::Credential::Secret(secret) = got else { panic!("{when}: no secret") };
+            assert_eq!(secret.value, value(secret.version), "{when}: version {}", secret.version);
+            secret.version
+        });
+        assert!((kept..=asked).contains(&found), "{when}: {found} in {kept} to {asked}, {}", reason(&got));
+        let mut state = self.state();
+        (state.secret, state.secret_asked) = (found, found);
+    }
+
+    /// A backup that came whole is whole, one that was cut off is none.
+    pub fn check_backups(&self, world: &World, when: &str) {
+        let (whole, part) = {
+            let state = self.state();
+            (state.backup.clone(), state.part.clone())
+        };
+        for (bytes, is_whole) in [(whole, true), (part, false)] {
+            if bytes.is_empty() {
+                continue;
+            }
+            let file = world.launch.folder.join("crash.backup");
+            std::fs::write(&file, bytes).expect("written");
+            let said = mayfly(&["backup", "verify", arg(&file), "--seal-key", arg(&world.seal_key())]);
+            assert_eq!(said.code == 0, is_whole, "{when}: {said:?}");
+        }
     }
 
     /// In words.
     pub fn told(&self) -> String {
         let state = self.state();
-        format!("{} applies and {} key rotations acknowledged", state.applied, state.keys.len())
+        format!(
+            "{} applies, {} key rotations and {} values of a secret acknowledged",
+            state.applied,
+            state.keys.len(),
+            state.secret
+        )
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -243,6 +301,59 @@ async fn bar(mut admin: AdminClient<Channel>, state: Shared, steps: Arc<AtomicUs
         }
         lock(&state).barred = Some(false);
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn replace(mut admin: AdminClient<Channel>, state: Shared, steps: Arc<AtomicUsize>) {
+    loop {
+        let number = {
+            let mut state = lock(&state);
+            state.secret_asked = state.secret + 1;
+            state.secret_asked
+        };
+        steps.fetch_add(1, Ordering::Relaxed);
+        let (tenant, name, reason) = ("alpha".to_owned(), "vendor".to_owned(), "test".to_owned());
+        let done = if number == 1 {
+            let (owner, purpose) = ("pay@example.com".into(), "charges".into());
+            let value = value(number);
+            let asked = pb::PutSecretRequest { tenant, name, partner: PARTNER.into(), owner, purpose, value, reason };
+            admin.put_secret(asked).await.map(|_| ())
+        } else {
+            let asked = pb::RotateSecretRequest { tenant, name, value: value(number), revoke_old: false, reason };
+            admin.rotate_secret(asked).await.map(|_| ())
+        };
+        if done.is_err() {
+            return;
+        }
+        lock(&state).secret = number;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Of a version of the secret.
+fn value(version: u32) -> Vec<u8> {
+    format!("vendor-key-of-version-{version:06}").into_bytes()
+}
+
+async fn back_up(mut admin: AdminClient<Channel>, state: Shared, steps: Arc<AtomicUsize>) {
+    loop {
+        let Ok(reply) = admin.create_backup(pb::CreateBackupRequest {}).await else { return };
+        let (mut parts, mut bytes) = (reply.into_inner(), Vec::new());
+        loop {
+            let Ok(Some(part)) = parts.message().await else {
+                let mut state = lock(&state);
+                if bytes.len() > state.part.len() {
+                    state.part = bytes;
+                }
+                return;
+            };
+            steps.fetch_add(1, Ordering::Relaxed);
+            bytes.extend(part.data);
+            if part.last {
+                break;
+            }
+        }
+        lock(&state).backup = bytes;
     }
 }
 
