@@ -19,6 +19,7 @@ mod reads;
 mod room;
 mod secrets;
 mod sign_ins;
+mod snapshots;
 mod spend;
 mod store_check;
 mod tap;
