@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use super::{
     approve::{agree, agreeing, ask, asked, asking, granted},
-    harness::{Bed, Kind, QUOTA, partner, tenant, wait},
+    harness::{Bed, Kind, partner, tenant, wait},
     secrets::{pickup, take, taker, waiting_for},
 };
 use crate::{
     ledger::{
-        AgreeDraft, ApprovalUse, Hold, IssueDraft, OpenDraft, PickedUp, PickupDraft, Quota, Refused, Terms,
+        AgreeDraft, ApprovalUse, Hold, IssueDraft, OpenDraft, PickedUp, PickupDraft, Refused, Terms,
         ops::approve::check_room,
     },
     model::{
-        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, EndReason, Lease, Scope, Standing, Suspension,
-        Task, Velocity, approval::Closed,
+        Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, EndReason, Scope, Standing, Suspension, Task,
+        Velocity, approval::Closed,
     },
 };
 
@@ -183,35 +183,6 @@ fn what_was_picked_up_in_time_lives_on_after_it() {
 }
 
 #[test]
-fn at_a_full_quota_a_renewal_takes_the_place_of_its_own_lease_and_no_more() {
-    let bed = bed();
-    for quota in [
-        Quota { task: 1, ..QUOTA },
-        Quota { grant: 1, ..QUOTA },
-        Quota { partner: 1, ..QUOTA },
-        Quota { partner_everywhere: 1, ..QUOTA },
-        Quota { tenant: 1, ..QUOTA },
-    ] {
-        let task = bed.task();
-        let ask = |supersedes| {
-            let lease = bed.new_lease(&task);
-            wait(bed.ledger().issue(IssueDraft { quota, supersedes, ..bed.draft(&lease) })).map(|_| lease.id)
-        };
-        let mut last = ask(None).unwrap();
-        for _ in 0..2 {
-            assert!(matches!(ask(None), Err(Refused::Quota(_))), "{quota:?}");
-            last = ask(Some(last)).unwrap();
-        }
-        assert!(matches!(ask(None), Err(Refused::Quota(_))), "{quota:?}");
-        // Another grant has a quota of its own, and shares the others.
-        let other = Lease { grant: "write".parse().unwrap(), ..bed.new_lease(&task) };
-        let own = IssueDraft { quota, ..bed.draft(&other) };
-        assert_eq!(wait(bed.ledger().issue(own)).is_ok(), quota.grant == 1, "{quota:?}");
-        bed.complete(task.id).unwrap();
-    }
-}
-
-#[test]
 fn a_task_and_all_below_it_go_on_at_one_pace() {
     let bed = bed();
     let velocity = Velocity { derivations: Some(3), ..Velocity::default() };
@@ -247,6 +218,7 @@ fn a_bar_becomes_a_suspension_and_no_suspension_a_mere_bar() {
             bed.bar(partner(), suspends).unwrap();
         }
         assert_eq!(bed.bar(partner(), asked), Ok(changes), "{stands:?} {asked}");
+        assert_eq!([partner(), tenant()].map(|scope| bed.ledger().barred(&[scope.id()])), [true, false]);
         let suspended = asked || stands == Some(true);
         assert_eq!(bed.standing(lease.id), if suspended { Standing::Suspended } else { Standing::Live });
     }

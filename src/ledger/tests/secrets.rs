@@ -137,7 +137,7 @@ fn a_secret_whose_lease_is_released_after_a_cut_is_told_of(bed: &mut Bed) {
 
 /// Revokes a task, and says which events ask for a rotation then.
 fn told_by_revoking(bed: &Bed, task: &Task) -> Vec<pb::Event> {
-    let event = bed.event("task.revoked", None);
+    let event = pb::Event { reason: "leaked".into(), ..bed.event("task.revoked", None) };
     let end = EndTask { task: task.id, why: EndReason::Revoked, event, now: bed.now };
     assert!(wait(bed.ledger().end_task(end)).unwrap().0);
     rotations(bed)
@@ -180,6 +180,7 @@ fn what_is_not_noted_is_told_to_be_missing(bed: &mut Bed) {
     }
     let told = told_by_revoking(bed, &task);
     assert_eq!(told.len(), Task::MAX_SECRETS + 1);
+    assert!(told.iter().all(|event| event.reason == "leaked" && event.at.is_some()));
     let partly = |event: &&pb::Event| event.details.iter().any(|detail| detail == "incomplete=true");
     assert_eq!(told.iter().filter(partly).count(), 1);
 }
