@@ -117,6 +117,18 @@ fn a_suspension_is_as_young_as_the_latest_of_its_reasons(bed: &mut Bed) {
     }
 }
 
+#[test]
+fn a_bar_that_suspends_nothing_makes_no_suspension_younger() {
+    let mut bed = Bed::new(Kind::Memory);
+    act(&bed, suspend(tenant(), Suspension::Dormant)).unwrap();
+    let since = bed.ledger().basis().1;
+    bed.bar(tenant(), false).unwrap();
+    for _ in 0..2 {
+        assert_eq!(bed.ledger().suspensions(), [(tenant().id(), since)]);
+        bed.reopen();
+    }
+}
+
 fn a_lease_that_hangs_on_more_than_is_followed_has_ended(bed: &mut Bed) {
     let task = bed.task();
     let mut chain = vec![bed.lease(&task)];
