@@ -7,6 +7,8 @@ mod host;
 mod otlp;
 mod spans;
 
+use std::{io, thread, time::Duration};
+
 use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -33,6 +35,9 @@ pub enum TelemetryError {
     /// Logs began before.
     #[error("a log output is installed already")]
     Logs(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The thread that folds metrics.
+    #[error("cannot start a thread for the metrics")]
+    Thread(#[source] io::Error),
     /// Metrics began before.
     #[error("a metrics recorder is installed already")]
     Recorder,
@@ -82,6 +87,7 @@ pub fn install(telemetry: &Telemetry) -> Result<Metrics, TelemetryError> {
     logs_alone(telemetry.format, filter)?;
     let recorder = builder().map_err(TelemetryError::Build)?.build_recorder();
     let handle = recorder.handle();
+    fold(handle.clone()).map_err(TelemetryError::Thread)?;
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Recorder)?;
     describe();
     Ok(Metrics {
@@ -91,9 +97,22 @@ pub fn install(telemetry: &Telemetry) -> Result<Metrics, TelemetryError> {
     })
 }
 
+/// Puts the times that histograms hold into their buckets, for as long as the process lives: each is kept as it is until
+/// then, also where nobody asks for the metrics.
+fn fold(rendered: PrometheusHandle) -> io::Result<()> {
+    let folding = move || {
+        loop {
+            thread::sleep(FOLD_EVERY);
+            rendered.run_upkeep();
+            tracing::trace!("histograms were folded");
+        }
+    };
+    thread::Builder::new().name("metrics".into()).spawn(folding).map(drop)
+}
+
 /// Lines on standard error, and no spans anywhere.
 fn logs_alone(format: LogFormat, filter: EnvFilter) -> Result<(), TelemetryError> {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
@@ -106,11 +125,6 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         self.rendered.render()
-    }
-
-    /// Folds what histograms hold, which otherwise grows until the next [`Self::render`]. Call every few seconds.
-    pub fn upkeep(&self) {
-        self.rendered.run_upkeep();
     }
 
     /// Sends the spans that still wait, for a few seconds at most; none begins afterwards.
@@ -151,6 +165,8 @@ fn describe() {
     }
 }
 
+/// At 40,000 requests a second, a few megabytes are held at a time.
+const FOLD_EVERY: Duration = Duration::from_secs(2);
 /// Bounds of time histograms, in seconds: around the aims of the design, from a lookup to a time-out.
 const SECONDS: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -330,7 +346,6 @@ mod tests {
             metrics::counter!("mayfly_issued_total", "kind" => "jwt").increment(2);
             metrics::histogram!("mayfly_commit_seconds").record(0.003);
         });
-        metrics.upkeep();
         let text = metrics.render();
         for want in [
             "# HELP mayfly_issued_total Credentials handed out.",

@@ -210,7 +210,6 @@ async fn serve(args: ServeArgs) -> Outcome {
     let shown = metrics.clone();
     let render = Arc::new(move || {
         telemetry::show_disk(&folder);
-        shown.upkeep();
         shown.render()
     });
     server.run_until(render, stop).await;

@@ -217,3 +217,9 @@ async fn a_caller_can_turn_its_trace_off_and_not_on() {
     assert!(world.process.stop().success());
     assert!(taken.spans().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_are_folded_although_nobody_asks_for_the_metrics() {
+    let world = World::configured("[telemetry]\nlog = \"mayfly::telemetry=trace\"\n").await;
+    until("a fold", || async { world.process.log().contains("histograms were folded").then_some(()) }).await;
+}
