@@ -219,7 +219,13 @@ fn a_bar_becomes_a_suspension_and_no_suspension_a_mere_bar() {
         }
         assert_eq!(bed.bar(partner(), asked), Ok(changes), "{stands:?} {asked}");
         assert_eq!([partner(), tenant()].map(|scope| bed.ledger().barred(&[scope.id()])), [true, false]);
+        assert!(bed.ledger().barred(&[tenant().id(), partner().id()]));
         let suspended = asked || stands == Some(true);
+        assert_eq!(
+            bed.ledger().feed_after(0, 9).unwrap().len(),
+            usize::from(suspended),
+            "what suspends nothing is not told"
+        );
         assert_eq!(bed.standing(lease.id), if suspended { Standing::Suspended } else { Standing::Live });
     }
 }

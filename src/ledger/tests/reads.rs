@@ -9,7 +9,7 @@ use super::{
     tells::sign,
 };
 use crate::{
-    ledger::{Refused, stream_id},
+    ledger::{Refused, engine::Table, stream_id},
     model::{EndReason, Lease, LeaseId, Standing, Suspension, Timestamp},
 };
 
@@ -115,6 +115,19 @@ fn a_suspension_is_as_young_as_the_latest_of_its_reasons(bed: &mut Bed) {
         act(bed, crate::ledger::Custody::Release { scope: tenant(), causes }).unwrap();
         assert_eq!(bed.ledger().suspensions(), []);
     }
+}
+
+#[test]
+fn a_stream_goes_on_far_behind_a_last_page_that_cannot_be_read() {
+    let mut bed = Bed::new(Kind::Memory);
+    bed.task();
+    bed.task();
+    bed.damage(Table::Audit);
+    bed.reopen();
+    bed.task();
+    let pages = bed.ledger().audit_pages(&stream_id("acme", "north"), 0, usize::MAX).unwrap();
+    let sequences: Vec<u64> = pages.iter().map(|(first, _)| *first).collect();
+    assert_eq!(sequences, [1, 2, 2 + (1 << 20) + 1]);
 }
 
 #[test]
