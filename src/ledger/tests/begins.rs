@@ -75,6 +75,23 @@ fn an_approval_for_one_task_is_used_in_that_and_one_for_none_opens_its_own() {
 }
 
 #[test]
+fn a_task_uses_as_many_approvals_as_it_may_and_not_one_more() {
+    let bed = bed();
+    let task = bed.task();
+    let leave = || {
+        let approval = Approval { task: Some(task.id), ..asked(&bed) };
+        request(&bed, &approval).unwrap();
+        agree(&bed, approval.id, anna()).unwrap();
+        approval.id
+    };
+    let used: Vec<ApprovalId> = (0..Task::MAX_APPROVALS).map(|_| leave()).collect();
+    for id in used.iter().chain(&used) {
+        assert_eq!(using(&bed, &task, false, *id), Ok(()));
+    }
+    assert_eq!(using(&bed, &task, false, leave()), Err(Refused::Quota("task's approvals")));
+}
+
+#[test]
 fn nobody_asks_for_leave_where_nothing_may_begin() {
     let bed = bed();
     let scopes = [
@@ -140,15 +157,18 @@ fn a_word_counts_once_comes_from_who_did_not_ask_and_goes_to_what_is_open() {
 
 #[test]
 fn what_waits_for_one_workload_is_nobody_elses_and_who_tries_ends_it() {
-    let bed = bed();
+    let mut bed = bed();
     let lease = waiting_for(&bed, "taker");
     assert!(matches!(wait(bed.ledger().pick_up(taker(&bed, &lease))).unwrap().0, PickedUp::Taken(_)));
     for anyone in [false, true] {
         let lease = waiting_for(&bed, if anyone { "" } else { "taker" });
         let by = pickup(&bed, &lease).by.filter(|_| !anyone);
+        bed.advance(30);
         let stranger = PickupDraft { by, ..pickup(&bed, &lease) };
         assert_eq!(wait(bed.ledger().pick_up(stranger)).unwrap().0, PickedUp::Misused);
         assert_eq!(bed.standing(lease.id), Standing::Ended(EndReason::Revoked));
+        bed.reopen();
+        assert_eq!(bed.ledger().opened_mark, bed.now);
     }
 }
 
