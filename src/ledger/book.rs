@@ -13,8 +13,6 @@ pub struct ScopeState {
     pub cut_at: Timestamp,
     /// What the cut makes of a lease.
     pub why: Option<EndReason>,
-    /// The greatest not-after that the cut can concern.
-    pub covers_until: Timestamp,
     /// Whether the clean-up behind the cut is finished.
     pub cleaned: bool,
     /// Revision of its bar; 0 for none.

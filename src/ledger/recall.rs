@@ -106,21 +106,17 @@ pub(super) fn read_book(
         let Some((scope, number)) = keys::parse_cut(&key) else { continue };
         let state = book.state(scope);
         let read = codec.decode::<records::CutRecord>(Table::Cuts, &key, &value);
-        let (why, at, until, done) = match &read {
-            Ok(r) => {
-                let (at, until) = (Timestamp::from_millis(r.at), Timestamp::from_millis(r.covers_until));
-                (EndReason::from_code(r.why), at, until, r.done)
-            }
+        let (why, at, done) = match &read {
+            Ok(r) => (EndReason::from_code(r.why), Timestamp::from_millis(r.at), r.done),
             Err(e) => {
                 aside.note(Table::Cuts, &key, e);
                 damaged = true;
-                let never = Timestamp::from_millis(u64::MAX);
-                (Some(EndReason::Revoked), never, never, false)
+                (Some(EndReason::Revoked), Timestamp::from_millis(u64::MAX), false)
             }
         };
         if number > state.cut {
-            let (cut_at, covers_until) = (state.cut_at.max(at), state.covers_until.max(until));
-            book.set(scope, ScopeState { cut: number, cut_at, why, covers_until, cleaned: done, ..state });
+            let cut_at = state.cut_at.max(at);
+            book.set(scope, ScopeState { cut: number, cut_at, why, cleaned: done, ..state });
         }
     }
     for (key, value) in all(engine, Table::Bars)? {

@@ -107,6 +107,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_named_by_the_first_half_of_its_hash() {
+        // SHA-256 of "abc": FIPS 180-4, as published with it.
+        assert_eq!(key_id(b"abc"), "ba7816bf8f01cfea");
+        let (key, _) = AuditKey::generate().expect("entropy");
+        assert_eq!(key.key_id(), key_id(key.public_key()));
+    }
+
+    #[test]
     fn debug_output_does_not_hold_the_key() {
         let (key, pkcs8) = AuditKey::generate().expect("entropy");
         let seed = hex(&pkcs8[16..48]);

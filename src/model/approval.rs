@@ -276,6 +276,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_standing_is_known_by_its_own_word() {
+        for standing in ApprovalStanding::ALL {
+            assert_eq!(ApprovalStanding::from_word(standing.word()), Some(standing));
+        }
+        assert_eq!(ApprovalStanding::from_word("Open"), None);
+    }
+
     fn name(text: &str) -> OperatorName {
         text.parse().expect("name")
     }

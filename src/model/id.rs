@@ -382,6 +382,13 @@ mod tests {
     }
 
     #[test]
+    fn half_a_byte_is_no_hex() {
+        assert_eq!((unhex(""), unhex("00fF")), (Ok(vec![]), Ok(vec![0, 255])));
+        assert_eq!(unhex("00f"), Err(InvalidId::Length { got: 3, want: "an even number of hex digits" }));
+        assert!(unhex("0g").is_err());
+    }
+
+    #[test]
     fn a_lease_id_says_its_task_and_tenant_and_is_a_positive_serial() {
         let tenant = TenantNumber::new(77).expect("in range");
         let task = TaskId::fresh(tenant).expect("entropy");

@@ -239,5 +239,21 @@ mod tests {
         let known = Reuse::ALL.map(|(word, reuse)| (word, reuse.needs_key(), reuse.keys()));
         let wanted = [("single", true, 1), ("once-per-task-key", true, 32), ("until-expiry", false, usize::MAX)];
         assert_eq!(known, wanted);
+        assert_eq!(Reuse::ALL.map(|(_, reuse)| reuse.word()), Reuse::ALL.map(|(word, _)| word));
+    }
+
+    #[test]
+    fn a_public_service_is_known_by_its_whole_host_and_no_other_is_taken_for_it() {
+        for (host, kind) in [
+            ("token.actions.githubusercontent.com", Some(IssuerKind::Github)),
+            ("gitlab.com", Some(IssuerKind::Gitlab)),
+            ("oidc.circleci.com", Some(IssuerKind::Circleci)),
+            ("agent.buildkite.com", Some(IssuerKind::Buildkite)),
+            ("gitlab.com.evil.example", None),
+            ("evil-gitlab.com", None),
+            ("", None),
+        ] {
+            assert_eq!(IssuerKind::of_host(host), kind, "{host}");
+        }
     }
 }

@@ -210,6 +210,30 @@ mod tests {
     }
 
     #[test]
+    fn audiences_are_noted_only_under_a_grant_that_limits_them() {
+        let of =
+            |limits| Pace::default().with(limits, &["a".into(), "b".into()], at(0)).expect("within").resources.len();
+        assert_eq!(of(only(|l| l.derivations = Some(9))), 0);
+        assert_eq!(of(only(|l| l.resources = Some(9))), 2);
+        assert_eq!(of(only(|l| l.resources_per_minute = Some(9))), 2);
+    }
+
+    #[test]
+    fn what_is_kept_of_many_audiences_are_the_latest_so_that_the_minutes_limit_still_holds() {
+        let limits = only(|l| l.resources_per_minute = Some(2));
+        let mut pace = Pace::default();
+        for n in 0..100 {
+            pace = pace.with(limits, &[format!("a{n}")], at(n * 61)).expect("slow enough");
+        }
+        let mut passed = 0;
+        for n in 0..9 {
+            let Ok(next) = pace.clone().with(limits, &[format!("b{n}")], at(100 * 61)) else { break };
+            (pace, passed) = (next, passed + 1);
+        }
+        assert_eq!(passed, 2);
+    }
+
+    #[test]
     fn a_grant_without_a_limit_in_all_does_not_have_one_with_it_count_anew() {
         let in_all = |most| only(|l| l.resources = Some(most));
         let by_minute = only(|l| l.resources_per_minute = Some(2));

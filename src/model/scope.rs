@@ -212,3 +212,45 @@ impl fmt::Debug for ScopeId {
 fn pair(a: &str, b: &str) -> Digest {
     Digest::of_parts(&[a.as_bytes(), b"/", b.as_bytes()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TenantNumber;
+
+    #[test]
+    fn every_scope_has_an_id_of_its_own_and_only_tasks_and_leases_are_many() {
+        let task = TaskId::fresh(TenantNumber::new(3).expect("in range")).expect("entropy");
+        let lease = LeaseId::fresh(task).expect("entropy");
+        let (tenant, partner) = (|| "a".parse().expect("a name"), || "a".parse().expect("a name"));
+        let scopes = [
+            (Scope::Everything, false),
+            (Scope::Tenant(tenant()), false),
+            (Scope::Partner(partner()), false),
+            (Scope::PartnerInTenant(tenant(), partner()), false),
+            (Scope::Grant(tenant(), "a".parse().expect("a name")), false),
+            (Scope::Workload(tenant(), "a".parse().expect("a name")), false),
+            (Scope::Proof(Digest::of(b"a")), false),
+            (Scope::Task(task), true),
+            (Scope::Lease(lease), true),
+            (Scope::SigningKey("a".to_owned()), false),
+            (Scope::Issuer("a".parse().expect("a name")), false),
+            (Scope::Secret(tenant(), "a".parse().expect("a name")), false),
+        ];
+        for (at, (scope, is_of_one_task)) in scopes.iter().enumerate() {
+            assert_eq!(scope.id().is_of_one_task(), *is_of_one_task, "{scope}");
+            assert!(scopes.iter().skip(at + 1).all(|(other, _)| other.id() != scope.id()), "{scope}");
+        }
+    }
+
+    #[test]
+    fn joined_ids_are_split_again_and_no_part_of_one_is_passed_over() {
+        let ids = [ScopeId::everything(), ScopeId::signing_key("k")];
+        let joined = ScopeId::join(&ids);
+        assert_eq!(ScopeId::split(&joined), Some(ids.to_vec()));
+        assert_eq!(ScopeId::split(&[]), Some(vec![]));
+        for cut in 1..ScopeId::BYTES {
+            assert_eq!(ScopeId::split(joined.split_at(joined.len() - cut).0), None, "{cut} bytes are missing");
+        }
+    }
+}

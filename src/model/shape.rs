@@ -77,6 +77,7 @@ mod tests {
             "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY",
             "d41d8cd98f00b204e9800998ecf8427e",
             "Tr0ub4dorAndThree9XyZ",
+            "put Tr0ub4dorAndThree9XyZ there until friday",
             // By its prefix alone, also behind another word.
             "hvs.aaaabbbbccccdddd",
             "the token is hvs.aaaabbbbccccdddd",

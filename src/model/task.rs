@@ -219,3 +219,81 @@ impl Task {
         ids
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Scope, TenantNumber};
+
+    fn task() -> Task {
+        Task {
+            id: TaskId::fresh(TenantNumber::new(3).expect("in range")).expect("entropy"),
+            tenant: "acme".parse().expect("a name"),
+            partner: "zeta".parse().expect("a name"),
+            workload: "ci".parse().expect("a name"),
+            purpose: "deploy".parse().expect("a name"),
+            parent: None,
+            opened: Timestamp::from_seconds(100),
+            deadline: Timestamp::from_seconds(200),
+            ended: None,
+            held: false,
+            leases_issued: 0,
+            live: vec![],
+            basis: (1, 2),
+            proofs: vec![ScopeId::signing_key("one"), ScopeId::signing_key("two")],
+            parent_lease: None,
+            client_key: None,
+            opened_with: None,
+            job_url: None,
+            intent: None,
+            approvals: vec![],
+            pace: None,
+            limits: None,
+            secrets: vec![],
+            secrets_overflow: false,
+        }
+    }
+
+    #[test]
+    fn a_task_depends_on_whom_it_is_for_who_opened_it_and_what_proved_that() {
+        let task = task();
+        let named = [
+            Scope::Everything,
+            Scope::Tenant(task.tenant.clone()),
+            Scope::Partner(task.partner.clone()),
+            Scope::PartnerInTenant(task.tenant.clone(), task.partner.clone()),
+            Scope::Workload(task.tenant.clone(), task.workload.clone()),
+        ];
+        let named: Vec<ScopeId> = named.iter().map(Scope::id).chain(task.proofs.iter().copied()).collect();
+        assert_eq!(task.scopes(), named);
+    }
+
+    #[test]
+    fn a_secret_is_noted_once_with_its_last_lease_and_how_often_and_what_finds_no_room_is_told() {
+        let mut task = task();
+        let version = |number| SecretVersion { name: "stripe".parse().expect("a name"), number };
+        let leases = [(); 3].map(|()| LeaseId::fresh(task.id).expect("entropy"));
+        leases.iter().for_each(|lease| task.note_secret(&version(1), *lease));
+        assert_eq!(task.secrets, [HeldSecret { version: version(1), lease: leases[2], times: 3 }]);
+        let last = u32::try_from(Task::MAX_SECRETS).expect("few");
+        (2..=last).for_each(|number| task.note_secret(&version(number), leases[0]));
+        assert_eq!((task.secrets.len(), task.secrets_overflow), (Task::MAX_SECRETS, false));
+        task.note_secret(&version(last + 1), leases[0]);
+        assert_eq!((task.secrets.len(), task.secrets_overflow), (Task::MAX_SECRETS, true));
+    }
+
+    #[test]
+    fn limits_that_limit_nothing_are_empty_and_each_that_does_is_told() {
+        let texts = |text: &str| vec![text.to_owned()];
+        let usual = TaskLimits::default;
+        assert!(usual().is_empty() && usual().details().is_empty());
+        for (limits, told) in [
+            (TaskLimits { audiences: texts("https://a"), ..usual() }, "limit.audience=https://a"),
+            (TaskLimits { actions: texts("read"), ..usual() }, "limit.action=read"),
+            (TaskLimits { kinds: vec![CredentialKind::X509], ..usual() }, "limit.kind=x509"),
+            (TaskLimits { ttl_max: 1, ..usual() }, "limit.ttl_max=1s"),
+        ] {
+            assert_eq!((limits.is_empty(), limits.details()), (false, texts(told)));
+        }
+    }
+}

@@ -235,6 +235,7 @@ mod tests {
             ("(?-u:[!-~])+x", CrossesSlash),
             ("(?-u:[!-/])+x", CrossesSlash),
             ("(?-u:[/-9])+x", CrossesSlash),
+            ("(?-u:[!-/a-z])+x", CrossesSlash),
             ("(?s:.)x", CrossesSlash),
             ("[^/]*", FitsAnything),
             ("[a-z]+", FitsAnything),

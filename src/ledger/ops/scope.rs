@@ -99,14 +99,7 @@ pub(in crate::ledger) fn write_cut(tx: &mut Tx<'_>, draft: &CutDraft) {
     let state = tx.scope(id);
     tx.set_scope(
         id,
-        ScopeState {
-            cut: number,
-            cut_at: state.cut_at.max(draft.now),
-            why: Some(draft.why),
-            covers_until: state.covers_until.max(draft.covers_until),
-            cleaned: false,
-            ..state
-        },
+        ScopeState { cut: number, cut_at: state.cut_at.max(draft.now), why: Some(draft.why), cleaned: false, ..state },
     );
 }
 

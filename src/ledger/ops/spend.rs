@@ -39,7 +39,6 @@ pub(super) fn judge(tx: &Tx<'_>, spend: &Spend, task: &Task) -> Result<Use, Refu
     let taken_by = record.uses.iter().position(|one| one.client_key == spend.key.0 && one.task.is_empty());
     if let Some(own) = taken_by.and_then(|at| record.uses.get_mut(at)) {
         *own = used(spend, Some(task.id));
-        keep(&mut record, spend);
         return Ok(Use::Fresh(record));
     }
     let own = record.uses.iter().find(|one| one.client_key == spend.key.0);
@@ -79,13 +78,8 @@ fn add(record: &mut records::SpentRecord, spend: &Spend, task: Option<TaskId>) -
         return Err(Refused::TokenSpent { first });
     }
     record.uses.push(used(spend, task));
-    keep(record, spend);
+    record.expires = spend.until.millis();
     Ok(())
-}
-
-/// The row stays for as long as the token may come again.
-fn keep(record: &mut records::SpentRecord, spend: &Spend) {
-    record.expires = record.expires.max(spend.until.millis());
 }
 
 /// A use for a task, or for none yet.

@@ -240,7 +240,6 @@ fn forget_cuts(tx: &mut Tx<'_>, now: Timestamp) -> Result<(), Refused> {
                 cut: 0,
                 cut_at: Timestamp::default(),
                 why: None,
-                covers_until: Timestamp::default(),
                 cleaned: false,
                 ..state
             };

@@ -15,6 +15,7 @@ use crate::{
 on_each_engine! {
     every_act_moves_the_time_mark_so_that_nothing_lives_again_after_a_restart,
     only_a_cut_that_confirms_the_time_sets_the_mark_back,
+    of_several_cuts_the_latest_time_counts_though_it_was_not_the_last_one,
     a_step_of_a_key_ring_is_in_the_audit_and_has_decisions_made_anew,
 }
 
@@ -54,6 +55,18 @@ fn only_a_cut_that_confirms_the_time_sets_the_mark_back(bed: &mut Bed) {
         wait(bed.ledger().cut(draft)).unwrap();
         bed.reopen();
         assert_eq!(bed.ledger().opened_mark, mark, "{resets_time}");
+    }
+}
+
+fn of_several_cuts_the_latest_time_counts_though_it_was_not_the_last_one(bed: &mut Bed) {
+    let cut_at = |bed: &Bed| bed.ledger().scope(tenant().id()).cut_at;
+    let (early, late) = (bed.now, bed.now.after(std::time::Duration::from_secs(60)));
+    for (now, latest) in [(early, early), (late, late), (early, late)] {
+        wait(bed.ledger().cut(CutDraft { now, ..bed.cut_draft(tenant(), false) })).unwrap();
+        for _ in 0..2 {
+            assert_eq!(cut_at(bed), latest);
+            bed.reopen();
+        }
     }
 }
 

@@ -231,9 +231,11 @@ fn nothing_is_begun_and_no_end_is_acknowledged_while_a_write_of_the_anchor_hangs
         let gate = Gate::close(&stone);
         let end = scope.spawn(|| bed.cut(tenant(), true));
         until("the cut is in force", || !bed.is_live(lease.id));
+        let behind = scope.spawn(|| bed.cut(partner(), false));
+        until("so is the one behind it", || bed.ledger().scope(partner().id()).cut > 0);
         *stone.patience.lock().unwrap() = Duration::ZERO;
-        until("the end is answered", || end.is_finished());
-        assert_eq!(end.join().unwrap(), Err(Refused::Unanchored));
+        until("the ends are answered", || end.is_finished() && behind.is_finished());
+        assert_eq!([end, behind].map(|end| end.join().unwrap()), [Err(Refused::Unanchored), Err(Refused::Unanchored)]);
         assert_eq!(held(bed), Some(Hold::Unanchored));
         assert!(matches!(bed.issue(&bed.new_lease(&bed.new_task())), Err(Refused::Held(_))));
         *stone.patience.lock().unwrap() = Duration::MAX;

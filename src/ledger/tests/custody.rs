@@ -1,5 +1,7 @@
 //! Suspensions by reason: what holds them up, what lifts them, who is told.
 
+use std::time::Duration;
+
 use super::{
     harness::{Bed, Kind, partner, tenant, wait},
     on_each_engine,
@@ -7,7 +9,7 @@ use super::{
 };
 use crate::{
     ledger::{Custody, CustodyDraft, IssueDraft, Refused, TrustCommit},
-    model::{Lease, Scope, Standing, Suspension, Velocity},
+    model::{Lease, Scope, Standing, Suspension, Timestamp, Velocity},
     pb,
 };
 
@@ -89,5 +91,77 @@ fn a_lift_is_told_when_nothing_suspends_any_more(bed: &mut Bed) {
     for (cause, told, standing) in [(causes[0], 0, Standing::Suspended), (causes[1], 1, Standing::Live)] {
         assert_eq!(act(bed, release(partner(), cause)), Ok(1));
         assert_eq!((lifts(bed), bed.standing(lease.id)), (told, standing), "{cause:?}");
+    }
+}
+
+/// The end, the way out and the lapse of the quarantine that stands.
+fn quarantined(bed: &Bed) -> (u64, bool, u64) {
+    let row = bed.ledger().suspension(partner().id(), Suspension::Quarantine).unwrap().unwrap();
+    (row.record.until, row.record.auto_lift, row.record.lapsed)
+}
+
+fn quarantine(until: Timestamp, auto_lift: bool, may_shorten: bool) -> Custody {
+    let (operator, reason) = ("test".to_owned(), "test".to_owned());
+    let (scope, cause, until) = (partner(), Suspension::Quarantine, Some(until));
+    Custody::Suspend { scope, cause, until, auto_lift, may_shorten, operator, reason }
+}
+
+#[test]
+fn who_may_not_shorten_a_quarantine_only_adds_to_it() {
+    let bed = Bed::new(Kind::Memory);
+    let at = |seconds| bed.now.after(Duration::from_secs(seconds));
+    for (until, auto_lift, may_shorten, changes, stands) in [
+        (100, true, false, 1, (100, true)),
+        (100, true, false, 0, (100, true)),
+        (50, true, false, 0, (100, true)),
+        (200, true, false, 1, (200, true)),
+        (200, false, false, 1, (200, false)),
+        (300, true, false, 1, (300, false)),
+        (50, true, true, 1, (50, true)),
+        (50, true, true, 0, (50, true)),
+    ] {
+        assert_eq!(act(&bed, quarantine(at(until), auto_lift, may_shorten)), Ok(changes), "{until} {auto_lift}");
+        assert_eq!(quarantined(&bed), (at(stands.0).millis(), stands.1, 0), "{until} {auto_lift}");
+    }
+}
+
+#[test]
+fn a_quarantine_lapses_once_and_is_lifted_only_as_it_was_seen() {
+    let bed = Bed::new(Kind::Memory);
+    let seen =
+        |bed: &Bed| bed.ledger().suspension(partner().id(), Suspension::Quarantine).unwrap().unwrap().record.revision;
+    act(&bed, quarantine(bed.now, false, false)).unwrap();
+    let first = seen(&bed);
+    let (lapse, expire) =
+        (|seen| Custody::Lapse { scope: partner(), seen }, |seen| Custody::Expire { scope: partner(), seen });
+    assert_eq!((act(&bed, lapse(first + 1)), act(&bed, expire(first + 1))), (Ok(0), Ok(0)));
+    assert_eq!(act(&bed, lapse(first)), Ok(1));
+    assert_eq!(quarantined(&bed), (bed.now.millis(), false, bed.now.millis()));
+    assert_eq!(act(&bed, lapse(first)), Ok(0), "it was told");
+    // Added to without more time, that stays told; with more, it has not lapsed.
+    let later = bed.now.after(Duration::from_secs(60));
+    assert_eq!(act(&bed, quarantine(bed.now, false, false)), Ok(0));
+    assert_eq!(act(&bed, quarantine(later, false, false)), Ok(1));
+    assert_eq!(quarantined(&bed), (later.millis(), false, 0));
+    assert_eq!(act(&bed, expire(first)), Ok(0), "it was changed since");
+    assert_eq!(act(&bed, expire(seen(&bed))), Ok(1));
+    assert_eq!(bed.ledger().held_for(Suspension::Quarantine), []);
+}
+
+#[test]
+fn a_grant_that_is_handed_over_again_waits_for_the_last_one_named() {
+    let bed = Bed::new(Kind::Memory);
+    let to = |operator: &str| {
+        let Custody::Suspend { scope, cause, until, auto_lift, may_shorten, reason, .. } =
+            suspend(grant("read"), Suspension::TransferPending)
+        else {
+            panic!("a suspension")
+        };
+        Custody::Suspend { scope, cause, until, auto_lift, may_shorten, operator: operator.to_owned(), reason }
+    };
+    for (operator, changes) in [("anna", 1), ("anna", 0), ("bert", 1), ("bert", 0)] {
+        assert_eq!(act(&bed, to(operator)), Ok(changes), "{operator}");
+        let row = bed.ledger().suspension(grant("read").id(), Suspension::TransferPending).unwrap().unwrap();
+        assert_eq!(row.record.operator, operator);
     }
 }

@@ -2,11 +2,15 @@
 
 mod acts;
 mod anchor;
+mod appeals;
 mod approve;
+mod begins;
+mod codec;
 mod custody;
 mod damage;
 mod faults;
 mod harness;
+mod keys;
 mod lanes;
 mod laws;
 mod model;
@@ -15,6 +19,7 @@ mod reads;
 mod room;
 mod secrets;
 mod sign_ins;
+mod snapshots;
 mod spend;
 mod store_check;
 mod tap;

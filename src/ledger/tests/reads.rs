@@ -9,7 +9,11 @@ use super::{
     tells::sign,
 };
 use crate::{
-    ledger::{Refused, stream_id},
+    ledger::{
+        Refused,
+        engine::{Op, Table},
+        stream_id,
+    },
     model::{EndReason, Lease, LeaseId, Standing, Suspension, Timestamp},
 };
 
@@ -114,6 +118,32 @@ fn a_suspension_is_as_young_as_the_latest_of_its_reasons(bed: &mut Bed) {
         let causes = [Suspension::Dormant].into_iter().collect();
         act(bed, crate::ledger::Custody::Release { scope: tenant(), causes }).unwrap();
         assert_eq!(bed.ledger().suspensions(), []);
+    }
+}
+
+#[test]
+fn a_stream_goes_on_far_behind_a_last_page_that_cannot_be_read() {
+    let mut bed = Bed::new(Kind::Memory);
+    bed.task();
+    bed.task();
+    let last = bed.rows(Table::Audit).pop().unwrap().0;
+    bed.edit([Op::Put(Table::Audit, last, vec![0xff])]);
+    bed.reopen();
+    bed.task();
+    let pages = bed.ledger().audit_pages(&stream_id("acme", "north"), 0, usize::MAX).unwrap();
+    let sequences: Vec<u64> = pages.iter().map(|(first, _)| *first).collect();
+    assert_eq!(sequences, [1, 2, 2 + (1 << 20) + 1]);
+}
+
+#[test]
+fn a_bar_that_suspends_nothing_makes_no_suspension_younger() {
+    let mut bed = Bed::new(Kind::Memory);
+    act(&bed, suspend(tenant(), Suspension::Dormant)).unwrap();
+    let since = bed.ledger().basis().1;
+    bed.bar(tenant(), false).unwrap();
+    for _ in 0..2 {
+        assert_eq!(bed.ledger().suspensions(), [(tenant().id(), since)]);
+        bed.reopen();
     }
 }
 

@@ -8,8 +8,8 @@ use super::{
     on_each_engine,
 };
 use crate::{
-    ledger::{IssueDraft, Quota, Refused},
-    model::{Approval, Digest, Lease, LeaseId, Scope, Task},
+    ledger::{IssueDraft, OpenDraft, Quota, Refused},
+    model::{Approval, Digest, Lease, LeaseId, Scope, Task, TenantNumber, Velocity},
 };
 
 on_each_engine! {
@@ -91,4 +91,56 @@ fn an_approval_that_is_agreed_to_in_the_same_commit_takes_room_once(bed: &mut Be
     let ask: Proposal<'_, Result<(), Refused>> = Box::pin(async { bed.ledger().ask_approval(last).await.map(drop) });
     let answers = bed.in_one_commit(agree.chain([ask]).collect());
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+#[test]
+fn of_tasks_that_are_passed_on_in_one_commit_as_many_are_opened_as_there_is_room_for_and_own_ones_take_none() {
+    let bed = Bed::new(Kind::Memory);
+    let parent = bed.task();
+    let below = |workload: &str| OpenDraft {
+        task: Task { parent: Some(parent.id), workload: workload.parse().unwrap(), ..bed.new_task() },
+        through: Vec::new(),
+        retry: None,
+        spend: None,
+        approval: None,
+        velocity: Velocity::default(),
+        event: bed.event("task.opened", None),
+        now: bed.now,
+    };
+    for _ in 1..Task::MAX_DELEGATIONS {
+        wait(bed.ledger().open_task(below("another"))).unwrap();
+    }
+    let opened = ["runner", "another", "another"].map(|workload| -> Proposal<'_, Result<(), Refused>> {
+        let draft = below(workload);
+        Box::pin(async { bed.ledger().open_task(draft).await.map(drop) })
+    });
+    let full = || Err(Refused::Quota("task's delegations"));
+    assert_eq!(bed.in_one_commit(opened.into()), [Ok(()), Ok(()), full()]);
+    assert_eq!(wait(bed.ledger().open_task(below("another"))).map(drop), full());
+    assert_eq!(wait(bed.ledger().open_task(below("runner"))).map(drop), Ok(()));
+}
+
+#[test]
+fn a_lease_that_ends_within_the_minute_still_takes_its_room_in_its_task() {
+    let mut bed = Bed::new(Kind::Memory);
+    let (task, quota) = (bed.task(), Quota { task: 1, ..QUOTA });
+    let lease = Lease { expires: bed.now.after(Duration::from_secs(30)), ..bed.new_lease(&task) };
+    assert_eq!(issue(&bed, &lease, quota, None), Ok(()));
+    bed.advance(59);
+    assert_eq!(issue(&bed, &bed.new_lease(&task), quota, None), Err(Refused::Quota("task")));
+    bed.advance(1);
+    assert_eq!(issue(&bed, &bed.new_lease(&task), quota, None), Ok(()));
+}
+
+#[test]
+fn tenants_are_numbered_up_to_the_last_number_and_no_further() {
+    let mut bed = Bed::new(Kind::Memory);
+    let reserve = |bed: &Bed, count| wait(bed.ledger().reserve_tenants(count));
+    let full = || Err(Refused::Quota("tenant numbers"));
+    let first = reserve(&bed, 2).unwrap();
+    assert_eq!(reserve(&bed, u32::MAX), full());
+    bed.reopen();
+    assert_eq!(reserve(&bed, TenantNumber::MAX - first - 2), Ok(first + 2));
+    bed.reopen();
+    assert_eq!(reserve(&bed, 1), full());
 }

@@ -35,7 +35,7 @@ on_each_engine! {
 }
 
 /// Another workload that comes with the handle.
-fn taker(bed: &Bed, lease: &Lease) -> PickupDraft {
+pub(super) fn taker(bed: &Bed, lease: &Lease) -> PickupDraft {
     let by: WorkloadName = "taker".parse().unwrap();
     PickupDraft { proofs: vec![ScopeId::workload(&lease.tenant, &by)], by: Some(by), ..pickup(bed, lease) }
 }
@@ -137,7 +137,7 @@ fn a_secret_whose_lease_is_released_after_a_cut_is_told_of(bed: &mut Bed) {
 
 /// Revokes a task, and says which events ask for a rotation then.
 fn told_by_revoking(bed: &Bed, task: &Task) -> Vec<pb::Event> {
-    let event = bed.event("task.revoked", None);
+    let event = pb::Event { reason: "leaked".into(), ..bed.event("task.revoked", None) };
     let end = EndTask { task: task.id, why: EndReason::Revoked, event, now: bed.now };
     assert!(wait(bed.ledger().end_task(end)).unwrap().0);
     rotations(bed)
@@ -180,6 +180,7 @@ fn what_is_not_noted_is_told_to_be_missing(bed: &mut Bed) {
     }
     let told = told_by_revoking(bed, &task);
     assert_eq!(told.len(), Task::MAX_SECRETS + 1);
+    assert!(told.iter().all(|event| event.reason == "leaked" && event.at.is_some()));
     let partly = |event: &&pb::Event| event.details.iter().any(|detail| detail == "incomplete=true");
     assert_eq!(told.iter().filter(partly).count(), 1);
 }
@@ -218,22 +219,31 @@ fn secret_lease(bed: &Bed, task: &Task, name: &str) -> Lease {
 }
 
 fn issue(bed: &Bed, lease: &Lease) -> Result<(), Refused> {
-    let hand_out = HandOut { holder_until: bed.now.after(std::time::Duration::from_hours(1)), waits: None };
+    remembered_for(bed, lease, 1)
+}
+
+fn remembered_for(bed: &Bed, lease: &Lease, hours: u64) -> Result<(), Refused> {
+    let hand_out = HandOut { holder_until: bed.now.after(std::time::Duration::from_hours(hours)), waits: None };
     let draft = IssueDraft { hand_out: Some(hand_out), ..bed.draft(lease) };
     wait(bed.ledger().issue(draft)).map(drop)
 }
 
-/// A lease that waits a minute.
+/// A lease that waits a minute, for whoever has its handle.
 fn waiting(bed: &Bed) -> Lease {
+    waiting_for(bed, "")
+}
+
+/// A lease that waits a minute; for one workload alone, unless it is empty.
+pub(super) fn waiting_for(bed: &Bed, workload: &str) -> Lease {
     let lease =
         Lease { pickup_until: Some(bed.now.after(std::time::Duration::from_mins(1))), ..bed.new_lease(&bed.task()) };
-    let waits = Waiting { handle: Digest::of(b"handle"), sealed: vec![9; 40], workload: String::new() };
+    let waits = Waiting { handle: Digest::of(b"handle"), sealed: vec![9; 40], workload: workload.to_owned() };
     let hand_out = HandOut { holder_until: bed.now, waits: Some(waits) };
     wait(bed.ledger().issue(IssueDraft { hand_out: Some(hand_out), ..bed.draft(&lease) })).unwrap();
     lease
 }
 
-fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
+pub(super) fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
     let by: WorkloadName = "runner".parse().unwrap();
     PickupDraft {
         lease: lease.id,
@@ -250,7 +260,7 @@ fn pickup(bed: &Bed, lease: &Lease) -> PickupDraft {
     }
 }
 
-fn take(bed: &Bed, lease: &Lease) -> Result<PickedUp, Refused> {
+pub(super) fn take(bed: &Bed, lease: &Lease) -> Result<PickedUp, Refused> {
     wait(bed.ledger().pick_up(pickup(bed, lease))).map(|(outcome, _)| outcome)
 }
 
@@ -361,4 +371,47 @@ fn what_nobody_took_frees_its_quota(bed: &mut Bed) {
     bed.advance(1_000);
     bed.sweep();
     assert!(bed.rows(Table::Pickups).is_empty());
+}
+
+#[test]
+fn who_has_a_secret_is_remembered_from_the_first_time_to_the_last_and_for_as_long_as_the_longest() {
+    for (hours, then, kept_seconds) in [(3, 1, 3 * 3_600), (1, 3, 60 + 3 * 3_600)] {
+        let mut bed = Bed::new(Kind::Memory);
+        put(&bed, "stripe");
+        let (task, first) = (bed.task(), bed.now);
+        remembered_for(&bed, &secret_lease(&bed, &task, "stripe"), hours).unwrap();
+        bed.advance(60);
+        let last = secret_lease(&bed, &task, "stripe");
+        remembered_for(&bed, &last, then).unwrap();
+        let prefix = crate::ledger::keys::secret_holders(number(), &"stripe".parse().unwrap());
+        let record = bed.ledger().secret_holders(&prefix, &[], 9).unwrap().0.remove(0).record;
+        let kept_until = first.after(std::time::Duration::from_secs(kept_seconds));
+        assert_eq!((record.first, record.last, record.times), (first.millis(), bed.now.millis(), 2));
+        assert_eq!((record.kept_until, record.lease), (kept_until.millis(), last.id.as_bytes().to_vec()));
+        bed.advance(2 * 3_600);
+        bed.sweep();
+        assert_eq!(holders(&bed, "stripe"), 1, "{hours}, then {then}");
+        bed.advance(3_600 + 60);
+        bed.sweep();
+        assert_eq!(holders(&bed, "stripe"), 0, "{hours}, then {then}");
+    }
+}
+
+#[test]
+fn of_what_was_rotated_nobody_needs_to_be_told() {
+    for (ended, told) in [(1, 0), (2, 1)] {
+        let bed = Bed::new(Kind::Memory);
+        put(&bed, "stripe");
+        let task = bed.task();
+        issue(&bed, &secret_lease(&bed, &task, "stripe")).unwrap();
+        let mut change = commit(&bed, "stripe", 2, Some(1));
+        let version = |number| records::SecretVersionRecord {
+            number,
+            ended: if number == ended { bed.now.millis() } else { 0 },
+            ..Default::default()
+        };
+        change.record.versions = vec![version(1), version(2)];
+        wait(bed.ledger().change_secret(change)).unwrap();
+        assert_eq!(told_by_revoking(&bed, &task).len(), told, "{ended} is over");
+    }
 }

@@ -100,6 +100,9 @@ fn a_retry_puts_a_task_in_the_place_of_the_first(bed: &mut Bed) {
     let child = bed.child(&after);
     let under = bed.new_lease(&child);
     wait(bed.ledger().issue(IssueDraft { spend: Some(on), ..bed.draft(&under) })).unwrap();
+    // As far below as tasks can be.
+    let deepest = (2..=Task::MAX_ANCESTORS).fold(child, |above, _| bed.child(&above));
+    wait(bed.ledger().issue(IssueDraft { spend: Some(on), ..bed.draft(&bed.new_lease(&deepest)) })).unwrap();
     let other = bed.task();
     let stray = IssueDraft { spend: Some(on), ..bed.draft(&bed.new_lease(&other)) };
     assert_eq!(wait(bed.ledger().issue(stray)).map(drop), Err(Refused::TokenOpened), "in another task");

@@ -59,6 +59,16 @@ fn the_feed_tells_every_end_after_a_revision_in_order(bed: &mut Bed) {
 }
 
 #[test]
+fn a_stream_waits_for_its_signature_until_it_has_one() {
+    let bed = Bed::new(Kind::Memory);
+    assert_eq!(bed.ledger().unsigned_streams(), 0);
+    bed.task();
+    assert_eq!(bed.ledger().unsigned_streams(), 1);
+    sign(&bed).unwrap();
+    assert_eq!(bed.ledger().unsigned_streams(), 0);
+}
+
+#[test]
 fn the_last_lease_of_a_scope_ends_with_its_minute() {
     let mut bed = Bed::new(Kind::Memory);
     let task = bed.task();

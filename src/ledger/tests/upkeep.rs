@@ -198,6 +198,7 @@ fn churn_leaves_nothing_behind(bed: &mut Bed) {
     const MOST: u64 = 128 << 20;
     for _ in 0..20 {
         let task = bed.task();
+        bed.child(&task);
         leases(bed, &task, 200);
         bed.complete(task.id).unwrap();
         bed.advance(3_700);
@@ -207,7 +208,7 @@ fn churn_leaves_nothing_behind(bed: &mut Bed) {
     }
     let streams = bed.rows(Table::Streams).len();
     assert_eq!(streams, 1);
-    for table in [Table::Leases, Table::Tasks, Table::Expiry, Table::Counts, Table::Retries] {
+    for table in [Table::Leases, Table::Tasks, Table::Children, Table::Expiry, Table::Counts, Table::Retries] {
         assert!(bed.rows(table).is_empty(), "{table:?}");
     }
     assert!(bed.rows(Table::Log).iter().all(|(key, _)| keys::leading_revision(key).is_some()));

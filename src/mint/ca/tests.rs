@@ -215,6 +215,10 @@ fn a_chain_that_does_not_hold_is_not_adopted() {
     assert_eq!(refused(narrow, top.clone()), CaRefusal::PathLength { path_len: 0 });
     let late = now().after(Duration::from_secs(21 * 3600));
     assert!(matches!(adopt_issuing(&pkcs8, &[good.clone(), top.clone()], late), Err(CaRefusal::Expired { .. })));
+    let end = now().after(Duration::from_secs(20 * 3600));
+    let adopted = |at| adopt_issuing(&pkcs8, &[good.clone(), top.clone()], at).map(drop);
+    assert_eq!(adopted(end.before(Duration::from_secs(1))), Ok(()));
+    assert_eq!(adopted(end), Err(CaRefusal::Expired { not_after: end }), "on its last second nothing can be signed");
     let mut forged = good.clone();
     *forged.last_mut().expect("bytes") ^= 1;
     assert_eq!(refused(forged, top.clone()), CaRefusal::BrokenChain { at: 0 }, "named right, signed wrong");

@@ -132,6 +132,21 @@ fn a_token_names_every_reseller_in_order_and_none_where_there_is_none() {
 }
 
 #[test]
+fn a_token_names_who_acts_and_within_that_on_whose_behalf() {
+    let (sample, key) = (Sample::new(), key());
+    for (actors, named) in [
+        (vec![], None),
+        (vec!["a \"x\""], Some(serde_json::json!({ "sub": "a \"x\"" }))),
+        (vec!["a", "b", "c"], Some(serde_json::json!({ "sub": "a", "act": { "sub": "b", "act": { "sub": "c" } } }))),
+    ] {
+        let actors: Vec<String> = actors.into_iter().map(str::to_owned).collect();
+        let minted = mint(&key, &TokenClaims { actors: &actors, ..sample.claims() }).expect("sound claims");
+        let (_, claims) = verified(&key, minted.text.expose());
+        assert_eq!(claims.get("act"), named.as_ref());
+    }
+}
+
+#[test]
 fn a_token_without_audience_is_refused() {
     let mut sample = Sample::new();
     sample.audiences.clear();
@@ -196,6 +211,7 @@ fn peek_refuses_what_cannot_be_ours() {
         format!("{signed}."),
         format!("{good}.x"),
         format!("{good}{}", "x".repeat(TOKEN_MAX_BYTES)),
+        body(&format!(r#"{{"jti":"{jti}","x":"{}"}}"#, "x".repeat(TOKEN_MAX_BYTES))),
         body("{}"),
         body("[]"),
         body(r#"{"jti":7}"#),

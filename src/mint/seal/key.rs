@@ -134,7 +134,7 @@ impl SealKey {
         if !modes.contains(&mode) {
             return Err(SealKeyError::Mode { path: path.to_owned(), mode, want });
         }
-        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        if !is_trusted(owner, rustix::process::geteuid().as_raw()) {
             return Err(SealKeyError::Owner { path: path.to_owned(), owner });
         }
         let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES + 1));
@@ -142,6 +142,11 @@ impl SealKey {
         file.take(limit).read_to_end(&mut text).map_err(failed)?;
         parse(&text).map(Self).ok_or_else(|| SealKeyError::Malformed { path: path.to_owned() })
     }
+}
+
+/// Whether a file is root's or one's own: whoever else owns it may put another key there at any time.
+fn is_trusted(owner: u32, own: u32) -> bool {
+    owner == 0 || owner == own
 }
 
 fn parse(text: &[u8]) -> Option<Secret<32>> {
@@ -227,6 +232,9 @@ mod tests {
 
     #[test]
     fn a_file_of_someone_else_is_refused() {
+        let trusted =
+            [(0, 0), (0, 1_000), (1_000, 1_000), (1_000, 0), (1_000, 1_001)].map(|(owner, own)| is_trusted(owner, own));
+        assert_eq!(trusted, [true, true, true, false, false]);
         let folder = folder();
         let path = folder.path().join("seal.key");
         write(&path, &"ab".repeat(32), 0o600);

@@ -132,6 +132,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_opened_is_what_was_sealed_and_nothing_beside() {
+        let seal = Seal::new(&SealKey::random().expect("entropy"));
+        let mut opener = seal.opener(&SALT, b"preamble");
+        let chunks = sealed(&seal).into_iter().zip([false, false, true]);
+        let opened: Vec<Vec<u8>> =
+            chunks.map(|(chunk, is_last)| opener.open(chunk, is_last).expect("opens").expose().to_vec()).collect();
+        assert_eq!(opened, [&b"first"[..], b"second", b""]);
+    }
+
+    #[test]
     fn equal_chunks_are_sealed_under_different_nonces_and_nothing_after_the_last() {
         let seal = Seal::new(&SealKey::random().expect("entropy"));
         let mut sealer = seal.sealer(&SALT, b"preamble");

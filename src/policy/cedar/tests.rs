@@ -2,13 +2,13 @@
 
 mod cells;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     model::{CredentialKind, Intent, Timestamp},
     policy::{
         Asked, BindingWish, ChangeKind, Decision, Denied, Document, Extent, Facts, GlobalTrust, Noun, Origin, Scene,
-        TaskAsked, TaskDecision, TaskFacts, TenantTrust, TrustMap, decide, decide_task, diff, explain,
+        TaskAsked, TaskDecision, TaskFacts, TenantTrust, TrustMap, decide, decide_task, diff, explain, explain_task,
         tests::{BASE, grant, now},
     },
 };
@@ -281,38 +281,77 @@ fn a_task_that_is_opened_for_one_credential_is_asked_about_too() {
     let folder = Folder { own, ..Folder::default() };
     assert_eq!(said(&folder, &Ask::default()).0, "");
     assert_eq!(said(&folder, &Ask { opens: true, ..Ask::default() }).0, "POLICY_REFUSED");
-    assert_eq!(opened(&folder, 0).expect_err("refused").reason(), "POLICY_REFUSED");
-    let ruling = opened(&Folder { own: PERMIT, ..Folder::default() }, 0).expect("allowed").ruling().cloned();
+    assert_eq!(opened(&folder.map(), 0, None).expect_err("refused").reason(), "POLICY_REFUSED");
+    let permitted = Folder { own: PERMIT, ..Folder::default() }.map();
+    let ruling = opened(&permitted, 0, None).expect("allowed").ruling().cloned();
     assert_eq!(ruling.map(|ruling| ruling.policies), Some(ids(&["all"])));
 }
 
-/// A task of so many seconds, or as long as may be.
-fn opened(folder: &Folder<'_>, deadline_seconds: u32) -> Result<TaskDecision, Denied> {
-    let map = folder.map();
+/// A task of so many seconds, or as long as may be, below one that ends then.
+fn opened(map: &TrustMap, deadline_seconds: u32, parent: Option<Timestamp>) -> Result<TaskDecision, Denied> {
     let asked = TaskAsked {
         workload: &"ci".parse().expect("a name"),
         partner: &"payco".parse().expect("a name"),
         purpose: &"deploy".parse().expect("a name"),
         deadline_seconds,
     };
-    let facts = TaskFacts {
+    decide_task(acme(map), &asked, &opening(map, parent), now())
+}
+
+fn opening(map: &TrustMap, parent_deadline: Option<Timestamp>) -> TaskFacts<'_> {
+    TaskFacts {
         basis: (1, 2),
-        parent_deadline: None,
+        parent_deadline,
         attest_by: &|_| None,
         proofs: Vec::new(),
         origin: Origin::Local,
         approved: &[],
         scene: Scene { global: Some(&map.global), ..Scene::default() },
-    };
-    decide_task(acme(&map), &asked, &facts, now())
+    }
 }
 
 #[test]
 fn how_long_a_task_will_live_is_looked_at() {
     let own = "@id(\"short\") permit(principal, action == Action::\"OpenTask\", resource) when { context.deadline_seconds <= 60 };";
-    let folder = Folder { own, ..Folder::default() };
-    assert!(opened(&folder, 60).is_ok());
-    assert_eq!(opened(&folder, 61).expect_err("refused").reason(), "POLICY_REFUSED");
+    let map = Folder { own, ..Folder::default() }.map();
+    assert!(opened(&map, 60, None).is_ok());
+    assert_eq!(opened(&map, 61, None).expect_err("refused").reason(), "POLICY_REFUSED");
+}
+
+#[test]
+fn whether_a_task_is_below_another_is_looked_at() {
+    let own = "@id(\"child\") permit(principal, action == Action::\"OpenTask\", resource) when { context.is_child };";
+    let map = Folder { own, ..Folder::default() }.map();
+    assert!(opened(&map, 0, Some(now().after(Duration::from_secs(60)))).is_ok());
+    assert_eq!(opened(&map, 0, None).expect_err("refused").reason(), "POLICY_REFUSED");
+}
+
+#[test]
+fn how_long_a_credential_will_live_is_looked_at() {
+    let own = |seconds: u32| {
+        format!(
+            "@id(\"short\") permit(principal, action in Action::\"Issue\", resource) when {{ context.ttl_seconds <= {seconds} }};"
+        )
+    };
+    // The grant's default is 300 s.
+    for (seconds, reason) in [(300, ""), (299, "POLICY_REFUSED")] {
+        assert_eq!(said(&Folder { own: &own(seconds), ..Folder::default() }, &Ask::default()).0, reason, "{seconds}");
+    }
+}
+
+#[test]
+fn an_explanation_of_a_task_names_the_policy_and_until_when_it_is_allowed() {
+    let own = "@id(\"a\") permit(principal, action == Action::\"OpenTask\", resource) when { context.is_child };";
+    let shadow = "@id(\"b\") forbid(principal, action, resource);";
+    let map = Folder { own, shadow, ..Folder::default() }.map();
+    let end = now().after(Duration::from_secs(60));
+    let explained = |parent| explain_task(acme(&map), &opening(&map, parent), &opened(&map, 0, parent));
+    let [by, beside, until] = &explained(Some(end))[..] else { panic!("{:?}", explained(Some(end))) };
+    assert!(by.starts_with("policies: permitted by `a` (own.cedar:1); set "), "{by}");
+    assert_eq!(beside, "shadow: OpenTask: would be refused instead: `b` (next.cedar:1)");
+    assert_eq!(*until, format!("allowed until {end}"));
+    let none = "policies: OpenTask: none of the 1 policies of the tenant permits it";
+    assert_eq!(explained(None), [none, "refused POLICY_REFUSED: policy does not allow this"]);
 }
 
 #[test]
@@ -438,7 +477,8 @@ fn a_set_holds_at_its_limits_and_not_one_past() {
     assert!(mistakes.iter().any(|mistake| mistake.message.contains("257 policies")), "{mistakes:?}");
     let padded = |bytes: usize| format!("{PERMIT}//{}", " ".repeat(bytes - PERMIT.len() - 2));
     assert!(compile(&file(padded(PolicyTexts::MAX_BYTES)), Side::Tenant).is_ok());
-    assert!(compile(&file(padded(PolicyTexts::MAX_BYTES + 1)), Side::Tenant).is_err());
+    let mistakes = compile(&file(padded(PolicyTexts::MAX_BYTES + 1)), Side::Tenant).expect_err("too long");
+    assert!(mistakes.len() == 1 && mistakes[0].message.contains("262145 bytes"), "{mistakes:?}");
     let id = |bytes: usize| format!("@id(\"{}\") permit(principal, action, resource);", "i".repeat(bytes));
     assert!(compile(&file(id(64)), Side::Tenant).is_ok());
     assert!(compile(&file(id(65)), Side::Tenant).is_err());
@@ -463,6 +503,9 @@ fn what_runs_in_shadow_decides_nothing_and_its_difference_is_told() {
         (difference.shadow.word(), difference.shadow.policies.as_slice()),
         ("allowed", ids(&["next"]).as_slice())
     );
+    let unlike = ask("debug").explain(&Folder { own: PERMIT, shadow, ..Folder::default() }.map());
+    let told = "shadow: IssueToken for `https://api.test`: would be refused instead: no policy permits it";
+    assert!(unlike.contains(told), "{unlike}");
     let explained = ask("release").explain(&map);
     assert!(
         explained

@@ -28,10 +28,9 @@ pub(super) fn approvals(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<Op
 }
 
 /// What only the whole grant can get wrong.
-pub(super) fn fits(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) -> bool {
-    let Some(approvals) = &grant.approvals else { return true };
+pub(super) fn fits(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) {
+    let Some(approvals) = &grant.approvals else { return };
     let (needed, named) = (approvals.needed, approvals.by.len());
-    let before = problems.len();
     if usize::try_from(needed).is_ok_and(|needed| needed > named) {
         let message = format!("needs {needed} approvals of {named} operator(s)");
         row.wrong("approvals", message, "name more in by, or need fewer", problems);
@@ -40,7 +39,6 @@ pub(super) fn fits(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) ->
         let message = format!("names purpose `{purpose}`, which the grant is not for");
         row.wrong("approvals", message, "add it to the grant's purposes, or remove it here", problems);
     }
-    problems.len() == before
 }
 
 /// `velocity = { derivations_per_minute = 30, derivations = 500, resources_per_minute = 4, resources = 16 }`, each of them

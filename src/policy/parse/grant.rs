@@ -44,7 +44,7 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
     let max_leases_per_task = row.number("max_leases_per_task", 1..=10_000, Some(64), problems);
     let max_renewals = max_renewals(row, problems);
     let (expires, attest_by) = (expires?, attest_by?);
-    let dated = dates(row, expires, attest_by, now, problems);
+    dates(row, expires, attest_by, now, problems);
     let (ttl_default, ttl_max, task_max_seconds) = times?;
     let revokers: Revokers = revokers?;
     let workloads: Workloads = workloads?;
@@ -76,17 +76,16 @@ pub(super) fn grant(row: &Row<'_>, now: Timestamp, problems: &mut Vec<Problem>) 
         workload_api: workload_api?,
         max_renewals: max_renewals?,
     };
-    let approvable = demand::fits(row, &grant, problems);
-    let served = serves(row, &grant, problems);
-    (dated && approvable && served).then_some(grant)
+    demand::fits(row, &grant, problems);
+    serves(row, &grant, problems);
+    Some(grant)
 }
 
-/// Whether what the Workload API cannot ask its callers for follows from the grant alone.
-fn serves(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) -> bool {
+/// What the Workload API cannot ask its callers for must follow from the grant alone.
+fn serves(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) {
     if !grant.workload_api {
-        return true;
+        return;
     }
-    let known = problems.len();
     let kind = |kind: CredentialKind| grant.kinds.has(&kind);
     if grant.purposes.len() != 1 {
         let wrong = format!("names {}, and callers of the Workload API cannot choose", grant.purposes.len());
@@ -105,7 +104,6 @@ fn serves(row: &Row<'_>, grant: &Grant, problems: &mut Vec<Problem>) -> bool {
     if !grant.sources.is_empty() {
         row.wrong("sources", "names networks, and a Unix socket is in none", "leave out one of the two", problems);
     }
-    problems.len() == known
 }
 
 /// `secrets = ["stripe-key"]`: there with the kind `secret`, and not without it.
@@ -146,7 +144,7 @@ fn times(row: &Row<'_>, problems: &mut Vec<Problem>) -> Option<(u32, u32, u32)> 
     Some((default, max, task))
 }
 
-fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp, problems: &mut Vec<Problem>) -> bool {
+fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp, problems: &mut Vec<Problem>) {
     let latest = now.after(LONGEST);
     if expires > latest {
         let help = format!("write {} at the latest", latest.rfc3339());
@@ -155,7 +153,6 @@ fn dates(row: &Row<'_>, expires: Timestamp, attest_by: Timestamp, now: Timestamp
     if attest_by > expires {
         row.wrong("attest_by", "is after expires", "write an earlier date", problems);
     }
-    expires <= latest && attest_by <= expires
 }
 
 /// How far ahead a grant can end.

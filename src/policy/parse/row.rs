@@ -317,7 +317,8 @@ impl<'a> Row<'a> {
 fn duration(text: &str) -> Option<u64> {
     let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
     let (digits, factor) = units.into_iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
-    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    // Rust reads a sign before a number, too.
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| digits.parse::<u64>().ok()?.checked_mul(factor)).flatten()
 }
 

@@ -23,6 +23,10 @@ fn a_class_of_resources_holds_down_every_grant_that_reaches_it() {
     for (wide, told) in [
         (FITTING.replace("120", "121"), "grant.ttl_max: 121 s exceed the 120 s of resource class `financial`"),
         (format!("{FITTING}\nrequire_binding = false"), "grant.require_binding: is false"),
+        (
+            format!("{FITTING}\nrequire_binding = false\nkinds = [\"jwt\", \"secret\"]\nsecrets = [\"stripe\"]"),
+            "grant.require_binding: is false",
+        ),
         (FITTING.replace("[\"deploy\"]", "[\"deploy\", \"scan\"]"), "grant.purposes: `scan` is no purpose"),
         // All of a folder, or a part of it, with something else beside.
         (FITTING.replace("books\"", "*\", \"https://api.test\"").replace("120", "600"), "grant.ttl_max: 600 s exceed"),
@@ -31,6 +35,12 @@ fn a_class_of_resources_holds_down_every_grant_that_reaches_it() {
         assert_eq!(found.len(), 1, "{wide}: {found:?}");
         assert!(found[0].contains(told), "{wide}: {found:?}");
     }
+    let two = CLASS.replace("audiences = [", "audiences = [\"https://vault.test/*\", ");
+    let found = problems(&with(&two, &FITTING.replace("120", "121")));
+    assert!(
+        found.len() == 1 && found[0].contains("121 s exceed the 120 s"),
+        "one of its resources is enough: {found:?}"
+    );
     let free = CLASS.replace("ttl_max", "require_binding = false\nttl_max").replace("purposes = [\"deploy\"]\n", "");
     map(&with(&free, &format!("{}\nrequire_binding = false", FITTING.replace("[\"deploy\"]", "[\"scan\"]"))));
 }

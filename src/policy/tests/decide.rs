@@ -109,7 +109,7 @@ fn what_fits_is_decided_as_asked() {
     assert_eq!(decision.audiences(), ["https://api.test", "https://api.test/orders/7"]);
     assert_eq!((decision.grant().as_str(), decision.bind(), decision.basis()), ("g", true, (1, 2)));
     assert_eq!((decision.expires(), decision.bound_by()), (later(300), Bound::GrantDefault));
-    assert_eq!(decision.trust_hash(), trust.hash());
+    assert_eq!((decision.trust_hash(), decision.ruling()), (trust.hash(), None));
     let task = TaskDecision::with_lease(&decision);
     assert_eq!((task.deadline(), task.workload().as_str()), (later(300), "ci"));
 }
@@ -269,6 +269,44 @@ fn unbound_tokens_need_a_grant_that_allows_them() {
     assert!(!ask.decide(&trust).expect("fits").bind());
     ask.certificate = true;
     assert!(ask.decide(&trust).expect("fits").bind());
+    ask.binding = BindingWish::Certificate;
+    assert!(ask.decide(&trust).expect("fits").bind());
+}
+
+#[test]
+fn every_bound_has_its_number_of_the_contract() {
+    let contract = include_str!("../../../proto/mayfly/v1/broker.proto");
+    for (bound, name) in [
+        (Bound::Requested, "BOUND_REQUESTED"),
+        (Bound::GrantDefault, "BOUND_GRANT_DEFAULT"),
+        (Bound::GrantExpiry, "BOUND_GRANT_EXPIRY"),
+        (Bound::TaskDeadline, "BOUND_TASK_DEADLINE"),
+        (Bound::CallerProof, "BOUND_CALLER_PROOF"),
+        (Bound::IssuerCertificate, "BOUND_ISSUER_CERTIFICATE"),
+        (Bound::Approval, "BOUND_APPROVAL"),
+    ] {
+        assert!(contract.contains(&format!("  {name} = {};", bound.code())), "{name}");
+    }
+}
+
+#[test]
+fn an_explanation_tells_each_check_of_each_grant_also_after_the_first_that_fails() {
+    let trust = tenant(&map(&format!("{BASE}{}{}", grant("g", ""), grant("h", ""))), "acme");
+    let explained = |ask: Ask| ask.with(|asked, facts| explain(&trust, asked, facts, ask.at));
+    let steps = explained(Ask { kind: CredentialKind::Opaque, ttl: 601, ..fitting() });
+    assert_eq!((steps.len(), steps[0].as_str()), (32, "workload `ci`: known, environment `prod`"));
+    for name in ["g", "h"] {
+        for line in ["purpose: ok", "kind: refused KIND_NOT_GRANTED: ", "audiences: ok", "ttl: refused TTL_TOO_LONG: "]
+        {
+            let line = format!("grant `{name}`: {line}");
+            assert_eq!(steps.iter().filter(|step| step.starts_with(&line)).count(), 1, "{line}: {steps:?}");
+        }
+    }
+    let steps = explained(Ask { grant: Some("g"), ..fitting() });
+    assert_eq!(steps.iter().filter(|step| step.starts_with("grant `g`: ") && step.ends_with(": ok")).count(), 15);
+    let until = format!("allowed by grant `g` until {} (300 s): the grant's default decides", later(300));
+    assert_eq!(steps.last(), Some(&until));
+    assert_eq!(explained(Ask { workload: "nobody", ..fitting() })[0], "workload `nobody`: not in the trust map");
 }
 
 #[test]

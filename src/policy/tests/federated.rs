@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     identity::{
-        Caller, Proof,
+        Caller, FederatedProof, Proof,
         oidc::{
             KeySet, UnverifiedToken,
             testing::{self, AUDIENCE, Signer},
@@ -260,12 +260,41 @@ fn what_an_operator_is_shown_of_a_token_fits_where_it_selects_and_only_there() {
         (r#"repository_id = "75""#, "workflow_run"),
         (r#"repository_id = "74", event_name = "workflow_run""#, "workflow_run"),
         (r#"repository_id = "74", ref = "refs/heads/other""#, "push"),
+        (r#"repository_id = "74", not_there = "x""#, "push"),
     ] {
         let (trust, token) = (trust(&bound("github", claims)), with(&testing::github(AT), "event_name", json!(event)));
         let caller = caller(&token);
         let Proof::Federated(proof) = caller.proof() else { panic!("a token") };
         let shown = trust.examine(proof);
         assert_eq!((shown.len(), shown[0].fits()), (1, selects(&trust, &token)), "{claims}, {event}: {shown:?}");
+    }
+}
+
+#[test]
+fn an_operator_is_shown_the_bindings_of_the_tokens_issuer_alone() {
+    let second = bound("gitlab", r#"project_id = "20""#).replace("\"job\"", "\"other\"");
+    let trust = trust(&format!("{}{second}", bound("github", r#"repository_id = "74""#)));
+    for (claims, workload) in [(testing::github(AT), "job"), (testing::gitlab(AT), "other")] {
+        let caller = caller(&claims);
+        let Proof::Federated(proof) = caller.proof() else { panic!("a token") };
+        let shown: Vec<String> = trust.examine(proof).iter().map(|shown| shown.workload.to_string()).collect();
+        assert_eq!(shown, [workload]);
+    }
+}
+
+#[test]
+fn a_binding_fits_nothing_any_more_when_its_issuer_has_become_another_kind() {
+    let (trust, caller) = (trust(&bound("github", r#"repository_id = "74""#)), caller(&testing::github(AT)));
+    let Proof::Federated(proof) = caller.proof() else { panic!("a token") };
+    let of_kind = |kind| FederatedProof {
+        issuer: Arc::new(IssuerRules { kind, ..proof.issuer.as_ref().clone() }),
+        ..FederatedProof::clone(proof)
+    };
+    for (kind, fits) in [(IssuerKind::Github, true), (IssuerKind::Generic, false)] {
+        let shown = trust.examine(&of_kind(kind));
+        assert_eq!((shown.len(), shown[0].fits(), shown[0].obstacle.is_none()), (1, fits, fits));
+        let caller = Caller::for_test(Proof::Federated(of_kind(kind).into()));
+        assert_eq!(trust.workload_of(&caller, "acme.mayfly.internal").is_ok(), fits, "{kind:?}");
     }
 }
 
@@ -288,6 +317,10 @@ fn a_binding_holds_its_own_fields_and_each_claim_at_its_limits() {
     for (count, good) in [(14, true), (15, true), (16, false)] {
         let more: Vec<String> = (0..count).map(|n| format!("c{n} = \"x\"")).collect();
         assert_eq!(read(&claims(&more.join(", "))).is_ok(), good, "{count} beside the first");
+    }
+    for (count, good) in [(64, true), (65, false)] {
+        let refs: Vec<String> = (0..count).map(|n| format!("refs/heads/{n}")).collect();
+        assert_eq!(read(&claims(&format!("ref = {refs:?}"))).is_ok(), good, "{count} texts");
     }
     let job = bound("github", "repository_id = \"74\"").replace(" }]", ", event = \"push\" }]");
     assert!(problem(&job).contains(".event: is not known"));

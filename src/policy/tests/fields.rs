@@ -22,6 +22,16 @@ fn what_is_no_value_of_its_field_is_refused_by_name() {
         &format!("{BASE}{}", VERIFIER.replace("\"acme\"", "\"gone\"")),
         "verifier.tenants: of `api`: tenant `gone` is not",
     );
+    for (from, to, wanted) in [
+        ("\"PayCo\"", "\"Pay\\u0007Co\"", "partner.display_name: has a control character"),
+        ("[{ unix_uid = 7 }]", "[]", "workload.selectors: is empty"),
+        ("unix_uid = 7", "unix_ud = 7", ".unix_ud: is not known; did you mean `unix_uid`?"),
+    ] {
+        told(&BASE.replacen(from, to, 1), wanted);
+    }
+    for duration in ["+5m", "m", "5", "five m", "-1s"] {
+        told(&format!("{BASE}{}", grant("g", &format!("ttl_max = \"{duration}\""))), "grant.ttl_max: is not within");
+    }
     let served = "workload_api = true\nrequire_binding = false\napprovals = { needed = 1, by = [\"alice\"] }";
     told(&format!("{BASE}{}", grant("g", served)), "grant.approvals: cannot be asked for over the Workload API");
 }
@@ -37,6 +47,15 @@ fn a_chain_of_resellers_holds_as_many_as_it_may_and_not_one_more() {
     let most = crate::policy::Accountability::CHAIN_MOST;
     map(&with(most));
     told(&with(most + 1), &format!("chain: has more than {most} entries"));
+    let broken = problems(&with(1).replace("[\"reseller 0\"]", "[7]"));
+    assert!(broken.len() == 1 && broken[0].contains("chain: is a integer"), "{broken:?}");
+}
+
+#[test]
+fn a_tenant_may_have_a_million_live_leases_unless_it_says_otherwise() {
+    let most = |text: &str| tenant(&map(text), "acme").max_live_leases();
+    assert_eq!(most(BASE), 1_000_000);
+    assert_eq!(most(&BASE.replacen("name = \"acme\"", "name = \"acme\"\nmax_live_leases = 7", 1)), 7);
 }
 
 #[test]
@@ -121,6 +140,15 @@ fn each_field_that_is_no_grants_gives_takes_or_neither() {
         ),
         ("name = \"acme\"", "name = \"acme\"\nmax_live_leases = 1", Noun::Tenant, Edited, "max_live_leases "),
         (
+            "name = \"acme\"",
+            "name = \"acme\"\ntoken_algorithm = \"EdDSA\"",
+            Noun::Tenant,
+            Edited,
+            "token_algorithm ES256 -> EdDSA",
+        ),
+        ("\"PayCo\"", "\"Pay\"", Noun::Partner, Edited, "display_name PayCo -> Pay"),
+        ("\"x@payco.example\"", "\"y@payco.example\"", Noun::Partner, Edited, "contact x@payco.example -> y@"),
+        (
             "contact = \"x@payco.example\"",
             "contact = \"x@payco.example\"\nmax_live_leases = 1",
             Noun::Partner,
@@ -143,6 +171,29 @@ fn each_field_that_is_no_grants_gives_takes_or_neither() {
 }
 
 #[test]
+fn a_tenants_own_verifier_that_sees_more_is_widened_and_that_sees_less_is_narrowed() {
+    let own = VERIFIER.replace("tenants = [\"acme\"]", "tenant = \"acme\"");
+    let (less, more) =
+        (map(&format!("{BASE}{}", own.replace("\"https://a.test\", ", ""))), map(&format!("{BASE}{own}")));
+    for (old, new, kind, told) in [
+        (&less, &more, ChangeKind::Widened, "audiences +https://a.test"),
+        (&more, &less, ChangeKind::Narrowed, "audiences -https://a.test"),
+    ] {
+        assert_eq!(change(old, new), (Noun::Verifier, kind, vec![told.to_owned()]));
+    }
+    assert_eq!(change(&map(BASE), &more).1, ChangeKind::Added);
+}
+
+#[test]
+fn a_grant_that_becomes_one_for_tests_ends_what_it_gave() {
+    let lab = "workloads = [\"lab\"]\nenvironment = \"lab\"\naudiences = [\"https://lab.test\"]\nttl_max = 300";
+    let tests = BASE.replacen("name = \"acme\"", "name = \"acme\"\ntest_environments = [\"lab\"]", 1);
+    let [before, after] = [BASE, tests.as_str()].map(|base| map(&format!("{base}{}", grant("t", lab))));
+    let told = (Noun::Grant, ChangeKind::Narrowed, vec!["test false -> true".to_owned()]);
+    assert_eq!(change(&before, &after), told);
+}
+
+#[test]
 fn a_grant_that_moves_or_hands_out_other_secrets_takes_what_it_gave() {
     let staged = BASE.replacen("environment = \"prod\"", "environment = \"stage\"", 1);
     let changes = diff(
@@ -153,16 +204,23 @@ fn a_grant_that_moves_or_hands_out_other_secrets_takes_what_it_gave() {
     assert_eq!((moved.kind, &moved.details[..]), (ChangeKind::Narrowed, &["environment prod -> stage".to_owned()][..]));
     let with = |more: &str| map(&format!("{BASE}{}", grant("g", more)));
     let secrets = |names: &str| with(&format!("kinds = [\"secret\"]\nsecrets = [{names}]"));
+    let cd = "[[workload]]\ntenant = \"acme\"\nname = \"cd\"\nenvironment = \"prod\"\nselectors = [{ unix_uid = 8 }]\n";
+    let beside = |more: &str| map(&format!("{BASE}{cd}{}", grant("g", more)));
+    let (one, both) = ("sources = [\"10.0.0.0/8\"]", "sources = [\"10.0.0.0/8\", \"192.0.2.0/24\"]");
+    let unbound = "require_binding = false";
     for (old, new, kind, told) in [
+        (beside(""), beside("workloads = [\"cd\", \"ci\"]"), ChangeKind::Widened, "workloads +cd"),
+        (
+            with(unbound),
+            with(&format!("{unbound}\nworkload_api = true")),
+            ChangeKind::Widened,
+            "workload_api false -> true",
+        ),
         (secrets("\"a\", \"b\""), secrets("\"a\""), ChangeKind::Narrowed, "secrets -b"),
         (secrets("\"a\""), secrets("\"a\", \"b\""), ChangeKind::Widened, "secrets +b"),
         (with(""), with("attest_every = \"30d\""), ChangeKind::Edited, "attest_every by date -> 2592000s"),
-        (
-            with("sources = [\"10.0.0.0/8\", \"192.0.2.0/24\"]"),
-            with("sources = [\"10.0.0.0/8\"]"),
-            ChangeKind::Narrowed,
-            "sources -192.0.2.0/24",
-        ),
+        (with(both), with(one), ChangeKind::Narrowed, "sources -192.0.2.0/24"),
+        (with(one), with(both), ChangeKind::Widened, "sources +192.0.2.0/24"),
     ] {
         assert_eq!(change(&old, &new), (Noun::Grant, kind, vec![told.to_owned()]));
     }

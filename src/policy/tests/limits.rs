@@ -52,11 +52,24 @@ fn a_tenant_holds_2000_grants_and_not_one_more() {
 }
 
 #[test]
-fn a_tenant_larger_than_its_row_is_refused() {
-    let long: Vec<String> = (0..64).map(|i| format!("{i}{}", "x".repeat(240))).collect();
-    let text =
-        (0..80).fold(BASE.to_owned(), |text, i| text + &grant(&format!("g{i}"), &format!("audiences = {long:?}")));
-    assert!(problems(&text)[0].contains("larger than 1 MiB"));
+fn a_tenant_is_as_large_as_its_row_and_not_one_byte_larger() {
+    let grants = |count: usize, length: usize| {
+        let long: Vec<String> = (0..64).map(|i| format!("{i:0length$}")).collect();
+        (0..count).map(|i| grant(&format!("g{i:02}"), &format!("audiences = {long:?}"))).collect::<String>()
+    };
+    let bytes = |text: &str| tenant(&map(text), "acme").to_bytes().len();
+    // Each text of the last grant takes three bytes more than it has.
+    let last = |size: usize| {
+        let texts: Vec<String> =
+            (0..size / 255).map(|i| format!("{i:0252}")).chain([format!("z{}", "z".repeat(size % 255))]).collect();
+        grant("z", &format!("actions = [\"a\"]\naudiences = {texts:?}"))
+    };
+    let small = |count| bytes(&format!("{BASE}{}{}", grants(count, 240), last(0)));
+    let fitting = (TenantTrust::MAX_BYTES - small(0)) / (small(2) - small(1));
+    let with = |size| format!("{BASE}{}{}", grants(fitting, 240), last(size));
+    let missing = TenantTrust::MAX_BYTES - bytes(&with(0));
+    assert_eq!(bytes(&with(missing)), TenantTrust::MAX_BYTES);
+    assert!(problems(&with(missing + 1))[0].contains("tenant: is larger than 1 MiB"));
 }
 
 #[test]

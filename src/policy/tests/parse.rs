@@ -110,7 +110,7 @@ fn what_does_not_fit_together_is_refused() {
         (own("kinds = [\"secret\"]\nsecrets = [\"Stripe\"]"), "grant.secrets: `Stripe` has a character at byte 0"),
         (own("dns_names = [\"*.test\"]"), "is no DNS name"),
         (own("") + &grant("g", ""), "is defined twice, first at a.toml:"),
-        (format!("{BASE}{BASE}"), "`acme` is defined twice, first at a.toml:2"),
+        (format!("{BASE}{BASE}"), "tenant.name: `acme` is defined twice, first at a.toml:2;"),
         (workload("two", "spiffe_id = \"spiffe://acme.test/ci\""), "selects workload `two` and workload `ci`"),
         (workload("two", "unix_uid = 7, unix_gid = 1"), "selects workload `two` and workload `lab`"),
         (workload("two", "spiffe_id = \"spiffe://acme.test/../x\""), "path segment"),
@@ -155,6 +155,47 @@ fn a_broken_thing_is_not_also_reported_by_those_who_refer_to_it() {
 }
 
 #[test]
+fn while_a_document_is_no_toml_nobody_is_blamed_for_naming_what_it_may_define() {
+    let (tenants, rest) = BASE.split_once("[[partner]]").expect("both");
+    let (partners, rest) = rest.split_once("[[operator]]").expect("both");
+    let (partners, rest) = (format!("[[partner]]{partners}"), format!("[[operator]]{rest}{}", grant("g", "")));
+    let told = |first: &str, second: &str| {
+        let second = format!("{second}{rest}");
+        let documents = [Document { path: "a", text: first }, Document { path: "b", text: &second }];
+        let problems = parse_documents(&documents, Extent::Whole, now()).expect_err("something is wrong");
+        problems.list().iter().map(|problem| format!("{} {}", problem.path, problem.field)).collect::<Vec<_>>()
+    };
+    for (first, second) in [(tenants, partners.as_str()), (partners.as_str(), tenants)] {
+        let broken = told(&first.replacen("]]", "", 1), second);
+        assert!(broken.iter().all(|problem| problem == "a toml"), "{broken:?}");
+        let other = told(&first.replace("acme", "other").replace("payco", "acme"), second);
+        assert!(other.iter().any(|problem| problem.starts_with("b grant.")), "{other:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_twice_in_one_place_is_told_once() {
+    let found = problems(&format!("{BASE}{}", grant("g", "revokers = [\"B\", \"B\"]")));
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn two_workloads_are_told_apart_by_their_group_where_both_name_one() {
+    let two = |first: &str, second: &str| {
+        let workload = "[[workload]]\ntenant = \"acme\"\nname = \"two\"\nenvironment = \"prod\"\n";
+        format!("{}{workload}selectors = [{second}]\n", BASE.replacen("{ unix_uid = 7 }", first, 1))
+    };
+    let user = |rest: &str| format!("{{ unix_uid = 7{rest} }}");
+    let (any, one, other) = (user(""), user(", unix_gid = 1"), user(", unix_gid = 2"));
+    map(&two(&one, &other));
+    map(&two(&format!("{any}, {one}"), "{ unix_uid = 8 }"));
+    for (first, second) in [(&one, &one), (&any, &one), (&one, &any), (&any, &any)] {
+        let found = problems(&two(first, second));
+        assert!(found.len() == 1 && found[0].contains("selects workload `two` and workload `lab`"), "{found:?}");
+    }
+}
+
+#[test]
 fn named_tenants_refer_to_the_global_part_in_force_and_cannot_change_it() {
     let whole = map(&format!("{BASE}{}", grant("g", "")));
     let global = &whole.global;
@@ -192,6 +233,18 @@ fn what_is_for_tests_lives_shortly_and_reaches_nothing_that_is_not() {
         (lab("audiences = [\"https://api.test\"]"), "is within reach of grant `g`"),
         (lab("audiences = [\"https://api.test/*\"]"), "is within reach of grant `g`"),
         (lab("audiences = [\"https://api.test/orders/7\"]"), "is within reach of grant `g`"),
+        (
+            format!(
+                "{base}{}{}",
+                grant("g", "kinds = [\"jwt\", \"secret\"]\nsecrets = [\"stripe\"]"),
+                grant(
+                    "t",
+                    "workloads = [\"lab\"]\nenvironment = \"lab\"\naudiences = []\nttl_max = 300\n\
+                     kinds = [\"secret\"]\nsecrets = [\"stripe\"]"
+                )
+            ),
+            "grant.secrets: secret `stripe` of `t`, which is for tests, is also one of grant `g`",
+        ),
         (format!("{base}{}", grant("g", "test = true")), "is no test environment"),
         (format!("{base}{}", grant("g", "workloads = [\"lab\"]")), "workload `lab` is in environment `lab`"),
     ] {

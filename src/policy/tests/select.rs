@@ -88,6 +88,18 @@ selectors = [{ spiffe_id = "spiffe://corp.test/two", authority = "corp" }]
 }
 
 #[test]
+fn a_proof_from_beyond_its_workloads_networks_selects_none() {
+    let text = BASE.replacen("environment = \"prod\"", "environment = \"prod\"\nsources = [\"10.0.0.0/8\"]", 1);
+    // A caller without an address is on this host, which is in no network.
+    let caller = certificate(Authority::Own, "spiffe://acme.test/ci", "x.test");
+    for (text, selected) in [(BASE, Ok("ci")), (text.as_str(), Err("UNKNOWN_WORKLOAD"))] {
+        let trust = tenant(&map(text), "acme");
+        let found = trust.workload_of(&caller, "acme.test").map(|name| name.as_str()).map_err(|why| why.reason());
+        assert_eq!(found, selected);
+    }
+}
+
+#[test]
 fn a_verifier_sees_its_audiences_only() {
     let trust = trust();
     let caller = unix(11, 0);

@@ -53,6 +53,17 @@ fn what_is_wrong_in_a_template_is_said_once_and_not_for_each_tenant() {
 }
 
 #[test]
+fn a_tenant_that_is_wrong_in_itself_is_in_no_set() {
+    let template = "[[template]]\nname = \"x\"\ntenants_with = [\"eu\"]\n";
+    let theirs = grant("t", "").replace("tenant = \"acme\"\n", "").replace("[[grant]]", "[[template.grant]]");
+    let wrong = "[[tenant]]\nname = \"wrong\"\nissuer = \"http://x\"\n";
+    let acme = labelled().replace("name = \"globex\"\nlabels = [\"eu\"]", "name = \"globex\"");
+    map(&format!("{acme}{template}{theirs}"));
+    let found = problems(&format!("{acme}{wrong}{template}{theirs}"));
+    assert!(found.len() == 1 && found[0].contains("tenant.issuer"), "{found:?}");
+}
+
+#[test]
 fn what_is_in_a_template_names_no_tenant_of_its_own() {
     let all = template("tenants = [\"acme\"]");
     for table in ["[[template.workload]]\n", "[[template.grant]]\n"] {

@@ -22,9 +22,10 @@ struct Count {
     explained: usize,
 }
 
-/// A table by folder and the list of those that were neither caught nor explained.
+/// A table by folder, the list of those that were neither caught nor explained, and that of reasons which explain nothing
+/// any more: what they are given for is caught, or gone.
 ///
-/// `explained` is the Markdown of those that are: a bullet each, spelt as here.
+/// `explained` is the Markdown of those that are explained: a bullet each, spelt as here.
 pub fn report(tree: &Tree, mutants: &[(&Site, &Mutant)], outcomes: &Outcomes, explained: &str) -> String {
     let explained: BTreeSet<&str> = explained.lines().filter_map(|line| line.strip_prefix("* ")).collect();
     let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
@@ -60,5 +61,26 @@ pub fn report(tree: &Tree, mutants: &[(&Site, &Mutant)], outcomes: &Outcomes, ex
         let numbers = format!("{tried} | {failed} | {timed_out} | {survived} | {unmet} | {score:.1} % | {explained}");
         let _ = writeln!(text, "| {folder} | {numbers} |");
     }
-    text + "\nNeither caught nor explained:\n\n" + &open
+    text.push_str("\nNeither caught nor explained:\n\n");
+    text.push_str(&open);
+    let idle = idle(tree, outcomes, explained);
+    if !idle.is_empty() {
+        text.push_str("\nExplained, but caught or gone:\n\n");
+        idle.iter().for_each(|told| text.push_str(&format!("* {told}\n")));
+    }
+    text
+}
+
+/// Of what is explained, what no mutant is any more that lives or was not tried.
+fn idle<'e>(tree: &Tree, outcomes: &Outcomes, explained: BTreeSet<&'e str>) -> BTreeSet<&'e str> {
+    let mut idle = explained;
+    for site in &tree.sites {
+        let file = tree.files.get(&site.path).map_or("", String::as_str);
+        for mutant in &site.mutants {
+            if !matches!(outcomes.get(&site.key(mutant)), Some(Outcome::Caught(_) | Outcome::TimedOut(_))) {
+                idle.remove(site.told(mutant, file).as_str());
+            }
+        }
+    }
+    idle
 }

@@ -1,6 +1,9 @@
 use crate::{
     find::find,
+    report::report,
     site::{Site, render},
+    tree::Tree,
+    trial::{Outcome, Outcomes},
     work::shuffle,
 };
 
@@ -102,4 +105,27 @@ fn the_same_seed_draws_the_same() {
     let mut sorted = order(3);
     sorted.sort_unstable();
     assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_reason_for_what_is_caught_or_gone_is_told() {
+    let text = "fn f() -> A { a == b }\nfn g() -> A { a == b }\nfn h() -> A { a == b }\n";
+    let tree = Tree { files: [("src/model/a.rs".to_owned(), text.to_owned())].into(), sites: sites(text) };
+    let all: Vec<_> =
+        tree.sites.iter().flat_map(|site| site.mutants.iter().map(move |mutant| (site, mutant))).collect();
+    let ends = [Outcome::Survived, Outcome::Caught("a test".to_owned())];
+    // The third was not tried.
+    let outcomes: Outcomes = all.iter().zip(ends).map(|((site, mutant), end)| (site.key(mutant), end)).collect();
+    let reason = |function: &str| {
+        format!("* `src/model/a.rs` `{function}`: `==` becomes `!=` at 17: `fn {function}() -> A {{ a == b }}`\n")
+    };
+    let explained: String = ["f", "g", "h", "gone"].map(reason).concat();
+    let told = report(&tree, &all, &outcomes, &explained);
+    let idle = told.split_once("caught or gone:").expect("some are").1;
+    assert_eq!(
+        ["f", "g", "h", "gone"].map(|function| idle.contains(&reason(function))),
+        [false, true, false, true],
+        "{told}"
+    );
+    assert!(told.contains("| model | 2 | 1 | 0 | 1 | 0 | 50.0 % | 1 |"), "{told}");
 }

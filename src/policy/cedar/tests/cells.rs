@@ -166,6 +166,20 @@ fn what_was_compiled_is_taken_for_the_very_same_trust_map_and_no_other() {
     assert!(again.is_compiled() && fresh.is_compiled());
 }
 
+#[test]
+fn a_refusal_names_all_that_forbid_in_order_and_each_stands_where_its_file_has_it() {
+    let line = |id: u32| format!("@id(\"p{id:02}\") forbid(principal, action, resource);\n");
+    let own: String = (0..16).map(line).collect();
+    let names: Vec<String> = (0..16).map(|id| format!("p{id:02}")).collect();
+    let map = Folder { own: &own, ..Folder::default() }.map();
+    assert_eq!(Ask::default().said(&map), ("POLICY_REFUSED", names.clone()));
+    let sets = acme(&map).sets.of(acme(&map).policy.as_ref(), Side::Tenant);
+    let compiled = sets.enforce.as_ref().expect("a set").as_ref().expect("compiled");
+    for (at, name) in names.iter().enumerate() {
+        assert_eq!(compiled.place(name), Some(format!("own.cedar:{}", at + 1)));
+    }
+}
+
 /// An answer is remembered by these bytes: were those of two questions the same, one would get the other's answer.
 #[test]
 fn questions_that_differ_in_anything_that_is_looked_at_differ_in_their_bytes() {
@@ -173,7 +187,20 @@ fn questions_that_differ_in_anything_that_is_looked_at_differ_in_their_bytes() {
     let all = Needs::of(PolicyAction::IssueToken, std::iter::once("[context]"));
     let audiences = ids(&[AUDIENCE]);
     let base = question(&map, PolicyAction::IssueToken, None, &audiences);
-    let lists = [&[][..], &["a"], &["b"], &["a", "b"], &["ab"], &["a", ""], &["", "a"], &["", ""]].map(ids);
+    let lists: [&[&str]; 10] = [
+        &[],
+        &["a"],
+        &["b"],
+        &["a", "b"],
+        &["ab"],
+        &["a", ""],
+        &["", "a"],
+        &["", ""],
+        // A text is not told from the next by a byte that it could have itself.
+        &["a\u{1}b", "c"],
+        &["a", "b\u{1}c"],
+    ];
+    let lists = lists.map(ids);
     let intents: Vec<Intent> = [("x", "1", "2"), ("x", "2", "1"), ("x", "12", ""), ("x", "", "12"), ("y", "1", "2")]
         .into_iter()
         .filter_map(|(task_type, one, two)| told(task_type, &[("a", one), ("b", two)]))
@@ -186,8 +213,12 @@ fn questions_that_differ_in_anything_that_is_looked_at_differ_in_their_bytes() {
     seen.extend(intents.iter().map(|intent| Question { intent: Some(intent), ..base.clone() }.values(all)));
     seen.push(Question { origin: Origin::Local, ..base.clone() }.values(all));
     seen.push(Question { bound: false, ..base.clone() }.values(all));
+    // Nor is one list from the next.
+    for (actions, audiences) in [(&["a"][..], &["b"][..]), (&[][..], &["a", "b"][..]), (&["a", "b"][..], &[][..])] {
+        seen.push(Question { actions: &ids(actions), audiences: &ids(audiences), ..base.clone() }.values(all));
+    }
     let count = seen.len();
     seen.sort_unstable();
     seen.dedup();
-    assert_eq!((count, seen.len()), (71, 71));
+    assert_eq!((count, seen.len()), (110, 110));
 }
