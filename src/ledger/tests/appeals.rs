@@ -35,6 +35,8 @@ fn draft(now: Timestamp) -> FileDraft {
         appellant: "anna".to_owned(),
         reason: String::new(),
         event: pb::Event { kind: "appeal.filed".into(), tenant: "acme".into(), ..Default::default() },
+        // What was looked at is as it was.
+        basis: u64::MAX,
         now,
     }
 }
@@ -52,8 +54,16 @@ fn an_appeal_is_answered_once_by_its_answer_or_by_the_end_of_what_it_is_against(
         };
         if granted {
             let (event, released) = (event("appeal.granted"), event("scope.lifted"));
-            let answer =
-                AnswerDraft { seen, granted, by: String::new(), reason: String::new(), event, released, now: bed.now };
+            let answer = AnswerDraft {
+                seen,
+                granted,
+                by: String::new(),
+                reason: String::new(),
+                event,
+                released,
+                basis: u64::MAX,
+                now: bed.now,
+            };
             assert!(wait(bed.ledger().answer_appeal(answer)).unwrap().0);
             assert_eq!(release(), Ok(0));
         } else {
