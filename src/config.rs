@@ -498,7 +498,7 @@ impl Default for Limits {
             holds: 50_000,
             rate_per_caller_per_second: 5_000,
             rate_burst: 10_000,
-            frames_per_caller_per_second: 500,
+            frames_per_caller_per_second: 2_000,
             at_work: 0,
             at_work_per_tenant: 0,
             queue_per_tenant: 2_048,

@@ -50,6 +50,13 @@ impl People {
 }
 
 impl Broker {
+    /// Whether an operator of some tenants has taken its part of the room, which is everybody's.
+    fn has_noted_enough(&self, operator: &Operator) -> bool {
+        let by = operator.signature();
+        let own = self.people.rows(|row| row.left.iter().any(|left| left.by == by)).len();
+        operator.tenants != Reach::All && own >= LEAVERS_OF_ONE
+    }
+
     /// Notes that an owner left, within the operator's scope; false when that is known.
     ///
     /// # Errors
@@ -62,7 +69,7 @@ impl Broker {
         let now = self.now();
         let (id, mut row) = match self.people.leaver(&request.owner) {
             Some((id, row)) => (id, PersonRecord::clone(&row)),
-            None if self.people.leavers() >= LEAVERS_MOST => {
+            None if self.people.leavers() >= LEAVERS_MOST || self.has_noted_enough(&operator) => {
                 return Err(Refusal::Unavailable("no room is left to remember owners who left"));
             }
             None => (PersonId::fresh()?, blank(&request.owner, now)),
@@ -104,7 +111,9 @@ impl Broker {
             return Err(Refusal::invalid("owner", problem));
         }
         let Some((id, row)) = self.people.leaver(&request.owner) else { return Ok(Forgotten::default()) };
-        let (own, stands): (Vec<_>, Vec<_>) = row.left.iter().cloned().partition(|left| is_within(&operator, left));
+        let (own, kept): (Vec<_>, Vec<_>) = row.left.iter().cloned().partition(|left| is_within(&operator, left));
+        // What was said of tenants that the operator does not reach is not its to know.
+        let stands = kept.iter().filter(|left| meets(&operator, left)).cloned().collect();
         let mut forgotten = Forgotten { changed: !own.is_empty(), stands, receipt: None };
         if request.dry_run || own.is_empty() {
             return Ok(forgotten);
@@ -113,11 +122,23 @@ impl Broker {
         let mut returned = event::by(caller, operator.actor(), "owner.returned", now);
         returned.reason.clone_from(&request.reason);
         returned.details.push(format!("owner={}", request.owner));
-        let kept = PersonRecord { left: forgotten.stands.clone(), changed: now.millis(), ..PersonRecord::clone(&row) };
+        let kept = PersonRecord { left: kept, changed: now.millis(), ..PersonRecord::clone(&row) };
         let (puts, gone) = if kept.left.is_empty() { (vec![], vec![id]) } else { (vec![(id, kept)], vec![]) };
         forgotten.receipt = Some(self.put_people(puts, gone, vec![returned], now).await?);
         Ok(forgotten)
     }
+}
+
+/// Whether anything of it concerns what an operator reaches.
+fn meets(operator: &Operator, left: &OwnerLeftRecord) -> bool {
+    fn has<T: Ord + std::str::FromStr>(reach: &Reach<T>, all: bool, names: &[String]) -> bool {
+        match reach {
+            Reach::All => true,
+            Reach::Only(own) => all || names.iter().any(|name| name.parse().is_ok_and(|name| own.has(&name))),
+        }
+    }
+    has(&operator.tenants, left.all_tenants, &left.tenants)
+        && has(&operator.partners, left.all_partners, &left.partners)
 }
 
 /// Whether two names are one owner's: however they are spelt, since this takes authority away.
@@ -172,5 +193,7 @@ fn blank(owner: &str, now: Timestamp) -> PersonRecord {
 
 /// Owners of whom it is remembered.
 const LEAVERS_MOST: usize = 4_096;
+/// The same, by the word of one operator of some tenants.
+const LEAVERS_OF_ONE: usize = 256;
 /// Scopes within which one of them left.
 const SCOPES_MOST: usize = 64;

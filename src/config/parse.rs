@@ -370,7 +370,7 @@ fn limits(mut section: Section<'_>) -> Limits {
         holds: size(s.whole("holds", 50_000, 1..=10_000_000)),
         rate_per_caller_per_second: number(s.whole("rate_per_caller_per_second", 5_000, 1..=10_000_000)),
         rate_burst: number(s.whole("rate_burst", 10_000, 1..=100_000_000)),
-        frames_per_caller_per_second: number(s.whole("frames_per_caller_per_second", 500, 10..=10_000_000)),
+        frames_per_caller_per_second: number(s.whole("frames_per_caller_per_second", 2_000, 10..=10_000_000)),
         at_work: size(s.whole("requests_at_work", 0, 0..=1_000_000)),
         at_work_per_tenant: size(s.whole("requests_at_work_per_tenant", 0, 0..=1_000_000)),
         queue_per_tenant: size(s.whole("queue_per_tenant", 2_048, 1..=1_000_000)),

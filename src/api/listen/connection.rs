@@ -71,7 +71,7 @@ pub(super) async fn serve<I>(
         seen.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(&peer));
         let (parts, body) = request.into_parts();
-        let body = Message::new(body, &parts.headers, asker.clone(), patience);
+        let body = Message::new(body, parts.uri.path(), &parts.headers, asker.clone(), patience);
         let request = Request::from_parts(parts, body);
         let mut router = router.clone();
         // INVARIANT: a router is always ready.

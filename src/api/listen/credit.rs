@@ -6,7 +6,6 @@
 //! back more than it took. Who has spent it is read as slowly as it grows back, and the rest stands in its own buffers.
 
 use std::{
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,10 +14,7 @@ use std::{
 };
 
 use super::Link;
-use crate::{
-    api::{grpc::rate::network, remembered::Remembered},
-    model::Timestamp,
-};
+use crate::{api::remembered::Remembered, model::Timestamp};
 
 /// The credits of all callers. Takes memory for a bounded number: the longest idle are forgotten, and begin anew.
 #[derive(Debug)]
@@ -26,16 +22,8 @@ pub(super) struct Credits {
     per_second: u32,
     /// Connections that one proven caller may have.
     share: usize,
-    known: Mutex<Remembered<Party, Arc<Credit>>>,
-}
-
-/// Who has a credit.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum Party {
-    /// A proven caller, whatever certificate it comes with.
-    Caller(String),
-    /// Whoever comes from there and proves nothing.
-    Network(IpAddr),
+    /// By caller, whatever certificate it comes with.
+    known: Mutex<Remembered<String, Arc<Credit>>>,
 }
 
 /// One caller's credit, and how many connections it has.
@@ -71,29 +59,19 @@ impl Credits {
         Self { per_second, share, known: Mutex::new(Remembered::new(MOST / 2)) }
     }
 
-    /// That of who is at the other end; none for a proxy, behind which many are.
+    /// That of the proven caller at the other end. None for a proxy, behind which many are, and for who has proven nothing
+    /// yet: whoever shares a network with it would pay for its flood. Those have half of all connections, and no longer.
     pub(super) fn of(&self, link: &Link, now: Timestamp) -> Option<Arc<Credit>> {
-        let source = match link {
+        let caller = match link {
             Link::Plain { .. } => return None,
-            Link::Tls { source, .. } => Some(*source),
-            Link::Unix { .. } => None,
+            Link::Tls { .. } | Link::Unix { .. } => link.caller(now).ok().flatten()?,
         };
-        let party = match (link.caller(now), source) {
-            (Ok(Some(caller)), _) => Party::Caller(caller.party()),
-            (Ok(None) | Err(_), Some(source)) => Party::Network(network(source.ip().to_canonical())),
-            (Ok(None) | Err(_), None) => return None,
-        };
-        Some(self.of_party(party, Instant::now()))
+        Some(self.of_party(caller.party(), Instant::now()))
     }
 
-    fn of_party(&self, party: Party, now: Instant) -> Arc<Credit> {
-        let share = match party {
-            Party::Caller(_) => self.share,
-            // Many may come from one network; those who prove nothing have a share of their own.
-            Party::Network(_) => usize::MAX,
-        };
+    fn of_party(&self, party: String, now: Instant) -> Arc<Credit> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.of(party, || Arc::new(Credit::new(self.per_second, share, now))))
+        Arc::clone(known.of(party, || Arc::new(Credit::new(self.per_second, self.share, now))))
     }
 }
 
@@ -184,8 +162,8 @@ mod tests {
         Credits::new(PER_SECOND, 3)
     }
 
-    fn caller(name: &str) -> Party {
-        Party::Caller(name.to_owned())
+    fn caller(name: &str) -> String {
+        name.to_owned()
     }
 
     /// How many frames may come, one at a time, before the credit is spent.
@@ -236,19 +214,17 @@ mod tests {
         assert_eq!(spent_after(&credits.of_party(caller("one"), now), now), 200);
         assert!(credits.of_party(caller("one"), now).is_spent(now));
         assert!(!credits.of_party(caller("two"), now).is_spent(now), "nobody else is slower for it");
-        assert!(!credits.of_party(Party::Network([10, 0, 0, 1].into()), now).is_spent(now));
     }
 
     #[test]
-    fn a_caller_has_as_many_connections_as_its_share_and_a_network_as_many_as_come() {
+    fn a_caller_has_as_many_connections_as_its_share() {
         let (credits, now) = (credits(), Instant::now());
-        let connect = |party: &Party, times| -> Vec<Connected> {
+        let connect = |party: &String, times| -> Vec<Connected> {
             (0..times).filter_map(|_| credits.of_party(party.clone(), now).connected()).collect()
         };
         let mut one = connect(&caller("one"), 4);
         assert_eq!((one.len(), connect(&caller("two"), 4).len()), (3, 3));
         one.pop();
         assert_eq!(connect(&caller("one"), 4).len(), 1, "one that has ended leaves room");
-        assert_eq!(connect(&Party::Network([10, 0, 0, 1].into()), 100).len(), 100);
     }
 }

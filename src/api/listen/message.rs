@@ -15,9 +15,9 @@ use tokio::time::{Sleep, sleep};
 use super::credit::Credit;
 use crate::{api::grpc::status, broker::Refusal};
 
-/// A body whose first message (of gRPC), or whose whole (of anything else), has to come within a while.
+/// A body that has to come whole within a while, and has one message where it is gRPC; of a stream, its first message.
 ///
-/// Not promised: that what comes later comes in time. Who reads a stream has a patience of its own.
+/// Not promised: that what comes later on a stream comes in time. Who reads it has a patience of its own.
 #[derive(Debug)]
 pub(super) struct Message<B> {
     body: B,
@@ -30,6 +30,8 @@ pub(super) struct Message<B> {
     came: u64,
     /// When something that came later was last paid for.
     paid: Option<Instant>,
+    /// Of gRPC, where a message may follow another.
+    streams: bool,
 }
 
 #[derive(Debug)]
@@ -45,8 +47,10 @@ enum Awaited {
     Prefix { seen: u8, length: u32 },
     /// As many bytes of the message.
     Bytes(u64),
-    /// The end.
+    /// The end, of what is not gRPC.
     End,
+    /// The end, after the one message.
+    EndOfMessage,
     /// Nothing more.
     Nothing,
 }
@@ -55,42 +59,58 @@ enum Awaited {
 
 impl<B: Body<Data = Bytes> + Unpin> Message<B> {
     /// The body of a request with these headers, whose caller has this credit.
-    pub(super) fn new(body: B, headers: &HeaderMap, credit: Option<Arc<Credit>>, patience: Duration) -> Self {
+    pub(super) fn new(
+        body: B,
+        path: &str,
+        headers: &HeaderMap,
+        credit: Option<Arc<Credit>>,
+        patience: Duration,
+    ) -> Self {
         let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes());
         let is_grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
         let awaited = if is_grpc { Awaited::Prefix { seen: 0, length: 0 } } else { Awaited::End };
-        let mut message = Self { body, credit, patience, wait: None, awaited, came: 0, paid: None };
+        let streams = STREAMS.contains(&path.rsplit('/').next().unwrap_or_default());
+        let mut message = Self { body, credit, patience, wait: None, awaited, came: 0, paid: None, streams };
         if message.body.is_end_stream() {
-            message.whole();
+            message.ended();
         }
         message
     }
 
-    fn data(&mut self, data: &[u8]) {
+    /// Takes what came; false when it may not come.
+    fn data(&mut self, data: &[u8]) -> bool {
         self.came = self.came.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
-        if self.awaited == Awaited::Nothing {
-            return self.later();
+        match self.awaited {
+            Awaited::Nothing => self.later(),
+            Awaited::EndOfMessage => return data.is_empty(),
+            Awaited::Prefix { .. } | Awaited::Bytes(_) | Awaited::End => self.awaited = self.awaited.after(data),
         }
-        self.awaited = self.awaited.after(data);
-        if self.awaited == Awaited::Nothing {
-            self.whole();
+        if self.awaited == Awaited::EndOfMessage {
+            // The caller has asked.
+            self.earn(FRAMES_OF_A_REQUEST);
+            if self.streams {
+                self.ended();
+            }
         }
+        true
     }
 
-    /// The caller has asked.
-    fn whole(&mut self) {
+    fn ended(&mut self) {
         (self.awaited, self.wait) = (Awaited::Nothing, None);
-        self.credit.iter().for_each(|credit| credit.earn(FRAMES_OF_A_REQUEST));
     }
 
-    /// What keeps a stream going is paid for, so many times a second.
+    /// What keeps a stream going is paid for by the time that it took, so that it is paid for also when it was read late.
     fn later(&mut self) {
-        let Some(credit) = &self.credit else { return };
         let now = Instant::now();
-        if self.paid.is_none_or(|paid| now.saturating_duration_since(paid) >= BEAT) {
+        let beats = self.paid.map_or(1, |paid| now.saturating_duration_since(paid).as_millis() / BEAT.as_millis());
+        if beats > 0 {
             self.paid = Some(now);
-            credit.earn(1);
+            self.earn(u32::try_from(beats).unwrap_or(u32::MAX).min(BEATS_AT_ONCE) * FRAMES_OF_A_BEAT);
         }
+    }
+
+    fn earn(&self, frames: u32) {
+        self.credit.iter().for_each(|credit| credit.earn(frames));
     }
 
     /// How long it may take, as far as it came.
@@ -134,9 +154,13 @@ where
             }
         };
         match &frame {
-            Some(Ok(frame)) => frame.data_ref().into_iter().for_each(|data| self.data(data)),
-            None if self.awaited == Awaited::End => self.whole(),
-            Some(Err(_)) | None => {}
+            Some(Ok(frame)) => {
+                if frame.data_ref().is_some_and(|data| !self.data(data)) {
+                    return Poll::Ready(Some(Err(more())));
+                }
+            }
+            None => self.ended(),
+            Some(Err(_)) => {}
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -166,10 +190,10 @@ impl Awaited {
                 Self::Bytes(length.into()).after(data)
             }
             Self::Bytes(left) => match left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX)) {
-                0 => Self::Nothing,
+                0 => Self::EndOfMessage,
                 left => Self::Bytes(left),
             },
-            Self::End | Self::Nothing => self,
+            Self::End | Self::EndOfMessage | Self::Nothing => self,
         }
     }
 }
@@ -178,12 +202,23 @@ fn late() -> Box<dyn Error + Send + Sync> {
     Box::new(status::of(&Refusal::invalid("request", "did not come whole in time; send headers and message together")))
 }
 
+fn more() -> Box<dyn Error + Send + Sync> {
+    Box::new(status::of(&Refusal::invalid("request", "has more than the one message that this method takes")))
+}
+
+/// Methods whose callers send more than one message.
+const STREAMS: [&str; 6] =
+    ["HoldTask", "Apply", "ServerReflectionInfo", "StreamSecrets", "DeltaSecrets", "StreamAggregatedResources"];
 /// Of gRPC before each message: a flag and four bytes of length.
 const PREFIX_BYTES: u8 = 5;
 /// What a whole request is worth: its headers, its message, and what a client's stack says beside (window updates, pings).
 const FRAMES_OF_A_REQUEST: u32 = 8;
-/// How often what comes later on a stream is worth a frame: twice for each heartbeat of the shortest kind.
+/// How often what comes later on a stream is paid for: twice for each heartbeat of the shortest kind.
 const BEAT: Duration = Duration::from_millis(500);
+/// The beat, and what a client's stack says to our answer.
+const FRAMES_OF_A_BEAT: u32 = 4;
+/// As many as a silent stream may be late.
+const BEATS_AT_ONCE: u32 = 60;
 /// The slowest that a long message may come.
 const BYTES_A_SECOND: u64 = 64 << 10;
 
@@ -217,6 +252,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3_600);
     const GRPC: &str = "application/grpc+proto";
+    const STREAM: &str = "/mayfly.v1.Broker/HoldTask";
+    const UNARY: &str = "/mayfly.v1.Broker/Issue";
 
     fn headers(kind: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])
@@ -245,7 +282,7 @@ mod tests {
         let credit = Arc::new(Credit::new(50, 1, now));
         while !credit.spend(1, now) {}
         credit.earn(1);
-        waits(&mut Message::new(parts, &headers(kind), Some(Arc::clone(&credit)), LONG));
+        waits(&mut Message::new(parts, STREAM, &headers(kind), Some(Arc::clone(&credit)), LONG));
         (0..100).take_while(|_| !credit.spend(1, now)).count()
     }
 
@@ -262,28 +299,54 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_grpc_is_whole_at_its_end() {
+    async fn what_is_no_call_and_what_asks_nothing_pays_for_no_frames() {
         let part = || Some(vec![0; 9]);
-        let whole = usize::try_from(FRAMES_OF_A_REQUEST).expect("few");
-        assert_eq!(earned("text/plain", sent([part(), part()])), whole);
-        assert_eq!(earned("text/plain", sent([part(), None])), 0);
-        assert_eq!(earned("text/plain", sent([])), whole, "there is nothing to come");
+        assert_eq!(earned("text/plain", sent([part(), part()])), 0);
+        assert_eq!(earned("text/plain", sent([])), 0);
+        assert_eq!(earned(GRPC, sent([])), 0);
     }
 
     #[tokio::test]
-    async fn what_comes_later_on_a_stream_is_worth_a_frame_now_and_then_and_no_more() {
+    async fn a_call_has_one_message_and_its_end_comes_in_time() {
+        let message = || Some(vec![0, 0, 0, 0, 1, 9]);
+        let refused = async |parts: Sent, patience| {
+            let mut body = Message::new(parts, UNARY, &headers(GRPC), None, patience);
+            loop {
+                match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break error.downcast_ref::<tonic::Status>().expect("a status").code() as i32,
+                    None => break 0,
+                }
+            }
+        };
+        let invalid = tonic::Code::InvalidArgument as i32;
+        assert_eq!(refused(sent([message()]), LONG).await, 0);
+        assert_eq!(refused(sent([message(), Some(Vec::new())]), LONG).await, 0, "the end may come by itself");
+        assert_eq!(refused(sent([message(), Some(vec![0])]), LONG).await, invalid, "more than it asks");
+        assert_eq!(refused(sent([message(), None, None]), Duration::ZERO).await, invalid, "no end");
+        let whole = usize::try_from(FRAMES_OF_A_REQUEST).expect("few");
+        let (now, credit) = (Instant::now(), Arc::new(Credit::new(50, 1, Instant::now())));
+        while !credit.spend(1, now) {}
+        credit.earn(1);
+        waits(&mut Message::new(sent([message(), None]), UNARY, &headers(GRPC), Some(Arc::clone(&credit)), LONG));
+        assert_eq!((0..100).take_while(|_| !credit.spend(1, now)).count(), whole, "who has asked has, before the end");
+    }
+
+    #[tokio::test]
+    async fn what_comes_later_on_a_stream_is_worth_some_frames_now_and_then_and_no_more() {
         let messages = |count| sent((0..count).map(|_| Some(vec![0; 5])).chain([None]));
-        assert_eq!(earned(GRPC, messages(2)), earned(GRPC, messages(1)) + 1);
+        let beat = usize::try_from(FRAMES_OF_A_BEAT).expect("few");
+        assert_eq!(earned(GRPC, messages(2)), earned(GRPC, messages(1)) + beat);
         assert_eq!(earned(GRPC, messages(50)), earned(GRPC, messages(2)));
     }
 
     #[tokio::test]
     async fn a_request_that_never_says_what_it_asks_is_refused_and_a_stream_that_has_asked_may_be_quiet() {
-        let mut silent = Message::new(sent([None, None, None]), &headers(GRPC), None, Duration::ZERO);
+        let mut silent = Message::new(sent([None, None, None]), UNARY, &headers(GRPC), None, Duration::ZERO);
         let frame = poll_fn(|cx| Pin::new(&mut silent).poll_frame(cx)).await;
         let error = frame.expect("not the end").expect_err("refused");
         assert_eq!(error.downcast_ref::<tonic::Status>().map(tonic::Status::code), Some(tonic::Code::InvalidArgument));
-        let mut asked = Message::new(sent([Some(vec![0; 5]), None]), &headers(GRPC), None, Duration::ZERO);
+        let mut asked = Message::new(sent([Some(vec![0; 5]), None]), STREAM, &headers(GRPC), None, Duration::ZERO);
         assert!(waits(&mut asked) && asked.wait.is_none());
     }
 
@@ -291,7 +354,7 @@ mod tests {
     async fn a_long_message_has_longer_as_far_as_it_came() {
         let minute = usize::try_from(BYTES_A_SECOND * 60).expect("fits");
         let parts = [vec![0, 0xff, 0xff, 0xff, 0xff], vec![0; minute]].map(Some);
-        let mut body = Message::new(sent(parts.into_iter().chain([None])), &headers(GRPC), None, LONG);
+        let mut body = Message::new(sent(parts.into_iter().chain([None])), UNARY, &headers(GRPC), None, LONG);
         assert_eq!(body.allowed(), LONG);
         assert!(waits(&mut body) && body.wait.is_some());
         assert_eq!(body.allowed(), LONG + Duration::from_secs(60));
