@@ -125,6 +125,13 @@ impl Time {
 /// How far the wall clock may be behind: what slewing and rounding explain.
 const MARK_TOLERANCE: Duration = Duration::from_secs(5);
 
+/// When a certificate ends that is made now and lives so long. While time stands at the store's mark, who connects goes by
+/// the real one: else nobody could, and confirm it.
+#[must_use]
+pub fn end_by_either(now: Timestamp, wall: Timestamp, life: Duration) -> Timestamp {
+    now.max(wall).after(life)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +162,15 @@ mod tests {
         let bounds = (Duration::from_secs(300), Duration::from_secs(10_000));
         let (time, start) = Time::start(hands.clone(), Timestamp::from_seconds(mark_s), bounds.0, bounds.1);
         (hands, time, start)
+    }
+
+    #[test]
+    fn a_certificate_made_while_time_is_held_is_good_by_the_clock_of_those_who_connect() {
+        let (mark, life) = (Timestamp::from_seconds(1_000_000), Duration::from_hours(24 * 7));
+        let wall = mark.after(Duration::from_hours(24 * 90));
+        assert_eq!(end_by_either(mark, wall, life), wall.after(life));
+        // A wall clock that is behind shortens nothing.
+        assert_eq!(end_by_either(wall, mark, life), wall.after(life));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::error::ServerError;
 use crate::{
     api::listen::{ServerIdentity, TlsError, TlsSwap, certificates},
-    broker::Broker,
+    broker::{Broker, time::end_by_either},
     config::{Config, ServerCertificate},
     identity::ClientAuthorities,
     mint::{
@@ -31,18 +31,12 @@ pub(super) fn identity(broker: &Broker, config: &Config) -> Result<ServerIdentit
     let addresses: Vec<IpAddr> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let dns: Vec<String> = names.iter().filter(|name| name.parse::<IpAddr>().is_err()).cloned().collect();
     let now = broker.now();
-    let not_after = own_end(now, broker.time.wall()).min(issuing.not_after());
+    let not_after = end_by_either(now, broker.time.wall(), CERTIFICATE_LIFE).min(issuing.not_after());
     let leaf = ca::mint_server(issuing, &dns, &addresses, Validity { not_before: now.before(SKEW), not_after })?;
     show_end(leaf.chain_der.first().and_then(|leaf| CaKey::end_of(leaf)));
     let key = leaf.private_key_der.as_ref().map(|key| key.expose().to_vec()).unwrap_or_default();
     let chain = leaf.chain_der.into_iter().map(CertificateDer::from).collect();
     Ok(ServerIdentity::new(chain, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key))))
-}
-
-/// When a certificate of the broker's own ends that is made now. While time stands at the store's mark, clients go by the
-/// real one: else nobody could connect and confirm it.
-fn own_end(now: Timestamp, wall: Timestamp) -> Timestamp {
-    now.max(wall).after(CERTIFICATE_LIFE)
 }
 
 /// Shows when the certificate that new connections get ends.
@@ -84,17 +78,3 @@ pub(super) async fn renew(broker: Arc<Broker>, config: Config, tls: Arc<TlsSwap>
 /// Of the broker's own TLS certificate.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(7 * 86_400);
 const RENEW_RETRY: Duration = Duration::from_secs(600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_made_while_time_is_held_is_good_by_the_clock_of_those_who_connect() {
-        let mark = Timestamp::from_seconds(1_000_000);
-        let wall = mark.after(Duration::from_hours(24 * 90));
-        assert_eq!(own_end(mark, wall), wall.after(CERTIFICATE_LIFE));
-        // A wall clock that is behind shortens nothing.
-        assert_eq!(own_end(wall, mark), wall.after(CERTIFICATE_LIFE));
-    }
-}
