@@ -53,8 +53,8 @@ impl Broker {
     /// Whether an operator of some tenants has taken its part of the room, which is everybody's.
     fn has_noted_enough(&self, operator: &Operator) -> bool {
         let by = operator.signature();
-        let own = self.people.rows(|row| row.left.iter().any(|left| left.by == by)).len();
-        operator.tenants != Reach::All && own >= LEAVERS_OF_ONE
+        let noted = || self.people.rows(|row| row.left.iter().any(|left| left.by == by)).len();
+        operator.tenants != Reach::All && noted() >= LEAVERS_OF_ONE
     }
 
     /// Notes that an owner left, within the operator's scope; false when that is known.
@@ -74,15 +74,16 @@ impl Broker {
             }
             None => (PersonId::fresh()?, blank(&request.owner, now)),
         };
-        if row.left.iter().any(|left| covers(left, &operator)) {
+        let said = said_by(&operator, now);
+        if row.left.iter().any(|left| covers(left, &said)) {
             return Ok(false);
         }
         // One word for each scope: what lies within the new one says nothing more.
-        row.left.retain(|left| !is_within(&operator, left));
+        row.left.retain(|left| !covers(&said, left));
         if row.left.len() >= SCOPES_MOST {
             return Err(Refusal::Unavailable("too many operators have said that this owner left"));
         }
-        row.left.push(said_by(&operator, now));
+        row.left.push(said);
         row.changed = now.millis();
         let mut noted = event::by(caller, operator.actor(), "owner.noted", now);
         noted.reason.clone_from(&request.reason);
@@ -111,14 +112,15 @@ impl Broker {
             return Err(Refusal::invalid("owner", problem));
         }
         let Some((id, row)) = self.people.leaver(&request.owner) else { return Ok(Forgotten::default()) };
-        let (own, kept): (Vec<_>, Vec<_>) = row.left.iter().cloned().partition(|left| is_within(&operator, left));
+        let now = self.now();
+        let scope = said_by(&operator, now);
+        let (own, kept): (Vec<_>, Vec<_>) = row.left.iter().cloned().partition(|left| covers(&scope, left));
         // What was said of tenants that the operator does not reach is not its to know.
-        let stands = kept.iter().filter(|left| meets(&operator, left)).cloned().collect();
+        let stands = kept.iter().filter(|left| meets(&scope, left)).cloned().collect();
         let mut forgotten = Forgotten { changed: !own.is_empty(), stands, receipt: None };
         if request.dry_run || own.is_empty() {
             return Ok(forgotten);
         }
-        let now = self.now();
         let mut returned = event::by(caller, operator.actor(), "owner.returned", now);
         returned.reason.clone_from(&request.reason);
         returned.details.push(format!("owner={}", request.owner));
@@ -127,18 +129,6 @@ impl Broker {
         forgotten.receipt = Some(self.put_people(puts, gone, vec![returned], now).await?);
         Ok(forgotten)
     }
-}
-
-/// Whether anything of it concerns what an operator reaches.
-fn meets(operator: &Operator, left: &OwnerLeftRecord) -> bool {
-    fn has<T: Ord + std::str::FromStr>(reach: &Reach<T>, all: bool, names: &[String]) -> bool {
-        match reach {
-            Reach::All => true,
-            Reach::Only(own) => all || names.iter().any(|name| name.parse().is_ok_and(|name| own.has(&name))),
-        }
-    }
-    has(&operator.tenants, left.all_tenants, &left.tenants)
-        && has(&operator.partners, left.all_partners, &left.partners)
 }
 
 /// Whether two names are one owner's: however they are spelt, since this takes authority away.
@@ -153,28 +143,25 @@ pub(super) fn holds(left: &OwnerLeftRecord, tenant: &TenantName, partner: &Partn
         && named(left.all_partners, &left.partners, partner.as_str())
 }
 
-/// Whether an operator's scope has all of it.
-fn is_within(operator: &Operator, left: &OwnerLeftRecord) -> bool {
-    fn has<T: Ord + std::str::FromStr>(reach: &Reach<T>, all: bool, names: &[String]) -> bool {
-        match reach {
-            Reach::All => true,
-            Reach::Only(own) => !all && names.iter().all(|name| name.parse().is_ok_and(|name| own.has(&name))),
-        }
-    }
-    has(&operator.tenants, left.all_tenants, &left.tenants)
-        && has(&operator.partners, left.all_partners, &left.partners)
-}
-
-/// Whether it has all of an operator's scope.
-fn covers(left: &OwnerLeftRecord, operator: &Operator) -> bool {
-    let said = said_by(operator, Timestamp::default());
-    let named = |all: bool, names: &[String], other_all: bool, others: &[String]| {
+/// Whether one scope has all of another.
+fn covers(wide: &OwnerLeftRecord, narrow: &OwnerLeftRecord) -> bool {
+    let has = |all: bool, names: &[String], other_all: bool, others: &[String]| {
         all || (!other_all && others.iter().all(|name| names.contains(name)))
     };
-    named(left.all_tenants, &left.tenants, said.all_tenants, &said.tenants)
-        && named(left.all_partners, &left.partners, said.all_partners, &said.partners)
+    has(wide.all_tenants, &wide.tenants, narrow.all_tenants, &narrow.tenants)
+        && has(wide.all_partners, &wide.partners, narrow.all_partners, &narrow.partners)
 }
 
+/// Whether two scopes have anything in common.
+fn meets(one: &OwnerLeftRecord, other: &OwnerLeftRecord) -> bool {
+    let meet = |all: bool, names: &[String], other_all: bool, others: &[String]| {
+        all || other_all || others.iter().any(|name| names.contains(name))
+    };
+    meet(one.all_tenants, &one.tenants, other.all_tenants, &other.tenants)
+        && meet(one.all_partners, &one.partners, other.all_partners, &other.partners)
+}
+
+/// An operator's whole scope, as what it says holds for.
 fn said_by(operator: &Operator, now: Timestamp) -> OwnerLeftRecord {
     fn names<T: Ord + ToString>(reach: &Reach<T>) -> (bool, Vec<String>) {
         match reach {
@@ -197,3 +184,36 @@ const LEAVERS_MOST: usize = 4_096;
 const LEAVERS_OF_ONE: usize = 256;
 /// Scopes within which one of them left.
 const SCOPES_MOST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scope; `*` for all.
+    fn scope(tenants: &str, partners: &str) -> OwnerLeftRecord {
+        let names = |text: &str| text.split(' ').filter(|name| *name != "*").map(str::to_owned).collect();
+        OwnerLeftRecord {
+            all_tenants: tenants == "*",
+            tenants: names(tenants),
+            all_partners: partners == "*",
+            partners: names(partners),
+            ..OwnerLeftRecord::default()
+        }
+    }
+
+    #[test]
+    fn a_word_is_taken_back_by_as_wide_a_scope_and_told_to_whom_it_concerns() {
+        for (of, said, covered, told) in [
+            (scope("*", "*"), scope("*", "*"), true, true),
+            (scope("*", "*"), scope("a", "x"), true, true),
+            (scope("a", "*"), scope("*", "*"), false, true),
+            (scope("a b", "*"), scope("a", "x"), true, true),
+            (scope("a", "*"), scope("a b", "*"), false, true),
+            (scope("a", "*"), scope("b", "*"), false, false),
+            (scope("a", "x"), scope("a", "y"), false, false),
+            (scope("*", "x"), scope("a", "*"), false, true),
+        ] {
+            assert_eq!((covers(&of, &said), meets(&of, &said)), (covered, told), "{of:?} and {said:?}");
+        }
+    }
+}
