@@ -206,9 +206,8 @@ fn more() -> Box<dyn Error + Send + Sync> {
     Box::new(status::of(&Refusal::invalid("request", "has more than the one message that this method takes")))
 }
 
-/// Methods whose callers send more than one message.
-const STREAMS: [&str; 6] =
-    ["HoldTask", "Apply", "ServerReflectionInfo", "StreamSecrets", "DeltaSecrets", "StreamAggregatedResources"];
+/// Methods whose callers send more than one message: those of the contract, of SDS and of reflection.
+const STREAMS: [&str; 4] = ["HoldTask", "Apply", "StreamSecrets", "ServerReflectionInfo"];
 /// Of gRPC before each message: a flag and four bytes of length.
 const PREFIX_BYTES: u8 = 5;
 /// What a whole request is worth: its headers, its message, and what a client's stack says beside (window updates, pings).
@@ -224,11 +223,19 @@ const BYTES_A_SECOND: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, convert::Infallible, future::poll_fn, task::Waker};
+    use std::{
+        collections::{BTreeSet, VecDeque},
+        convert::Infallible,
+        future::poll_fn,
+        task::Waker,
+    };
 
     use http::HeaderValue;
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
 
     use super::*;
+    use crate::{foreign, pb};
 
     /// What comes, one after the other; `None` is waited for without end.
     struct Sent(VecDeque<Option<Vec<u8>>>);
@@ -304,6 +311,21 @@ mod tests {
         assert_eq!(earned("text/plain", sent([part(), part()])), 0);
         assert_eq!(earned("text/plain", sent([])), 0);
         assert_eq!(earned(GRPC, sent([])), 0);
+    }
+
+    #[test]
+    fn every_method_whose_callers_send_several_messages_is_known_and_no_other() {
+        let sets = [
+            pb::DESCRIPTORS,
+            foreign::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        ];
+        let files = sets.iter().flat_map(|set| FileDescriptorSet::decode(*set).expect("descriptors").file);
+        let methods = files.flat_map(|file| file.service).flat_map(|service| service.method);
+        let streams: BTreeSet<String> =
+            methods.filter(|method| method.client_streaming()).map(|method| method.name().to_owned()).collect();
+        assert_eq!(streams.iter().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(STREAMS));
     }
 
     #[tokio::test]
