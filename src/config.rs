@@ -257,8 +257,8 @@ pub struct Limits {
     pub rate_per_caller_per_second: u32,
     /// Requests that one caller may make at once after a pause. Default 10,000.
     pub rate_burst: u32,
-    /// HTTP/2 frames a second of one caller that come to nothing (of no whole request), over all of its connections; twice
-    /// as many at once after a pause. Default 500.
+    /// HTTP/2 frames a second of one proven caller that come to nothing (of no whole request), over all of its connections; twice
+    /// as many at once after a pause. Default 2,000.
     pub frames_per_caller_per_second: u32,
     /// Requests that begin something (issue, renew, open, hold) that are worked on at a time; a tenant that is alone gets
     /// half. Default 0: 16 for each processor, see [`Self::requests_at_work`].

@@ -115,7 +115,7 @@ impl Key {
 }
 
 /// What one customer of a network has: an IPv4 address, or 64 bits of IPv6.
-pub(in crate::api) fn network(address: IpAddr) -> IpAddr {
+fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),

@@ -18,7 +18,8 @@ pub struct Spend {
     pub keys: usize,
     /// What was asked, when it opens a task; `None` when it only goes on with one.
     pub opens: Option<Digest>,
-    /// The end of the token, skew included: until then its use is remembered.
+    /// The end of the token by its own claims, skew included, and so the same for each of its uses: until then they are
+    /// remembered.
     pub until: Timestamp,
 }
 
