@@ -149,20 +149,8 @@ impl Broker {
         };
         let numbers: BTreeMap<TenantName, TenantNumber> =
             unnumbered.into_iter().cloned().zip((first..).filter_map(TenantNumber::new)).collect();
-        let mut commit = TrustCommit {
-            basis,
-            tenants: Vec::new(),
-            global: plan.global.as_ref().map(GlobalTrust::to_bytes),
-            keys: Vec::new(),
-            changed: Vec::new(),
-            cuts: Vec::new(),
-            grant_states: Vec::new(),
-            custody: Vec::new(),
-            uses: Vec::new(),
-            voided: Vec::new(),
-            events: Vec::new(),
-            now,
-        };
+        let mut commit =
+            TrustCommit { global: plan.global.as_ref().map(GlobalTrust::to_bytes), ..TrustCommit::new(basis, now) };
         let (mut renumbered, mut compiled) = (Vec::with_capacity(plan.tenants.len()), Vec::new());
         for (name, (old, new)) in &plan.tenants {
             let number = self.registry.number(name).or_else(|| numbers.get(name).copied());

@@ -69,18 +69,11 @@ impl Broker {
             owner: known.life.get(&grant).map(|life| life.owner.clone()).unwrap_or_default(),
         };
         let commit = TrustCommit {
-            basis,
-            tenants: Vec::new(),
-            global: None,
-            keys: Vec::new(),
             changed: vec![scope.clone()],
-            cuts: Vec::new(),
             grant_states: vec![(known.number, grant, record)],
             custody: vec![(Custody::Release { scope, causes: lifted_by_attestation() }, released)],
-            uses: Vec::new(),
-            voided: Vec::new(),
             events: vec![event],
-            now,
+            ..TrustCommit::new(basis, now)
         };
         let (registry, number) = (Arc::clone(&self.registry), known.number);
         let receipt = self.ledger.apply(commit, move || registry.changed(&[(tenant.clone(), number)])).await?;

@@ -9,6 +9,7 @@ use super::{
     keys::{ca_key_id, not_issued},
     refusal::Refusal,
     rings::{KeyRow, KeyUse, new_row},
+    time::end_by_either,
 };
 use crate::{
     identity::Caller,
@@ -183,8 +184,7 @@ impl Broker {
     /// When the store failed or there is no issuing CA.
     pub async fn recover_operator(&self, name: &OperatorName) -> Result<MintedLeaf, Refusal> {
         let now = self.now();
-        // While time stands at the store's mark, those who connect go by the real one: else nobody could confirm it.
-        let until = now.max(self.time.wall()).after(OPERATOR_LIFE);
+        let until = end_by_either(now, self.time.wall(), OPERATOR_LIFE);
         let (minted, expires) = self.mint_operator(LeafKey::Generate, name, now, until)?;
         if !self.registry.global().operators.contains_key(name) {
             self.put_admin(name, "operator.restored", now).await?;
@@ -241,18 +241,9 @@ impl Broker {
             let admin = Operator { role: Role::Admin, tenants, partners, speaks_for: Sorted::default() };
             global.operators.insert(name.clone(), admin);
             let commit = TrustCommit {
-                basis,
-                tenants: Vec::new(),
                 global: Some(global.to_bytes()),
-                keys: Vec::new(),
-                changed: Vec::new(),
-                cuts: Vec::new(),
-                grant_states: Vec::new(),
-                custody: Vec::new(),
-                uses: Vec::new(),
-                voided: Vec::new(),
                 events: vec![added.clone()],
-                now,
+                ..TrustCommit::new(basis, now)
             };
             let (registry, ledger) = (Arc::clone(&self.registry), Arc::clone(&self.ledger));
             self.ledger.apply(commit, move || registry.reload_global(&ledger)).await?;

@@ -89,18 +89,11 @@ impl Broker {
         record.owner.clone_from(&request.owner);
         let custody = handed_over(&event, scope.clone(), &operator.signature(), &request.reason);
         let commit = TrustCommit {
-            basis,
-            tenants: Vec::new(),
-            global: None,
-            keys: Vec::new(),
             changed: vec![scope],
-            cuts: Vec::new(),
             grant_states: vec![(known.number, grant, record)],
             custody,
-            uses: Vec::new(),
-            voided: Vec::new(),
             events: vec![event],
-            now,
+            ..TrustCommit::new(basis, now)
         };
         let (registry, number) = (Arc::clone(&self.registry), known.number);
         let receipt = self.ledger.apply(commit, move || registry.changed(&[(tenant.clone(), number)])).await?;

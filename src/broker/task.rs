@@ -322,18 +322,8 @@ mod tests {
         };
         for _ in 0..100 {
             let change = TrustCommit {
-                basis: broker.ledger.basis().1,
-                tenants: vec![],
-                global: None,
-                keys: vec![],
                 changed: vec![Scope::Tenant("acme".parse().expect("name"))],
-                cuts: vec![],
-                grant_states: vec![],
-                custody: Vec::new(),
-                uses: Vec::new(),
-                voided: Vec::new(),
-                events: vec![],
-                now: broker.now(),
+                ..TrustCommit::new(broker.ledger.basis().1, broker.now())
             };
             // Decided first, and overtaken by the change, which goes in the faster lane.
             let worker = worker();

@@ -95,18 +95,10 @@ impl World {
         let (broker, changed) = (self.broker(), vec![grant.clone()]);
         let cut = if self.chance.one_in(2) { vec![grant] } else { Vec::new() };
         let commit = TrustCommit {
-            basis: broker.ledger.basis().1,
-            tenants: Vec::new(),
-            global: None,
-            keys: Vec::new(),
             changed: changed.clone(),
             cuts: cut.iter().map(|scope| self.cut_draft(scope.clone(), false)).collect(),
-            grant_states: Vec::new(),
-            custody: Vec::new(),
-            uses: Vec::new(),
-            voided: Vec::new(),
             events: vec![self.event("trust.changed", "", "", None)],
-            now: self.now(),
+            ..TrustCommit::new(broker.ledger.basis().1, self.now())
         };
         let doubts = cut.iter().cloned().map(Doubt::Scope).collect();
         self.ask(doubts, async move {

@@ -19,18 +19,8 @@ async fn an_admin_is_put_again_when_the_trust_map_changed_on_the_way() {
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let change = TrustCommit {
-        basis: broker.ledger.basis().1,
-        tenants: vec![],
-        global: None,
-        keys: vec![],
-        changed: vec![],
-        cuts: vec![],
-        grant_states: vec![],
-        custody: Vec::new(),
-        uses: Vec::new(),
-        voided: Vec::new(),
         events: vec![event::own("test.event", broker.now())],
-        now: broker.now(),
+        ..TrustCommit::new(broker.ledger.basis().1, broker.now())
     };
     let names: Vec<OperatorName> = ["ann", "bob"].iter().map(|name| name.parse().expect("name")).collect();
     let put = |at: usize| broker.put_admin(&names[at], "operator.restored", broker.now());

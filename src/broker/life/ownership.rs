@@ -269,20 +269,8 @@ async fn a_damaged_tenant_keeps_nobody_else_from_being_seen_to() {
         removed: false,
         gone: vec![],
     };
-    let commit = TrustCommit {
-        basis: stage.broker.ledger.basis().1,
-        tenants: vec![damaged],
-        global: None,
-        keys: Vec::new(),
-        changed: Vec::new(),
-        cuts: Vec::new(),
-        grant_states: Vec::new(),
-        custody: Vec::new(),
-        uses: Vec::new(),
-        voided: Vec::new(),
-        events: Vec::new(),
-        now: stage.broker.now(),
-    };
+    let commit =
+        TrustCommit { tenants: vec![damaged], ..TrustCommit::new(stage.broker.ledger.basis().1, stage.broker.now()) };
     stage.broker.ledger.apply(commit, || ()).await.expect("applies");
     stage.broker.registry.changed(&[(name, number)]);
     assert_eq!(stage.leave("owner@example.com", false).await.suspended, 1);

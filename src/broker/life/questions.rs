@@ -15,37 +15,8 @@ async fn a_staging_workload_obtains_no_production_grant_through_child_tasks_eith
     };
     let task = stage.broker.open_task(&worker(), open("")).await.expect("opened").task.expect("a task");
     // It moves to staging: the files may not say so of both, so the row is what an older file left behind.
-    let number = stage.broker.registry.number(&"acme".parse().expect("name")).expect("a number");
-    let row = stage.broker.ledger.trust(number).expect("reads").expect("is there");
-    let text = String::from_utf8(row.trust.clone()).expect("JSON");
-    let staging = text.replacen("\"environment\":\"prod\"", "\"environment\":\"staging\"", 1);
-    assert_ne!(text, staging);
-    let trust = crate::policy::TenantTrust::from_bytes(staging.as_bytes()).expect("reads");
-    let change = crate::ledger::TenantChange {
-        number,
-        name: "acme".parse().expect("name"),
-        hash: trust.hash(),
-        trust: trust.to_bytes(),
-        version: row.version + 1,
-        removed: false,
-        gone: vec![],
-    };
-    let commit = crate::ledger::TrustCommit {
-        basis: stage.broker.ledger.basis().1,
-        tenants: vec![change],
-        global: None,
-        keys: vec![],
-        changed: vec![],
-        cuts: vec![],
-        grant_states: vec![],
-        custody: vec![],
-        uses: vec![],
-        voided: Vec::new(),
-        events: vec![],
-        now: stage.broker.now(),
-    };
-    stage.broker.ledger.apply(commit, || ()).await.expect("applies");
-    stage.broker.registry.changed(&[("acme".parse().expect("name"), number)]);
+    let staging = |text: String| text.replacen("\"environment\":\"prod\"", "\"environment\":\"staging\"", 1);
+    crate::broker::testing::slip_in(&stage.broker, staging).await;
     assert_eq!(stage.refusal("g").await, "ENVIRONMENT_MISMATCH");
     let child = stage.broker.open_task(&worker(), open(&task.task_id)).await.expect_err("refused");
     assert_eq!(child.reason(), "ENVIRONMENT_MISMATCH");

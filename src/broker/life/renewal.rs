@@ -25,36 +25,11 @@ async fn renew(stage: &Stage, lease: &str) -> Result<String, &'static str> {
 
 /// Puts another trust map in the place of the tenant's, as if what lived had not been ended by an apply.
 async fn slip_in(stage: &Stage, from: &str, to: &str) {
-    let (broker, name) = (&stage.broker, "acme".parse().expect("name"));
-    let known = broker.registry.tenant(&broker.ledger, &name).expect("reads").expect("there");
-    let text = String::from_utf8(known.trust.to_bytes()).expect("JSON");
-    assert!(text.contains(from), "{from}: {text}");
-    let trust = crate::policy::TenantTrust::from_bytes(text.replace(from, to).as_bytes()).expect("reads");
-    let change = crate::ledger::TenantChange {
-        number: known.number,
-        name: name.clone(),
-        trust: trust.to_bytes(),
-        hash: trust.hash(),
-        version: known.version + 1,
-        removed: false,
-        gone: vec![],
-    };
-    let commit = crate::ledger::TrustCommit {
-        basis: broker.ledger.basis().1,
-        tenants: vec![change],
-        global: None,
-        keys: vec![],
-        changed: vec![],
-        cuts: vec![],
-        grant_states: vec![],
-        custody: vec![],
-        uses: vec![],
-        voided: vec![],
-        events: vec![],
-        now: broker.now(),
-    };
-    broker.ledger.apply(commit, || ()).await.expect("written");
-    broker.registry.changed(&[(name, known.number)]);
+    crate::broker::testing::slip_in(&stage.broker, |text| {
+        assert!(text.contains(from), "{from}: {text}");
+        text.replace(from, to)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -40,6 +40,27 @@ pub struct TrustCommit {
     pub now: Timestamp,
 }
 
+impl TrustCommit {
+    /// One in which nothing changes yet.
+    #[must_use]
+    pub fn new(basis: u64, now: Timestamp) -> Self {
+        Self {
+            basis,
+            tenants: Vec::new(),
+            global: None,
+            keys: Vec::new(),
+            changed: Vec::new(),
+            cuts: Vec::new(),
+            grant_states: Vec::new(),
+            custody: Vec::new(),
+            uses: Vec::new(),
+            voided: Vec::new(),
+            events: Vec::new(),
+            now,
+        }
+    }
+}
+
 /// One tenant's new trust map.
 #[derive(Debug)]
 pub struct TenantChange {

@@ -9,8 +9,7 @@ use super::{
 };
 use crate::{
     ledger::{
-        AgreeDraft, ApprovalUse, Hold, IssueDraft, OpenDraft, PickedUp, PickupDraft, Refused, Terms,
-        ops::approve::check_room,
+        AgreeDraft, ApprovalUse, Hold, IssueDraft, PickedUp, PickupDraft, Refused, Terms, ops::approve::check_room,
     },
     model::{
         Approval, ApprovalId, ApprovalStanding, ApprovalVote, Digest, EndReason, Scope, Standing, Suspension, Task,
@@ -255,16 +254,7 @@ fn while_the_clock_is_in_doubt_things_end_and_nothing_begins() {
     let bed = bed();
     let (task, lease, open) = (bed.task(), waiting_for(&bed, ""), ask(&bed));
     bed.ledger().holds().set(Hold::Clock);
-    let opening = OpenDraft {
-        task: bed.new_task(),
-        through: Vec::new(),
-        retry: None,
-        spend: None,
-        approval: None,
-        velocity: Velocity::default(),
-        event: bed.event("task.opened", None),
-        now: bed.now,
-    };
+    let opening = bed.opening(bed.new_task());
     for (what, refused) in [
         ("issue", bed.issue(&bed.new_lease(&task)).map(drop)),
         ("open", wait(bed.ledger().open_task(opening)).map(drop)),

@@ -337,8 +337,14 @@ impl Bed {
     }
 
     pub fn open_task(&self, task: Task) -> Task {
-        let draft = OpenDraft {
-            task: task.clone(),
+        wait(self.ledger().open_task(self.opening(task.clone()))).unwrap();
+        task
+    }
+
+    /// What opens a task, with nothing beside it.
+    pub fn opening(&self, task: Task) -> OpenDraft {
+        OpenDraft {
+            task,
             through: Vec::new(),
             retry: None,
             spend: None,
@@ -346,9 +352,7 @@ impl Bed {
             velocity: Velocity::default(),
             event: self.event("task.opened", None),
             now: self.now,
-        };
-        wait(self.ledger().open_task(draft)).unwrap();
-        task
+        }
     }
 
     pub fn child(&self, parent: &Task) -> Task {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     ledger::{Custody, CustodyDraft, IssueDraft, OpenDraft, Quota, Refused, Retry, TrustCommit},
-    model::{Digest, EndReason, Lease, Scope, Standing, Suspension, Task, Timestamp, Velocity},
+    model::{Digest, EndReason, Lease, Scope, Standing, Suspension, Task, Timestamp},
 };
 
 on_each_engine! {
@@ -357,20 +357,7 @@ fn a_bar_refuses_beginnings_and_apply_does_not_lift_it(bed: &mut Bed) {
     let task = bed.task();
     let lease = bed.lease(&task);
     bed.bar(tenant(), false).unwrap();
-    let commit = TrustCommit {
-        basis: bed.ledger().basis().1,
-        tenants: Vec::new(),
-        global: Some(b"{}".to_vec()),
-        keys: Vec::new(),
-        changed: vec![tenant()],
-        cuts: Vec::new(),
-        grant_states: Vec::new(),
-        custody: Vec::new(),
-        uses: Vec::new(),
-        voided: Vec::new(),
-        events: Vec::new(),
-        now: bed.now,
-    };
+    let commit = TrustCommit { global: Some(b"{}".to_vec()), changed: vec![tenant()], ..trust_commit(bed) };
     wait(bed.ledger().apply(commit, || ())).unwrap();
     for _ in 0..2 {
         assert!(bed.is_live(lease.id));
@@ -404,16 +391,7 @@ fn what_is_barred_or_cut_above_a_task_that_was_passed_on_refuses_beginnings(bed:
         wait(bed.ledger().issue(IssueDraft { through: vec![above.id()], ..bed.draft(lease) })).map(drop)
     };
     let open = |bed: &Bed, task: Task| {
-        let draft = OpenDraft {
-            task,
-            through: vec![above.id()],
-            retry: None,
-            spend: None,
-            approval: None,
-            velocity: Velocity::default(),
-            event: bed.event("task.opened", None),
-            now: bed.now,
-        };
+        let draft = OpenDraft { through: vec![above.id()], ..bed.opening(task) };
         wait(bed.ledger().open_task(draft)).map(drop)
     };
     bed.bar(above.clone(), false).unwrap();

@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::harness::{Bed, Kind, QUOTA, wait};
 use crate::{
     ledger::{EndLease, IssueDraft, Quota, engine::faulty::Fault},
-    model::{Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId, Velocity},
+    model::{Digest, EndReason, Lease, LeaseId, Scope, Standing, Task, TaskId},
 };
 
 #[derive(Clone, Debug)]
@@ -273,18 +273,7 @@ impl Pair {
         let row = Task { parent, deadline, ..self.bed.new_task() };
         let expected = self.model.may_begin(Model::concerns_task, row.basis.1)
             && parent.is_none_or(|id| self.model.task(id).is_live());
-        let event = self.bed.event("task.opened", None);
-        let draft = crate::ledger::OpenDraft {
-            task: row.clone(),
-            through: Vec::new(),
-            retry: None,
-            spend: None,
-            approval: None,
-            velocity: Velocity::default(),
-            event,
-            now: self.bed.now,
-        };
-        let opened = wait(self.bed.ledger().open_task(draft));
+        let opened = wait(self.bed.ledger().open_task(self.bed.opening(row.clone())));
         prop_assert_eq!(opened.is_ok(), expected && !self.struck(fault), "{:?}", opened);
         if opened.is_ok() {
             self.model.tasks.push(MTask { row, ended: false });

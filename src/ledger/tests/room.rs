@@ -8,8 +8,8 @@ use super::{
     on_each_engine,
 };
 use crate::{
-    ledger::{IssueDraft, OpenDraft, Quota, Refused},
-    model::{Approval, Digest, Lease, LeaseId, Scope, Task, TenantNumber, Velocity},
+    ledger::{IssueDraft, Quota, Refused},
+    model::{Approval, Digest, Lease, LeaseId, Scope, Task, TenantNumber},
 };
 
 on_each_engine! {
@@ -97,15 +97,8 @@ fn an_approval_that_is_agreed_to_in_the_same_commit_takes_room_once(bed: &mut Be
 fn of_tasks_that_are_passed_on_in_one_commit_as_many_are_opened_as_there_is_room_for_and_own_ones_take_none() {
     let bed = Bed::new(Kind::Memory);
     let parent = bed.task();
-    let below = |workload: &str| OpenDraft {
-        task: Task { parent: Some(parent.id), workload: workload.parse().unwrap(), ..bed.new_task() },
-        through: Vec::new(),
-        retry: None,
-        spend: None,
-        approval: None,
-        velocity: Velocity::default(),
-        event: bed.event("task.opened", None),
-        now: bed.now,
+    let below = |workload: &str| {
+        bed.opening(Task { parent: Some(parent.id), workload: workload.parse().unwrap(), ..bed.new_task() })
     };
     for _ in 1..Task::MAX_DELEGATIONS {
         wait(bed.ledger().open_task(below("another"))).unwrap();

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ledger::{Custody, IssueDraft, OpenDraft, Refused, Spend, engine::Table},
-    model::{Digest, EndReason, Scope, Standing, Suspension, Task, TaskId, Velocity},
+    model::{Digest, EndReason, Scope, Standing, Suspension, Task, TaskId},
 };
 
 on_each_engine! {
@@ -32,16 +32,7 @@ fn spend(bed: &Bed, key: u8, keys: usize, asked: &[u8]) -> Spend {
 }
 
 fn draft(bed: &Bed, spend: Spend) -> OpenDraft {
-    OpenDraft {
-        task: bed.new_task(),
-        through: Vec::new(),
-        retry: None,
-        spend: Some(spend),
-        approval: None,
-        velocity: Velocity::default(),
-        event: bed.event("task.opened", None),
-        now: bed.now,
-    }
+    OpenDraft { spend: Some(spend), ..bed.opening(bed.new_task()) }
 }
 
 fn open(bed: &Bed, spend: Spend) -> Result<TaskId, Refused> {

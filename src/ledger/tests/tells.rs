@@ -13,7 +13,7 @@ use crate::{
         engine::{Op, Table},
         fits, hold_restored, keys, stream_name,
     },
-    model::{Digest, EndReason, GrantName, Lease, Task, TaskId, TenantNumber, Timestamp, Velocity},
+    model::{Digest, EndReason, GrantName, Lease, Task, TaskId, TenantNumber, Timestamp},
     pb, records,
 };
 
@@ -203,16 +203,8 @@ fn a_check_is_not_begun_with_another_seal_key_or_a_newer_schema(bed: &mut Bed) {
 
 /// Opens a task with an idempotency key that is the same for all.
 pub(super) fn open(bed: &Bed, request: &[u8]) -> Result<TaskId, Refused> {
-    let draft = OpenDraft {
-        task: bed.new_task(),
-        through: Vec::new(),
-        retry: Some(Retry { key: *b"sixteen bytes ok", request: Digest::of(request) }),
-        spend: None,
-        approval: None,
-        velocity: Velocity::default(),
-        event: bed.event("task.opened", None),
-        now: bed.now,
-    };
+    let retry = Some(Retry { key: *b"sixteen bytes ok", request: Digest::of(request) });
+    let draft = OpenDraft { retry, ..bed.opening(bed.new_task()) };
     wait(bed.ledger().open_task(draft)).map(|(id, _)| id)
 }
 
@@ -352,18 +344,5 @@ pub(super) fn change_trust(bed: &Bed) {
 
 /// A change of the trust map in which nothing changes.
 pub(super) fn trust_commit(bed: &Bed) -> TrustCommit {
-    TrustCommit {
-        basis: bed.ledger().basis().1,
-        tenants: Vec::new(),
-        global: None,
-        keys: Vec::new(),
-        changed: Vec::new(),
-        cuts: Vec::new(),
-        grant_states: Vec::new(),
-        custody: Vec::new(),
-        uses: Vec::new(),
-        voided: Vec::new(),
-        events: Vec::new(),
-        now: bed.now,
-    }
+    TrustCommit::new(bed.ledger().basis().1, bed.now)
 }
